@@ -1,0 +1,39 @@
+"""Progress of long work: a tqdm bar on a terminal, else a plain line every 30 seconds (job logs)."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 30
+
+Item = TypeVar("Item")
+
+
+def progress(
+    items: Iterable[Item],
+    total: int,
+    name: str,
+    note: Callable[[], str] = str,
+    size: Callable[[Item], int] = lambda _: 1,
+) -> Iterator[Item]:
+    """Pass the items on and show how many of `total` are done. `note`: text to show beside; `size`: units an item."""
+    start = last = time.monotonic()
+    done = 0
+    with tqdm(total=total, desc=name, disable=not sys.stderr.isatty()) as bar:
+        for item in items:
+            yield item
+            done += size(item)
+            bar.update(size(item))
+            bar.set_postfix_str(note(), refresh=False)
+            now = time.monotonic()
+            if bar.disable and now - last >= SECONDS_BETWEEN_LINES:
+                last = now
+                print(f"{name}: {done}/{total}, {done / (now - start):.1f}/s {note()}".rstrip(), flush=True)
+
+
+def warn(text: str) -> None:
+    """One line on stderr that does not break a bar."""
+    tqdm.write(text, file=sys.stderr)
