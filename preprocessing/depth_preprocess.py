@@ -1,0 +1,113 @@
+"""Depth labels: each lidar sweep -> uint16 H x W .npy, metres x 256 (KITTI's convention), 0 = no measurement.
+
+Each point is placed at its own pixel of the target size (a depth image is never resized); where several points meet
+the nearest one wins, since it is what the camera sees. Frames without points get no file.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from datasets.geometry import Calibration
+from datasets.layout import RawData
+from errors import run_as_script
+from preprocessing.stage import Label, Stage, image_settings, run_stage
+
+UNITS_PER_METRE = 256
+MAX_METRES = 255.9
+NOTHING = np.iinfo(np.uint16).max  # farther than MAX_METRES: any point is nearer
+
+
+class Depth(Stage):
+    kind = "depth"
+    raw_kind = "lidar"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--measure", choices=["depth", "distance"], default="depth", help="default depth")
+        parser.add_argument("--splat", type=odd, default=1, metavar="K", help="K x K pixels a point, K odd (default 1)")
+
+    def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
+        return {**image_settings(args, raw), "measure": args.measure, "splat": args.splat}
+
+    def prepare(self, settings: dict[str, Any]) -> None:
+        self.calibration = Calibration(**settings["calibration"])
+        self.size = tuple(settings["size"])
+        self.measure, self.splat = settings["measure"], settings["splat"]
+
+    def convert(self, path: Path) -> Label | None:
+        points = read_sweep(path, self.measure)
+        if points is None:
+            return None
+        row, col, metres = points
+        inside = self.calibration.inside(col, row)
+        near, far = metres * UNITS_PER_METRE >= 0.5, metres > MAX_METRES
+        counts = {
+            "points_outside_image": int(np.count_nonzero(~inside)),
+            "points_too_far": int(np.count_nonzero(inside & far)),
+            "points_not_in_front": int(np.count_nonzero(inside & ~near)),
+        }
+        keep = inside & near & ~far
+        if not keep.any():
+            return None
+        x, y = self.calibration.scale_points(col[keep], row[keep], self.size)
+        return Label(nearest_points(x, y, metres[keep], self.size, self.splat), counts)
+
+
+def odd(text: str) -> int:
+    number = int(text)
+    if number < 1 or number % 2 == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not odd and positive")
+    return number
+
+
+def read_sweep(path: Path, measure: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Row, column (undistorted px) and depth or distance (m), float64 N each; None for an empty or key-less sweep.
+
+    Some subsets of A2D2 prefix the keys (`pcloud_attr.row`) and mark the measured points in `pcloud_attr.valid`.
+    Raises ValueError where arrays are missing, of different length, or not finite.
+    """
+    with np.load(path, allow_pickle=False) as archive:
+        names = {name.removeprefix("pcloud_attr."): name for name in archive.files}
+        wanted = ["row", "col", measure]
+        if not any(name in names for name in wanted):
+            return None
+        if missing := [name for name in wanted if name not in names]:
+            raise ValueError(f"no array {', '.join(missing)}")
+        arrays = [archive[names[name]] for name in wanted]
+        valid = archive[names["valid"]] if "valid" in names else None
+    if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
+        raise ValueError(f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}, not of one length")
+    if valid is not None:
+        if valid.shape != arrays[0].shape:
+            raise ValueError(f"valid has shape {valid.shape}, not {arrays[0].shape}")
+        arrays = [array[valid.astype(bool)] for array in arrays]
+    if arrays[0].size == 0:
+        return None
+    row, col, metres = (array.astype(np.float64) for array in arrays)
+    if not all(np.isfinite(array).all() for array in (row, col, metres)):
+        raise ValueError("row, col or depth is not finite")
+    return row, col, metres
+
+
+def nearest_points(x: np.ndarray, y: np.ndarray, metres: np.ndarray, size: tuple[int, int], splat: int) -> np.ndarray:
+    """uint16 H x W: each pixel's nearest point, metres x 256. x, y: pixels inside the image, splat x splat a point."""
+    width, height = size
+    values = np.rint(metres * UNITS_PER_METRE).astype(np.uint16)
+    image = np.full(width * height, NOTHING, np.uint16)
+    reach = range(-(splat // 2), splat // 2 + 1)
+    for dx, dy in ((dx, dy) for dx in reach for dy in reach):
+        u, v = x + dx, y + dy
+        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        np.minimum.at(image, (v * width + u)[inside], values[inside])
+    image[image == NOTHING] = 0
+    return image.reshape(height, width)
+
+
+if __name__ == "__main__":
+    run_as_script(lambda: run_stage(Depth()))

@@ -1,0 +1,118 @@
+"""Steering angles: each scene's bus file -> {"signal", "unit", "angles", "timestamps"} .json per front-center frame.
+
+Angles are degrees of the steering wheel, left positive (the bus keeps the sign apart: 0 = left, 1 = right). 614 and
+above are no measurements ('initialising', 'error') and are dropped with their timestamps. Zero is an angle. A frame
+where nothing is left gets no file. One job is a scene's bus file, which is read once: --shard I/N takes every N-th
+scene.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from datasets.layout import Frame, RawData, parse_bus_frame_name
+from errors import run_as_script
+from preprocessing.stage import BadSource, Label, Stage, reason_of, run_stage
+
+FIRST_SENTINEL = 614.0  # degrees: 614.10 means 'initialising', 614.25 'error'
+UNIT = "Unit_DegreOfArc"
+SIGNS = {0: 1.0, 1: -1.0}  # left, right
+SIGNALS = ["steering_angle_calculated", "steering_angle"]
+
+
+@dataclass(frozen=True)
+class BusFile:
+    """A job: one scene's bus signals."""
+
+    scene: str
+    path: Path
+
+    def __str__(self) -> str:
+        return self.scene
+
+
+class Steering(Stage):
+    kind = "steering"
+    raw_kind = "bus"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--signal", choices=SIGNALS, default=SIGNALS[0], help=f"default {SIGNALS[0]}")
+
+    def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
+        return {"signal": args.signal}  # --size has no part in angles
+
+    def prepare(self, settings: dict[str, Any]) -> None:
+        self.signal = settings["signal"]
+
+    def searched(self, raw: RawData) -> Path:
+        return raw.gateway_dir
+
+    def jobs(self, raw: RawData) -> list[BusFile]:
+        return [BusFile(scene, path) for scene, path in raw.bus_paths().items()]
+
+    def labels(self, raw: RawData, job: BusFile) -> Iterator[tuple[Frame, Path, Callable[[], Label | None]]]:
+        for entry in read_entries(job.path):
+            frame = parse_bus_frame_name(entry["frame_name"])
+            if frame is not None:
+                yield frame, job.path, partial(self.convert, entry)
+
+    def convert(self, entry: dict[str, Any]) -> Label | None:
+        measured = signed_angles(entry["flexray"], self.signal)
+        if measured is None:
+            return None
+        angles, timestamps, dropped = measured
+        if not angles:
+            return None
+        content = {"signal": self.signal, "unit": "deg", "angles": angles, "timestamps": timestamps}
+        return Label(json.dumps(content).encode(), {"angles": len(angles), "sentinels_dropped": dropped})
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of a bus file. Raises BadSource where the file as a whole can't be used."""
+    try:
+        entries = json.loads(path.read_bytes())
+        if not isinstance(entries, list):
+            raise ValueError(f"a {type(entries).__name__} instead of a list of frames")
+        if not all(isinstance(entry, dict) and isinstance(entry.get("frame_name"), str) for entry in entries):
+            raise ValueError("an entry without frame_name")
+    except (OSError, ValueError) as error:
+        raise BadSource(path, reason_of(error)) from None
+    return entries
+
+
+def signed_angles(signals: dict[str, Any], name: str) -> tuple[list[float], list[int], int] | None:
+    """Angles (deg, left positive), their timestamps, and how many sentinels were dropped; None: no such signal.
+
+    Raises ValueError for lengths that differ, a sign other than 0 or 1, an angle that is negative or not finite.
+    """
+    angle, sign = signals.get(name) or {}, signals.get(f"{name}_sign") or {}
+    values, signs, timestamps = angle.get("values") or [], sign.get("values") or [], angle.get("timestamps") or []
+    if not values or not signs:
+        return None
+    if not len(values) == len(signs) == len(timestamps):
+        raise ValueError(f"{name}: {len(values)} values, {len(signs)} signs, {len(timestamps)} timestamps")
+    if angle.get("unit") != UNIT:
+        raise ValueError(f"{name}: unit {angle.get('unit')!r} instead of {UNIT!r}")
+    if not all(math.isfinite(value) and value >= 0 for value in values):
+        raise ValueError(f"{name}: an angle is negative or not finite; the sign belongs into {name}_sign")
+    if not all(value in SIGNS for value in signs):
+        raise ValueError(f"{name}_sign: a sign other than 0 (left) and 1 (right)")
+    rows = [
+        (SIGNS[sign] * value + 0.0, timestamp)  # + 0.0: no negative zero
+        for value, sign, timestamp in zip(values, signs, timestamps, strict=True)
+        if value < FIRST_SENTINEL
+    ]
+    return [value for value, _ in rows], [timestamp for _, timestamp in rows], len(values) - len(rows)
+
+
+if __name__ == "__main__":
+    run_as_script(lambda: run_stage(Steering()))
