@@ -1,0 +1,163 @@
+"""The torch Dataset: a frame -> its image and those labels that exist, as they lie on disk.
+
+Nothing is blown up in the workers: the image is uint8, class maps uint8, depth uint16. The image is decoded once a
+sample, whatever the number of tasks; labels that nobody asked for are not read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.geometry import Calibration, ImageMap
+from datasets.layout import CAMERA_SUFFIXES, Frame, ProcessedData, RawData
+from errors import UserError
+from preprocessing.stage import read_png, reason_of
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A frame and the tasks whose labels are wanted of it."""
+
+    frame: Frame
+    tasks: tuple[str, ...]
+
+
+@dataclass
+class Batch:
+    """B samples. `targets` has a task only where at least one of the samples has its label."""
+
+    frames: list[Frame]
+    images: Tensor  # uint8 B x 3 x H x W, RGB
+    targets: dict[str, dict[str, Tensor]]
+    unreadable: list[str] = field(default_factory=list)  # 'path: reason' of the samples that were left out
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def to(self, device: torch.device) -> "Batch":
+        targets = {
+            task: {key: value.to(device, non_blocking=True) for key, value in target.items()}
+            for task, target in self.targets.items()
+        }
+        return Batch(self.frames, self.images.to(device, non_blocking=True), targets, self.unreadable)
+
+    def pin_memory(self) -> "Batch":
+        """Called by the DataLoader."""
+        targets = {
+            task: {key: value.pin_memory() for key, value in target.items()} for task, target in self.targets.items()
+        }
+        return Batch(self.frames, self.images.pin_memory(), targets, self.unreadable)
+
+
+class Camera:
+    """Images of the undistorted camera at one size, from `processed/camera`, else made from the raw PNG."""
+
+    def __init__(self, raw: RawData, processed: ProcessedData, size: tuple[int, int]):
+        self.raw, self.processed, self.size = raw, processed, size
+        settings = processed.settings("camera")
+        if settings is not None and not raw.calibration_path.is_file():  # only processed data on this machine
+            self.calibration = Calibration(**settings["calibration"])
+        else:
+            self.calibration = Calibration.read(raw.calibration_path)
+        wanted = {"size": list(size), "calibration": self.calibration.to_json()}
+        # images made with other settings are of no use: each image is then made from the raw PNG
+        usable = settings is not None and all(settings[key] == value for key, value in wanted.items())
+        self.suffix = CAMERA_SUFFIXES[settings["format"]] if usable else None
+
+    @cached_property
+    def _map(self) -> ImageMap:
+        return ImageMap(self.calibration, self.size)
+
+    def frames(self) -> list[Frame]:
+        """Frames that have an image, sorted."""
+        processed = self.processed.frames("camera") if self.suffix else []
+        return sorted({*processed, *self.raw.frames("camera")})
+
+    def read(self, frame: Frame) -> np.ndarray:
+        """uint8 H x W x 3 RGB. ValueError or OSError where the file can't be read."""
+        if self.suffix:
+            path = self.processed.path("camera", frame, self.suffix)
+            if path.exists():
+                return self._checked(_read_jpeg(path) if self.suffix == ".jpg" else np.load(path, allow_pickle=False))
+        return self._map.image(read_png(self.raw.path("camera", frame)))
+
+    def _checked(self, image: np.ndarray) -> np.ndarray:
+        if image.dtype != np.uint8 or image.shape != (self.size[1], self.size[0], 3):
+            raise ValueError(f"camera image is {image.dtype} {image.shape}, not uint8 {self.size[::-1]} x 3")
+        return image
+
+
+def _read_jpeg(path) -> np.ndarray:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise ValueError("not a whole JPEG")
+    return image
+
+
+class A2D2(Dataset):
+    """Samples -> {"frame", "image" uint8 3 x H x W, "labels" {task: label or None}}, or {"unreadable": reason}.
+
+    `tasks`: name -> object with `read(processed, frame)`. A sample with a file that can't be read is not replaced by
+    another one or by zeros: it comes out as unreadable, for the loop to count and to name.
+    """
+
+    def __init__(self, camera: Camera, tasks: Mapping[str, Any], samples: Sequence[Sample]):
+        self.camera, self.tasks, self.samples = camera, tasks, samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        cv2.setNumThreads(1)  # the loader's workers already use every core
+        frame = self.samples[index].frame
+        try:
+            image = torch.from_numpy(self.camera.read(frame)).permute(2, 0, 1)  # 3 H W
+            labels = {task: self._label(task, frame) for task in self.samples[index].tasks}
+        except (ValueError, OSError) as error:
+            return {"unreadable": f"{frame}: {reason_of(error)}"}
+        return {"frame": frame, "image": image, "labels": labels}
+
+    def _label(self, task: str, frame: Frame) -> Any | None:
+        return self.tasks[task].read(self.camera.processed, frame)
+
+
+class Collate:
+    """Items of `A2D2` -> Batch. Tasks batch their own labels."""
+
+    def __init__(self, tasks: Mapping[str, Any]):
+        self.tasks = tasks
+
+    def __call__(self, items: list[dict[str, Any]]) -> Batch:
+        unreadable = [item["unreadable"] for item in items if "unreadable" in item]
+        items = [item for item in items if "unreadable" not in item]
+        if not items:
+            return Batch([], torch.empty(0, dtype=torch.uint8), {}, unreadable)
+        targets = {}
+        for name, task in self.tasks.items():
+            labels = [item["labels"].get(name) for item in items]
+            if any(label is not None for label in labels):
+                targets[name] = task.collate(labels)
+        images = torch.stack([item["image"] for item in items])  # B 3 H W
+        return Batch([item["frame"] for item in items], images, targets, unreadable)
+
+
+def check_processed(processed: ProcessedData, camera: Camera, kinds: Sequence[str]) -> None:
+    """UserError unless the labels of these kinds were made at the camera's size and with its calibration."""
+    wanted = {"size": list(camera.size), "calibration": camera.calibration.to_json()}
+    for kind in kinds:
+        settings = processed.settings(kind)
+        if settings is None:
+            raise UserError(f"no {kind} labels below {processed.kind_dir(kind)}; run its preprocessing script first")
+        for key, value in wanted.items():
+            if key in settings and settings[key] != value:
+                raise UserError(
+                    f"{processed.settings_path(kind)} has {key} {settings[key]}, this run has {value}; "
+                    "set data.size or preprocess again with --overwrite"
+                )
