@@ -1,0 +1,23 @@
+"""The first layer of every network: bytes to the scale that ImageNet networks are trained on."""
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue; of images scaled to 0-1
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalise(nn.Module):
+    """Images uint8 B x 3 x H x W (RGB) -> floating point, zero mean and unit variance over ImageNet.
+
+    Mean and deviation are buffers, so they follow the network's device and dtype; they are constants, so they are not
+    part of its state.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.to(self.mean.dtype) - self.mean) / self.std

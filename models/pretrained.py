@@ -1,0 +1,71 @@
+"""Initial weights from a file: ImageNet's as torchvision publishes them, or the user's own. Never from the network.
+
+Compute nodes often have no internet, so `sh get_data.sh --weights` fetches the ImageNet files on the login node, into
+torch.hub's folder (`TORCH_HOME`).
+"""
+
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import WeightsEnum
+
+from errors import UserError
+
+# The published DenseNet files are older than the rule against dots in module names: 'denselayer1.norm.1.weight'
+OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+
+
+def load_pretrained(module: nn.Module, pretrained: str, weights: WeightsEnum, what: str) -> None:
+    """Fill `module` with the weights that a config names: "imagenet", "none" (leaves it as it is) or a file.
+
+    `weights` is torchvision's entry for ImageNet, `what` the module's name in error messages.
+    """
+    if pretrained == "imagenet":
+        load_imagenet(module, weights, what)
+    elif pretrained != "none":
+        load_file(module, Path(pretrained), what)
+
+
+def load_imagenet(module: nn.Module, weights: WeightsEnum, what: str) -> None:
+    """Fill a torchvision network (its classifier may be removed) with the fetched ImageNet weights."""
+    path = imagenet_path(weights)
+    if not path.is_file():
+        raise UserError(
+            f"{what}: the ImageNet weights {path} are missing; fetch them where there is internet (the login node): "
+            "sh get_data.sh --weights   (or train without: pretrained: none)"
+        )
+    load_file(module, path, what)
+
+
+def imagenet_path(weights: WeightsEnum) -> Path:
+    """Where torch.hub keeps the file of a torchvision entry."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+
+
+def load_file(module: nn.Module, path: Path, what: str) -> None:
+    """Fill `module` from a state dict in a file, which must hold every weight; others (a classifier) are ignored."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(
+            f"{what}: the initial weights {path} do not exist (pretrained: imagenet | none | PATH)"
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"{what}: {path} can't be read as weights ({reason}); fetch or write it again") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{what}: {path} holds no state dict (a dict of tensors)")
+    state = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
+    own = module.state_dict()
+    unfit = [
+        name
+        for name, value in own.items()
+        # old files do not count batches
+        if not name.endswith("num_batches_tracked") and (name not in state or state[name].shape != value.shape)
+    ]
+    if unfit:
+        raise UserError(f"{what}: {path} does not fit: {len(unfit)} of {len(own)} weights, {unfit[0]!r} the first")
+    module.load_state_dict(state, strict=False)

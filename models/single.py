@@ -1,0 +1,17 @@
+"""A single-task network behind the interface that the loop knows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class SingleTask(nn.Module):
+    """Wraps a network for one task: images uint8 B x 3 x H x W -> {task: output}."""
+
+    def __init__(self, task: str, network: nn.Module):
+        super().__init__()
+        self.task, self.network = task, network
+
+    def forward(self, images: Tensor, tasks: Sequence[str]) -> dict[str, Any]:
+        return {self.task: self.network(images)} if self.task in tasks else {}

@@ -1,0 +1,111 @@
+"""The contract of a task: everything that differs between steering, segmentation, depth and boxes.
+
+The loop, the dataset and the evaluation know only this class. A new task is one file beside this one and one line in
+`tasks/__init__.py`.
+
+A label passes through these forms:
+    read     processed file -> label, numpy as it lies on disk (None where the frame has no such label)
+    collate  B labels       -> target, a dict of tensors whose first dimension is B; still compact (uint8, uint16)
+    loss     (output, target) -> B losses and a mask of the samples that have a valid label
+    decode   output         -> predictions in physical units, which `metric` compares with the target
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from datasets.layout import Frame, ProcessedData
+
+Target = dict[str, Tensor]
+
+
+class StrictModel(BaseModel):
+    """Base of everything that is read from YAML: unknown keys and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Task(ABC):
+    """One kind of label and what a network makes of it."""
+
+    name: ClassVar[str]  # also the kind of its processed labels and its key in configs
+    best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
+    higher_is_better: ClassVar[bool]
+
+    class Settings(StrictModel):
+        """The task's own section of the config; subclasses list their keys here."""
+
+    def __init__(self, settings: Settings | None = None):
+        self.settings = self.Settings() if settings is None else settings
+
+    @abstractmethod
+    def read(self, processed: ProcessedData, frame: Frame) -> Any | None:
+        """The frame's label (numpy), or None where it has none. ValueError: the file is not such a label."""
+
+    @abstractmethod
+    def collate(self, labels: list[Any | None]) -> Target:
+        """B labels, at least one of them not None -> target; a sample without a label is marked as such."""
+
+    @abstractmethod
+    def hflip(self, target: Target, flip: Tensor) -> Target:
+        """The target with the samples mirrored left to right where `flip` (B, bool) is true."""
+
+    @abstractmethod
+    def loss(self, output: Any, target: Target) -> tuple[Tensor, Tensor]:
+        """B losses (float32, each normalised within its own sample; 0 where invalid) and their validity (B, bool)."""
+
+    @abstractmethod
+    def decode(self, output: Any) -> Any:
+        """Predictions in physical units, in the form that `metric().update(predictions, target)` takes."""
+
+    @abstractmethod
+    def metric(self) -> Metric:
+        """A streaming metric: `update(predictions, target)`; `compute()` gives {name: float}, 'iou/Car' for classes.
+
+        Its states merge exactly over batches and processes. Samples without a label add nothing.
+        """
+
+    def score(self, values: dict[str, float]) -> float:
+        """What decides which checkpoint is best, from `metric().compute()`: the higher the better."""
+        value = values[self.best_metric]
+        return value if self.higher_is_better else -value
+
+    @abstractmethod
+    def blind(self, labels: Iterable[Any]) -> Any:
+        """The predictor that never looks at the image, fitted to the labels: predictions as from `decode`, B = 1."""
+
+    def fit(self, labels: Iterable[Any]) -> None:
+        """Learn from the training labels, once before training, what network and loss need (class weights, a bias).
+
+        Default: nothing; then the labels, a lazy iterable, are not read.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` learnt, for the checkpoint."""
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state` gave."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The single-task network, random weights: uint8 B x 3 x H x W -> output. Call `fit` or `load_state` first."""
+
+    def load_pretrained(self, network: nn.Module) -> None:
+        """Put the initial weights that the settings name into a network from `network()`. Default: there are none."""
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each sample's masked values -> (B means, 0 for a sample without any; B validity). Differentiable.
+
+    values, mask: B x ...; a masked-out value adds neither to the sum nor to the gradient, NaN included.
+    """
+    values, mask = values.flatten(1), mask.flatten(1)
+    count = mask.sum(1)
+    total = torch.where(mask, values, values.new_zeros(())).sum(1)
+    return total / count.clamp(min=1), count > 0

@@ -1,0 +1,205 @@
+"""Depth from one image, in metres along the viewing direction; the labels are sparse lidar measurements.
+
+label: uint16 H x W, metres x 256, 0 = no measurement; target {"depth": uint16 B x H x W}; output: metres B x 1 x H x W,
+positive.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchvision.models import DenseNet121_Weights, DenseNet169_Weights
+
+from datasets.layout import Frame, ProcessedData
+from models.densedepth import DenseDepth
+from models.pretrained import load_pretrained
+from tasks.base import StrictModel, Target, Task, masked_mean
+from tasks.segmentation import flip_maps, read_map, stack_maps
+
+STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
+VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
+MIN_EVALUATED = 1.0  # m; nothing outside the car is nearer
+
+IMAGENET_WEIGHTS = {
+    "densenet169": DenseNet169_Weights.IMAGENET1K_V1,
+    "densenet121": DenseNet121_Weights.IMAGENET1K_V1,
+}
+
+
+class DepthTask(Task):
+    name = "depth"
+    best_metric = "abs_rel"
+    higher_is_better = False
+
+    class Settings(StrictModel):
+        encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
+        """DenseDepth's encoder; the paper's is densenet169, small trains on a CPU."""
+        pretrained: str = "imagenet"
+        """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
+        cap: Annotated[float, Field(gt=MIN_EVALUATED, allow_inf_nan=False)] = 80.0
+        """Metres; the metrics are over measurements from 1 m to here."""
+
+        @model_validator(mode="after")
+        def _has_weights(self) -> Self:
+            if self.pretrained == "imagenet" and self.encoder not in IMAGENET_WEIGHTS:
+                raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
+            return self
+
+    def __init__(self, settings: Settings | None = None):
+        super().__init__(settings)
+        self.median_depth: float | None = None  # m, of all training measurements; from `fit` or `load_state`
+
+    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
+        return read_map(processed.path(self.name, frame), np.uint16)
+
+    def collate(self, labels: list[np.ndarray | None]) -> Target:
+        return {"depth": stack_maps(labels, missing=0)}
+
+    def hflip(self, target: Target, flip: Tensor) -> Target:
+        # the bits as int16: torch knows few operations on uint16
+        return {"depth": flip_maps(target["depth"].view(torch.int16), flip).view(torch.uint16)}
+
+    def loss(self, output: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Scale-invariant log loss of each image over its measured pixels.
+
+        sqrt(mean d^2 - 0.85 (mean d)^2 + 1e-6) with d = log prediction - log truth: Eigen et al. 2014, equation 4,
+        with the root and the factor 0.85 of BTS (Lee et al. 2019; theirs is 10 times as large).
+        """
+        prediction = output.squeeze(1).to(torch.promote_types(output.dtype, torch.float32))  # B H W
+        truth = metres(target["depth"], prediction.dtype)
+        measured = truth > 0
+        # both 1 where nothing is measured: log 0 would make the gradient NaN there, masked or not
+        d = torch.where(measured, prediction, 1).log() - torch.where(measured, truth, 1).log()
+        mean, valid = masked_mean(d, measured)
+        mean_square, _ = masked_mean(d.square(), measured)
+        # the 1e-6 keeps the root's slope finite at 0
+        loss = (mean_square - VARIANCE_FOCUS * mean.square() + 1e-6).sqrt()
+        return torch.where(valid, loss, 0), valid
+
+    def decode(self, output: Tensor) -> Tensor:
+        """B x 1 x H x W -> metres, float32 B x H x W."""
+        return output.squeeze(1).float()
+
+    def metric(self) -> Metric:
+        return DepthMetric(cap=self.settings.cap)
+
+    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+        """The median measurement of each pixel: metres, float32 1 x H x W.
+
+        A pixel never measured takes the median of its row's medians, and in a row without any, of the whole map's.
+        Memory: 8 bytes a measurement, twice that while they are joined: 1 GB at the peak for 7,500 sweeps of 8,000
+        points, whatever the size of the image.
+        """
+        medians = _fill(_median_per_pixel(labels)) / STEPS_PER_METRE
+        return torch.from_numpy(medians.astype(np.float32))[None]
+
+    def fit(self, labels: Iterable[np.ndarray]) -> None:
+        """The median of all measurements: the network starts with it everywhere."""
+        counts = np.zeros(1 << 16, np.int64)  # of every value that a label can have
+        for label in labels:
+            counts += np.bincount(label[label > 0], minlength=len(counts))
+        total = counts.sum()
+        if total == 0:
+            raise ValueError("no training label has a measured pixel, so there is no median depth")
+        middle = np.searchsorted(counts.cumsum(), [(total - 1) // 2, total // 2], side="right")
+        self.median_depth = float(middle.mean()) / STEPS_PER_METRE
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.median_depth is None else {"median_depth": torch.tensor(self.median_depth).double()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.median_depth = state["median_depth"].item() if "median_depth" in state else None
+
+    def network(self) -> nn.Module:
+        if self.median_depth is None:
+            raise RuntimeError("DenseDepth starts at the training labels' median: call fit or load_state first")
+        return DenseDepth(median_depth=self.median_depth, encoder=self.settings.encoder)
+
+    def load_pretrained(self, network: DenseDepth) -> None:
+        encoder = self.settings.encoder
+        load_pretrained(network.encoder, self.settings.pretrained, IMAGENET_WEIGHTS.get(encoder), f"depth, {encoder}")
+
+
+class DepthMetric(Metric):
+    """Errors over the measured pixels between 1 m and `cap` metres (both included) of the whole split.
+
+    Every pixel weighs the same, whichever image it is in (KITTI's tables average per image first). Predictions are
+    clamped to the same range, as is usual on KITTI (monodepth's and BTS's evaluation do it); NaN stays NaN.
+
+    update: predictions in metres B x H x W, target as from `DepthTask.collate`. compute, with p predicted and t true:
+        abs_rel   mean |p - t| / t                      sq_rel  mean (p - t)^2 / t, m
+        rmse      root of the mean (p - t)^2, m         mae     mean |p - t|, m
+        rmse_log  root of the mean (ln p - ln t)^2
+        delta1, delta2, delta3  share of the pixels with max(p / t, t / p) < 1.25, 1.25^2, 1.25^3
+    (the errors of Eigen et al. 2014). Sums are float64. NaN for a split without such a pixel.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *, cap: float):
+        super().__init__()
+        self.cap = cap
+        self.add_state("sums", torch.zeros(8, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, target: Target) -> None:
+        truth = metres(target["depth"], torch.float64)
+        evaluated = (truth >= MIN_EVALUATED) & (truth <= self.cap)
+        t = truth[evaluated]
+        p = predictions[evaluated].double().clamp(MIN_EVALUATED, self.cap)
+        error = p - t
+        ratio = torch.maximum(p / t, t / p)
+        terms = [error.abs() / t, error.square() / t, error.square(), ratio.log().square(), error.abs()]
+        terms += [(ratio < 1.25**k).double() for k in (1, 2, 3)]
+        self.sums += torch.stack([term.sum() for term in terms])
+        self.count += len(t)
+
+    def compute(self) -> dict[str, float]:
+        abs_rel, sq_rel, square, square_log, mae, *deltas = (self.sums / self.count).tolist()
+        scores = {"abs_rel": abs_rel, "sq_rel": sq_rel, "rmse": square**0.5, "rmse_log": square_log**0.5, "mae": mae}
+        return scores | {f"delta{k}": delta for k, delta in enumerate(deltas, start=1)}
+
+
+def metres(depth: Tensor, dtype: torch.dtype) -> Tensor:
+    """Labels (uint16, metres x 256) -> metres; 0 stays 0."""
+    return depth.to(dtype) / STEPS_PER_METRE
+
+
+def _median_per_pixel(labels: Iterable[np.ndarray]) -> np.ndarray:
+    """Median of each pixel's measurements in a label's unit, float64 H x W; NaN where there is none."""
+    measurements, shape = _sorted_measurements(labels)
+    borders = np.searchsorted(measurements, np.arange(np.prod(shape) + 1, dtype=np.uint64) << 16)
+    start, end = borders[:-1], borders[1:]
+    medians = np.full(len(start), np.nan)
+    measured = start < end
+    middle = np.stack([start + end - 1, start + end])[:, measured] // 2  # the same one twice for an odd number
+    medians[measured] = (measurements[middle] & 0xFFFF).mean(0)
+    return medians.reshape(shape)
+
+
+def _sorted_measurements(labels: Iterable[np.ndarray]) -> tuple[np.ndarray, tuple[int, int]]:
+    """All measurements as numbers `pixel << 16 | depth`, sorted, so that each pixel's lie side by side -> and H, W."""
+    parts, shape = [], (0, 0)
+    for label in labels:
+        shape, values = label.shape, label.ravel()
+        pixels = np.flatnonzero(values)
+        parts.append(pixels.astype(np.uint64) << 16 | values[pixels])
+    if not any(map(len, parts)):
+        raise ValueError("no training label has a measured pixel to fit the blind predictor to")
+    measurements = np.concatenate(parts)
+    measurements.sort()
+    return measurements, shape
+
+
+def _fill(medians: np.ndarray) -> np.ndarray:
+    """NaN -> the median of its row, and in a row of NaN only, of the whole map."""
+    overall = np.nanmedian(medians)
+    filled = medians.copy()
+    for row in filled:
+        missing = np.isnan(row)
+        row[missing] = overall if missing.all() else np.median(row[~missing])
+    return filled

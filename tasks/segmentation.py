@@ -1,0 +1,205 @@
+"""Semantic segmentation: one of the 38 classes for every pixel.
+
+label: uint8 H x W, class 0-37, 255 = no class; target {"classes": uint8 B x H x W}; output: logits B x 38 x H x W.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from datasets.classes import IGNORE, SEMANTIC_CLASSES
+from datasets.layout import Frame, ProcessedData
+from models.unet import UNet
+from tasks.base import StrictModel, Target, Task, masked_mean
+
+CLASSES = len(SEMANTIC_CLASSES)
+FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
+
+
+class SegmentationTask(Task):
+    name = "segmentation"
+    best_metric = "miou"
+    higher_is_better = True
+
+    class Settings(StrictModel):
+        base_channels: PositiveInt = 64
+        """Channels of UNet's first level; each level below doubles them."""
+        class_weights: Literal["none", "inverse_log"] = "none"
+        """inverse_log: rare classes weigh more in the loss, by their share of the training pixels."""
+
+    def __init__(self, settings: Settings | None = None):
+        super().__init__(settings)
+        self.class_weights: Tensor | None = None  # 38, float32; from `fit` or `load_state`
+
+    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
+        path = processed.path(self.name, frame)
+        label = read_map(path, np.uint8)
+        # uint8 wraps: 255 (no class) + 1 is 0, so that one comparison checks both kinds of valid values
+        if label is not None and (label + np.uint8(1) > CLASSES).any():
+            raise ValueError(
+                f"{path} has class {label[label != IGNORE].max()}; classes are 0-{CLASSES - 1} and {IGNORE}"
+            )
+        return label
+
+    def collate(self, labels: list[np.ndarray | None]) -> Target:
+        return {"classes": stack_maps(labels, missing=IGNORE)}
+
+    def hflip(self, target: Target, flip: Tensor) -> Target:
+        return {"classes": flip_maps(target["classes"], flip)}
+
+    def loss(self, output: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Cross-entropy, averaged over the sample's pixels that have a class.
+
+        With class weights the average is weighted: sum of w * loss / sum of w, as torch.nn.CrossEntropyLoss does it.
+        """
+        logits = output.to(torch.promote_types(output.dtype, torch.float32))
+        classes = target["classes"].long()
+        labelled = classes != IGNORE
+        weights = self._class_weights(logits)
+        pixel_losses = F.cross_entropy(logits, classes, weights, ignore_index=IGNORE, reduction="none")  # B H W
+        losses, valid = masked_mean(pixel_losses, labelled)
+        if weights is not None:
+            mean_weight, _ = masked_mean(weights[torch.where(labelled, classes, 0)], labelled)
+            losses = losses / torch.where(valid, mean_weight, 1)
+        return losses, valid
+
+    def decode(self, output: Tensor) -> Tensor:
+        """Logits B x 38 x H x W -> class map uint8 B x H x W."""
+        return output.argmax(1).to(torch.uint8)
+
+    def metric(self) -> Metric:
+        return SegmentationMetric()
+
+    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+        """The commonest class of each pixel over all labels: uint8 1 x H x W.
+
+        Ties go to the lower class; a pixel without a class in any label gets the overall commonest one. The counts
+        are int32 38 x H x W: up to 160 MB at 1024 x 1024, and as much again for the maximum.
+        """
+        counts = _counts_per_pixel(labels)
+        overall = counts.sum((1, 2), dtype=np.int64).argmax()
+        commonest = np.where(counts.any(0), counts.argmax(0), overall)
+        return torch.from_numpy(commonest.astype(np.uint8))[None]
+
+    def fit(self, labels: Iterable[np.ndarray]) -> None:
+        """Class weights 1 / ln(1.02 + share of the class) (ENet, Paszke et al. 2016)."""
+        if self.settings.class_weights == "none":
+            return
+        counts = np.zeros(CLASSES, np.int64)
+        for label in labels:
+            counts += _class_counts(label)
+        if not counts.any():
+            raise ValueError("no training label has a pixel with a class, so there are no class weights")
+        share = torch.from_numpy(counts / counts.sum())
+        self.class_weights = (1 / (1.02 + share).log()).float()
+
+    def state(self) -> dict[str, Tensor]:
+        return {} if self.class_weights is None else {"class_weights": self.class_weights}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        self.class_weights = state.get("class_weights")
+
+    def network(self) -> nn.Module:
+        return UNet(classes=CLASSES, base_channels=self.settings.base_channels)
+
+    def _class_weights(self, logits: Tensor) -> Tensor | None:
+        if self.settings.class_weights == "none":
+            return None
+        if self.class_weights is None:
+            raise RuntimeError("class weights are fitted to the training labels: call fit or load_state before loss")
+        return self.class_weights.to(logits)
+
+
+class SegmentationMetric(Metric):
+    """IoU and accuracy from one confusion matrix over all pixels of the split; pixels without a class don't count.
+
+    update: predictions uint8 B x H x W, target as from `SegmentationTask.collate`. compute:
+        accuracy         share of the pixels with the right class
+        iou/CLASS        intersection / union of truth and prediction, for each class present
+        classes_present  classes with at least one pixel of the truth; one that is only predicted is not present
+        miou             mean IoU of the classes present
+        miou_frequent    mean IoU of the classes with more than 0.5 % of the truth's pixels
+    A mean over nothing (a split without labels) is NaN.
+    """
+
+    full_state_update = False
+
+    def __init__(self):
+        super().__init__()
+        # rows: truth, columns: prediction
+        self.add_state("confusion", torch.zeros(CLASSES, CLASSES, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, target: Target) -> None:
+        truth = target["classes"].long()
+        pairs = truth * CLASSES + predictions
+        # pixels without a class are counted in one more bin, which is cut off: no gather of variable length
+        pairs = torch.where(truth == IGNORE, CLASSES**2, pairs)
+        counts = torch.bincount(pairs.flatten(), minlength=CLASSES**2 + 1)
+        self.confusion += counts[:-1].view(CLASSES, CLASSES)
+
+    def compute(self) -> dict[str, float]:
+        confusion = self.confusion.double()
+        hits, truth, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+        iou = hits / (truth + predicted - hits)  # NaN where a class is in neither
+        present = truth > 0
+        scores = {
+            "miou": iou[present].mean().item(),
+            "miou_frequent": iou[truth > FREQUENT * truth.sum()].mean().item(),
+            "accuracy": (hits.sum() / truth.sum()).item(),
+            "classes_present": float(present.sum()),
+        }
+        return scores | {f"iou/{SEMANTIC_CLASSES[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
+
+
+def _class_counts(label: np.ndarray) -> np.ndarray:
+    """Pixels of each of the 38 classes."""
+    return np.bincount(label.ravel(), minlength=IGNORE + 1)[:CLASSES]
+
+
+def _counts_per_pixel(labels: Iterable[np.ndarray]) -> np.ndarray:
+    """How often each pixel has each class: int32 38 x H x W."""
+    counts = None
+    for label in labels:
+        if counts is None:  # memory that np.zeros gives is committed when written to: absent classes take none
+            counts = np.zeros((CLASSES, *label.shape), np.int32)
+        for index in np.flatnonzero(_class_counts(label)):
+            counts[index] += label == index
+    if counts is None:
+        raise ValueError("no training label to fit the blind predictor to")
+    return counts
+
+
+# ---- label maps (H x W), which depth has too ----------------------------------------------------------------
+
+
+def read_map(path: Path, dtype: type[np.generic]) -> np.ndarray | None:
+    """A label map H x W as preprocessing writes it; None where the file is missing. ValueError: not such a file."""
+    try:
+        with open(path, "rb") as file:
+            label = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole .npy file: {error}") from None
+    if label.dtype != dtype or label.ndim != 2:
+        raise ValueError(f"{path} is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
+    return label
+
+
+def stack_maps(labels: list[np.ndarray | None], missing: int) -> Tensor:
+    """B maps H x W -> B x H x W, the value `missing` all over for each that is None."""
+    first = next(label for label in labels if label is not None)
+    blank = np.full_like(first, missing)
+    return torch.from_numpy(np.stack([blank if label is None else label for label in labels]))
+
+
+def flip_maps(maps: Tensor, flip: Tensor) -> Tensor:
+    """Mirror those of the B x H x W maps where `flip` (B, bool) is true."""
+    return torch.where(flip[:, None, None], maps.flip(-1), maps)

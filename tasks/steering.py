@@ -1,0 +1,136 @@
+"""Steering: the angle of the steering wheel, degrees, left positive; the last 10 samples (0.1 s) of a frame.
+
+label: float32, up to 10 angles in degrees; target {"angles": float32 B x 10, "valid": bool B x 10}, right-aligned: the
+last column is the newest angle; output: B x 10 in units of 100 degrees.
+"""
+
+import json
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+
+from datasets.layout import Frame, ProcessedData
+from models.pilotnet import ANGLES, PilotNet
+from tasks.base import Target, Task, masked_mean
+
+DEGREES_PER_UNIT = 100  # of the networks' output
+TURN = 10.0  # degrees; from here on the car is turning
+
+
+class SteeringTask(Task):
+    name = "steering"
+    best_metric = "mae"
+    higher_is_better = False
+
+    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
+        path = processed.path(self.name, frame)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            return parse_angles(json.loads(content))[-ANGLES:]
+        except ValueError as error:
+            raise ValueError(f"{path} is not a steering label: {error}") from None
+
+    def collate(self, labels: list[np.ndarray | None]) -> Target:
+        angles = np.zeros((len(labels), ANGLES), np.float32)
+        valid = np.zeros((len(labels), ANGLES), bool)
+        for i, label in enumerate(labels):
+            if label is not None:
+                angles[i, -len(label) :] = label
+                valid[i, -len(label) :] = True
+        return {"angles": torch.from_numpy(angles), "valid": torch.from_numpy(valid)}
+
+    def hflip(self, target: Target, flip: Tensor) -> Target:
+        """In the mirror a left turn is a right turn."""
+        angles = target["angles"]
+        return {"angles": torch.where(flip[:, None], -angles, angles), "valid": target["valid"]}
+
+    def loss(self, output: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Smooth L1 on angles / 100, so quadratic below 100 degrees of error; mean over the frame's valid angles."""
+        prediction = output.to(torch.promote_types(output.dtype, torch.float32))
+        truth = target["angles"].to(prediction.dtype) / DEGREES_PER_UNIT
+        return masked_mean(F.smooth_l1_loss(prediction, truth, reduction="none"), target["valid"])
+
+    def decode(self, output: Tensor) -> Tensor:
+        """B x 10 in units of 100 degrees -> degrees, float32 B x 10."""
+        return output.float() * DEGREES_PER_UNIT
+
+    def metric(self) -> Metric:
+        return SteeringMetric()
+
+    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+        """The mean of all angles: degrees, float32 1 x 10."""
+        total, count = 0.0, 0
+        for label in labels:
+            total += label.sum(dtype=np.float64)
+            count += len(label)
+        if count == 0:
+            raise ValueError("no training label to fit the blind predictor to")
+        return torch.full((1, ANGLES), total / count)
+
+    def network(self) -> nn.Module:
+        return PilotNet()
+
+
+class SteeringMetric(Metric):
+    """Errors in degrees over all valid angles of the split, each angle counting alike.
+
+    update: predictions in degrees B x 10, target as from `SteeringTask.collate`. compute:
+        mae, rmse                    over all; NaN for a split without labels
+        mae_straight, rmse_straight  over those below 10 degrees to either side (of the truth), if there are any
+        mae_turn, rmse_turn          over the others, if there are any
+    Sums are float64.
+    """
+
+    full_state_update = False
+
+    def __init__(self):
+        super().__init__()
+        for part in ("straight", "turn"):  # sums: count, |error|, error^2
+            self.add_state(part, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, target: Target) -> None:
+        truth = target["angles"].double()
+        error = predictions.double() - truth
+        is_turn = truth.abs() >= TURN
+        self.straight += _sums(error[target["valid"] & ~is_turn])
+        self.turn += _sums(error[target["valid"] & is_turn])
+
+    def compute(self) -> dict[str, float]:
+        scores = _mae_rmse(self.straight + self.turn)
+        if self.straight[0] > 0:
+            scores |= _mae_rmse(self.straight, "_straight")
+        if self.turn[0] > 0:
+            scores |= _mae_rmse(self.turn, "_turn")
+        return scores
+
+
+def parse_angles(content: object) -> np.ndarray:
+    """The angles of a processed steering file (degrees, left positive; float32). ValueError: what is wrong with it."""
+    if not isinstance(content, dict) or not isinstance(content.get("angles"), list):
+        raise ValueError("it has no list of angles")
+    if content.get("unit") != "deg":
+        raise ValueError(f"its unit is {content.get('unit')!r}, not 'deg'")
+    if not content["angles"]:
+        raise ValueError("its list of angles is empty")
+    if not all(isinstance(angle, int | float) for angle in content["angles"]):
+        raise ValueError("an angle is not a number")
+    angles = np.array(content["angles"], np.float32)
+    if not np.isfinite(angles).all():
+        raise ValueError("an angle is not finite")
+    return angles
+
+
+def _sums(error: Tensor) -> Tensor:
+    return torch.stack([error.new_tensor(len(error)), error.abs().sum(), error.square().sum()])
+
+
+def _mae_rmse(sums: Tensor, suffix: str = "") -> dict[str, float]:
+    count, absolute, square = sums
+    return {f"mae{suffix}": (absolute / count).item(), f"rmse{suffix}": (square / count).sqrt().item()}
