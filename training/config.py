@@ -1,0 +1,231 @@
+"""The YAML configs as pydantic models: unknown keys, wrong types and impossible values are one-line errors."""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from errors import UserError
+from models.single import SingleTask
+from tasks import TASKS
+from tasks.base import StrictModel, Task
+
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+class SplitConfig(StrictModel):
+    """Which frames train, validate and test (datasets/splits.py)."""
+
+    mode: Literal["time", "scenes", "overfit"] = "time"
+    """time: by time within each scene; scenes: the lists below; overfit: the training frames validate."""
+    fractions: list[NonNegativeFloat] = Field([0.8, 0.1, 0.1], min_length=3, max_length=3)
+    """Shares of train, val and test of each scene (mode time)."""
+    gap_frames: NonNegativeInt = 2
+    """Frames that lie unused between two parts of a scene, at least (mode time)."""
+    gap_seconds: NonNegativeFloat = 10.0
+    """Seconds that pass between two parts of a scene, at least (mode time)."""
+    train: list[str] = []
+    """Scenes of the training part (mode scenes)."""
+    val: list[str] = []
+    """Scenes of the validation part (mode scenes)."""
+    test: list[str] = []
+    """Scenes of the test part (mode scenes)."""
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        if not math.isclose(sum(self.fractions), 1, abs_tol=1e-6):
+            raise ValueError(f"fractions {self.fractions} do not sum to 1")
+        return self
+
+
+class DataConfig(StrictModel):
+    """Images, split and loading."""
+
+    size: list[PositiveInt] = Field([1024, 1024], min_length=2, max_length=2)
+    """W, H of images and label maps: what the preprocessing scripts were given as --size."""
+    split: SplitConfig = SplitConfig()
+    workers: NonNegativeInt = 8
+    """Loader processes; 0 loads in the training process."""
+
+
+class AugmentationConfig(StrictModel):
+    """What happens to training images; never to validation images."""
+
+    hflip: float = Field(0.5, ge=0, le=1)
+    """Probability of mirroring a sample with all its labels. Traffic then keeps left."""
+    brightness: float = Field(0.2, ge=0, lt=1)
+    """Factors are drawn from [1 - x, 1 + x]; likewise below."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    saturation: float = Field(0.2, ge=0, lt=1)
+
+
+class TrainingConfig(StrictModel):
+    """The loop."""
+
+    epochs: PositiveInt
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """auto: bf16 where the GPU has it in hardware, else fp16 with loss scaling; fp32 on the CPU."""
+    channels_last: bool = True
+    """Memory format of images and weights: faster convolutions on GPUs with tensor cores."""
+    compile: bool = False
+    """torch.compile the network."""
+    warmup: float = Field(0.02, ge=0, lt=1)
+    """Share of the planned samples over which the learning rate rises from 0; then half a cosine down to 0."""
+    clip: PositiveFloat = 10.0
+    """Largest norm of a group's gradient."""
+    validate_every: PositiveInt = 1
+    """Epochs between validations; the last epoch is always validated."""
+    log_every: PositiveInt = 20
+    """Steps between two lines of losses in metrics.jsonl and on the dashboard."""
+
+
+class GroupConfig(StrictModel):
+    """One group of parameters: its optimiser (AdamW) and how many samples it sees before it steps."""
+
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.01
+
+
+class SingleTaskConfig(GroupConfig):
+    """One task of train_single_task.py."""
+
+    micro_batch_size: PositiveInt
+    """Samples in one forward and backward pass; divides batch_size. Decides the memory, not the result."""
+    settings: SerializeAsAny[StrictModel] | dict[str, Any] = Field(default_factory=dict, validate_default=True)
+    """The task's own keys (class Settings in tasks/NAME.py)."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+        return self
+
+
+class SingleTaskRun(StrictModel):
+    """configs/single_task_conf.yaml: what all single-task networks share, and one section a task."""
+
+    seed: NonNegativeInt = 0
+    data: DataConfig = DataConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig
+    tasks: dict[str, SingleTaskConfig]
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _known_tasks(cls, tasks: Any) -> Any:
+        return with_task_settings(tasks)
+
+    def make_tasks(self, mode: str) -> dict[str, Task]:
+        """The tasks that a mode trains."""
+        return {mode: TASKS[mode](self.tasks[mode].settings)}
+
+    def make_model(self, mode: str, tasks: Mapping[str, Task]) -> SingleTask:
+        """The network with random weights; the tasks have been fitted or restored."""
+        return SingleTask(mode, tasks[mode].network())
+
+
+# the name that checkpoints give their kind of config -> its class
+RUN_CONFIGS: dict[str, type[SingleTaskRun]] = {"single_task": SingleTaskRun}
+
+
+def with_task_settings(tasks: Any) -> Any:
+    """The sections with their `settings` checked by the task that they name. ValueError: an unknown task."""
+    if not isinstance(tasks, dict):
+        raise ValueError("must hold one section a task")
+    if unknown := sorted(set(tasks) - set(TASKS)):
+        raise ValueError(f"unknown task {', '.join(unknown)}; there are {', '.join(TASKS)}")
+    return {
+        name: section
+        if not isinstance(section, dict)
+        else {**section, "settings": TASKS[name].Settings.model_validate(section.get("settings") or {})}
+        for name, section in tasks.items()
+    }
+
+
+Config = TypeVar("Config", bound=StrictModel)
+
+
+def load_config(kind: type[Config], path: Path, overrides: list[str]) -> Config:
+    """Read a YAML file, apply `KEY=VALUE` overrides (`training.epochs=3`), validate.
+
+    UserError (one line with file and key) for a missing or broken file and for every key that is wrong.
+    """
+    content = read_yaml(path)
+    for override in overrides:
+        apply_override(content, override)
+    return validated(kind, content, f"{path}{' with --set' if overrides else ''}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = with_exponents(yaml.safe_load(path.read_text()))
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no keys")
+    return content
+
+
+def section_of(config: SingleTaskRun, task: str, path: Path) -> SingleTaskConfig:
+    """The task's section. UserError where the file has none."""
+    if task not in config.tasks:
+        raise UserError(f"{path}: tasks.{task} is missing; there are {', '.join(config.tasks)}")
+    return config.tasks[task]
+
+
+def with_exponents(content: Any) -> Any:
+    """YAML 1.1 takes 1e-3 for a text, since it has no point: make it the number that everybody means."""
+    if isinstance(content, dict):
+        return {key: with_exponents(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [with_exponents(value) for value in content]
+    return float(content) if isinstance(content, str) and EXPONENT.fullmatch(content) else content
+
+
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Set the key of a `KEY=VALUE` in place; the value is read as YAML."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: not of the form KEY=VALUE, such as training.epochs=3")
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise UserError(f"--set {override}: {section} is a value, not a section")
+    try:
+        content[last] = with_exponents(yaml.safe_load(value))
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is no YAML") from None
+
+
+def validated(kind: type[Config], content: dict[str, Any], source: str) -> Config:
+    """The content as a config; UserError with the source and the first key that is wrong."""
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first, others = error.errors()[0], error.error_count() - 1
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        message = first["msg"].removeprefix("Value error, ")
+        more = f" (and {others} more)" if others else ""
+        raise UserError(f"{source}: {key}: {message}{more}") from None
+
+
+def to_yaml(config: StrictModel) -> str:
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

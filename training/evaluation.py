@@ -1,0 +1,90 @@
+"""Forward passes over a split and the tasks' metrics: validation during training and evaluate.py."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from datasets.a2d2 import A2D2, Batch, Collate
+from tasks.base import Task
+
+Results = dict[str, dict[str, float]]  # task -> metric -> value
+
+
+class Precision:
+    """Autocast as a config's `precision` says.
+
+    auto: bf16 where the GPU has it in hardware, else fp16; fp32 on the CPU.
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        if name == "auto":
+            name = _best_precision(device)
+        self.name, self.device = name, device
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(name)
+
+    def autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
+
+
+def _best_precision(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def make_loader(dataset: A2D2, tasks: Mapping[str, Task], workers: int, device: torch.device, **how: Any) -> DataLoader:
+    """A DataLoader of Batches; `how`: batch_size or batch_sampler."""
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        collate_fn=Collate(tasks),
+        pin_memory=device.type == "cuda",
+        persistent_workers=workers > 0,
+        # a generator of its own: starting a loader must not move the global random state
+        generator=torch.Generator(),
+        **how,
+    )
+
+
+def evaluate(
+    forward: Callable[..., dict[str, Any]],
+    tasks: Mapping[str, Task],
+    batches: Iterable[Batch],
+    precision: Precision,
+) -> Results:
+    """Every task's metrics and mean loss over the batches; a task without any label has no entry.
+
+    forward(images, tasks) -> {task: output}; the network is in evaluation mode already.
+    """
+    metrics = {name: task.metric().to(precision.device) for name, task in tasks.items()}
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    with torch.inference_mode():
+        for batch in batches:
+            if not batch.targets:
+                continue
+            batch = batch.to(precision.device)
+            with precision.autocast():
+                outputs = forward(batch.images, tuple(batch.targets))
+            for name, target in batch.targets.items():
+                losses, valid = tasks[name].loss(outputs[name], target)
+                sums[name][0] += float(losses.sum())
+                sums[name][1] += int(valid.sum())
+                metrics[name].update(tasks[name].decode(outputs[name]), target)
+    return {
+        name: {"loss": loss / count, **metrics[name].compute()} for name, (loss, count) in sums.items() if count > 0
+    }
+
+
+def evaluate_blind(tasks: Mapping[str, Task], predictions: Mapping[str, Any], batches: Iterable[Batch]) -> Results:
+    """The same metrics for predictors that never look: `predictions` holds one sample's prediction a task (B = 1)."""
+    metrics = {name: tasks[name].metric() for name in predictions}
+    for batch in batches:
+        for name, target in batch.targets.items():
+            for sample in range(len(batch)):
+                one = {key: value[sample : sample + 1] for key, value in target.items()}
+                metrics[name].update(predictions[name], one)
+    return {name: metric.compute() for name, metric in metrics.items()}

@@ -1,0 +1,242 @@
+"""The one training loop: micro-batches accumulate, groups step at the borders of blocks, tasks judge."""
+
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.a2d2 import A2D2, Batch
+from datasets.layout import RunDir
+from datasets.sampling import MicroBatchSampler, epoch_order
+from datasets.transforms import Augmentation
+from errors import UserError
+from progress import progress, warn
+from tasks.base import Task
+from training import checkpoint
+from training.config import TrainingConfig
+from training.evaluation import Precision, Results, evaluate, make_loader
+from training.tracking import Tracker, TrainingLog
+from training.updates import StepReport, Updates
+
+
+class Interrupted(Exception):
+    """SIGTERM or SIGUSR1 came; everything is saved."""
+
+
+@dataclass
+class Position:
+    """Where training stands."""
+
+    epoch: int = 0  # epochs trained
+    micro_batches: int = 0  # micro-batches trained of the epoch that follows
+    validated: bool = True  # whether the last trained epoch has been validated (or needs not be)
+
+
+class StopFlag:
+    """Set by SIGTERM and SIGUSR1: finish the micro-batch in hand, save, leave. Handlers set a flag and nothing else."""
+
+    def __init__(self) -> None:
+        self.raised = False
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, stack: Any) -> None:
+        self.raised = True
+
+
+@dataclass(frozen=True)
+class Data:
+    """What to train on and in which portions."""
+
+    train: A2D2
+    val: A2D2
+    block_size: int
+    micro_batch_size: int
+    workers: int
+
+
+class Trainer:
+    """Trains `model` on the tasks' labels; keeps `last.pt` and `best.pt`.
+
+    model: forward(images uint8 B x 3 x H x W, tasks) -> {task: output}.
+    groups_of: task -> the names of the groups of parameters that its loss reaches.
+    score: results of a validation -> one number, the higher the better; decides which checkpoint is best.
+    constants: what checkpoints hold beside the state (config, split, class lists ...).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        tasks: Mapping[str, Task],
+        groups_of: Mapping[str, tuple[str, ...]],
+        updates: Updates,
+        loss_weights: Mapping[str, float],
+        augmentation: Augmentation,
+        score: Callable[[Results], float],
+        data: Data,
+        config: TrainingConfig,
+        precision: Precision,
+        seed: int,
+        run: RunDir,
+        tracker: Tracker,
+        constants: dict[str, Any],
+    ):
+        self.model, self.tasks, self.groups_of, self.updates = model, tasks, groups_of, updates
+        self.loss_weights, self.augmentation, self.score = loss_weights, augmentation, score
+        self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
+        self.run, self.tracker, self.constants = run, tracker, constants
+        self.forward = torch.compile(model) if config.compile else model
+        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.position = Position()
+        self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
+        self.unreadable: set[str] = set()
+        self.log = TrainingLog(tracker, config.log_every)
+        self.sampler = MicroBatchSampler()
+        self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
+        self.val_loader = make_loader(data.val, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train until the last epoch. Raises Interrupted after a signal, with everything saved."""
+        stop = StopFlag()
+        while self.position.epoch < self.config.epochs or not self.position.validated:
+            if self.position.validated:
+                self._train_epoch(stop)
+            if not self.position.validated:
+                self._keep_if_best(self._validate(stop))
+                self.position.validated = True
+            self._save(self.run.last)
+            if stop.raised and self.position.epoch < self.config.epochs:
+                raise Interrupted
+
+    def _train_epoch(self, stop: StopFlag) -> None:
+        """Train what is left of the epoch; then move the position to the next one."""
+        data, epoch = self.data, self.position.epoch
+        order = epoch_order(data.train.samples, data.block_size, data.micro_batch_size, self.seed, epoch)
+        order = order[self.position.micro_batches :]
+        self.sampler.order = order
+        self.model.train()
+        name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(len(part.samples) for part in order)
+        parts = progress(
+            zip(order, self.train_loader, strict=True), samples, name, self.log.shown, lambda part: len(part[0].samples)
+        )
+        for micro_batch, batch in parts:
+            self._note_unreadable(batch)
+            if batch.targets:
+                self._accumulate(self.augmentation(batch.to(self.device), self.tasks, epoch))
+            self.updates.samples_seen += len(micro_batch.samples)
+            self.position.micro_batches += 1
+            if micro_batch.ends_block:
+                self._after(self.updates.step_full_groups, batch)
+            if stop.raised and micro_batch is not order[-1]:
+                self._save(self.run.last)
+                raise Interrupted
+        self._after(self.updates.step_rest, batch)
+        done = epoch + 1
+        due = done % self.config.validate_every == 0 or done == self.config.epochs
+        self.position = Position(done, validated=not due)
+
+    def _accumulate(self, batch: Batch) -> None:
+        """Forward, backward on the weighted sum of the samples' losses, count."""
+        with self.precision.autocast():
+            outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), tuple(batch.targets))
+        total, sums, reached = 0.0, {}, {}
+        for name, target in batch.targets.items():
+            losses, valid = self.tasks[name].loss(outputs[name], target)  # B, B
+            total = total + self.loss_weights[name] * losses.sum()
+            sums[name] = torch.stack([losses.detach().sum(), valid.sum()])
+            for group in self.groups_of[name]:
+                reached[group] = reached[group] | valid if group in reached else valid
+        (total * self.updates.loss_scale.value).backward()
+        # one transfer from the device a micro-batch
+        loss_sums = torch.stack(list(sums.values())).tolist()
+        counts = torch.stack([mask.sum() for mask in reached.values()]).tolist()
+        for name, (loss, count) in zip(sums, loss_sums, strict=True):
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss of {name}", batch)
+            self.log.add_loss(name, loss, count)
+        self.updates.add(dict(zip(reached, counts, strict=True)))
+
+    def _after(self, step: Callable[[], list[StepReport]], batch: Batch) -> None:
+        """Step groups and log what they did."""
+        try:
+            reports = step()
+        except FloatingPointError as error:
+            raise self._diverged(str(error).removesuffix(" is not finite"), batch) from None
+        self.log.steps(reports, self.updates)
+
+    def _diverged(self, what: str, batch: Batch) -> UserError:
+        frames = ", ".join(map(str, batch.frames))
+        return UserError(
+            f"{what} is not finite in epoch {self.position.epoch + 1}, frames {frames}; the checkpoints in "
+            f"{self.run.dir} are those from before; lower the learning rate or look at these frames"
+        )
+
+    def _note_unreadable(self, batch: Batch) -> None:
+        for reason in set(batch.unreadable) - self.unreadable:
+            self.unreadable.add(reason)
+            warn(f"warning: left out, {len(self.unreadable)} so far: {reason}")
+
+    # ---- validation -------------------------------------------------------------------------------------------
+
+    def _validate(self, stop: StopFlag) -> Results:
+        self.model.eval()
+        batches = self._stoppable(stop, progress(self.val_loader, len(self.val_loader), "validation"))
+        results = evaluate(self.forward, self.tasks, batches, self.precision)
+        values = {f"val/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
+        self.tracker.log({"epoch": self.position.epoch, **values}, self.updates.samples_seen)
+        for task, scores in results.items():
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
+            print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)
+        return results
+
+    def _stoppable(self, stop: StopFlag, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self._note_unreadable(batch)
+            yield batch
+            if stop.raised:
+                self._save(self.run.last)
+                raise Interrupted
+
+    def _keep_if_best(self, results: Results) -> None:
+        score = self.score(results)
+        if not self.best or score > self.best["score"]:
+            self.best = {"score": score, "epoch": self.position.epoch, "results": results}
+            self._save(self.run.best)
+            best = {f"best/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
+            self.tracker.summarise({"best/epoch": self.position.epoch, **best})
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def _save(self, path: Path) -> None:
+        checkpoint.save(path, {**self.constants, **self.state()})
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes during training."""
+        return {
+            "model": self.model.state_dict(),
+            "updates": self.updates.state(),
+            "tasks": {name: task.state() for name, task in self.tasks.items()},
+            "position": asdict(self.position),
+            "best": self.best,
+            "unreadable": sorted(self.unreadable),
+            "log": self.log.state(),
+            "random": checkpoint.random_states(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's state (the tasks' states were restored when the network was built)."""
+        self.model.load_state_dict(state["model"])
+        self.updates.load_state(state["updates"])
+        self.position = Position(**state["position"])
+        self.best, self.unreadable = state["best"], set(state["unreadable"])
+        self.log.load_state(state["log"])
+        checkpoint.restore_random_states(state["random"])
+        self.tracker.forget_after(self.updates.samples_seen)

@@ -1,0 +1,83 @@
+"""A network rebuilt from its checkpoint alone, checked against the data that it is to see."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from datasets.a2d2 import A2D2, Camera, Sample, check_processed
+from datasets.layout import Frame, ProcessedData, RawData
+from datasets.splits import Split
+from errors import UserError
+from tasks.base import Task
+from training import checkpoint
+from training.config import RUN_CONFIGS, DataConfig, validated
+from training.evaluation import Precision, Results, evaluate, evaluate_blind, make_loader
+from training.session import CLASSES, labels_of
+
+
+@dataclass
+class Restored:
+    """A trained network with its tasks, its split and the camera that it saw."""
+
+    path: Path
+    model: nn.Module
+    tasks: dict[str, Task]
+    split: Split
+    data: DataConfig
+    camera: Camera
+
+    @classmethod
+    def load(cls, path: Path, raw: RawData, processed: ProcessedData) -> "Restored":
+        """UserError where class list, size or calibration do not fit: better than a wrong number."""
+        content = checkpoint.load(path)
+        config = validated(RUN_CONFIGS[content["kind"]], content["config"], str(path))
+        tasks = config.make_tasks(content["mode"])
+        for name, task in tasks.items():
+            task.load_state(content["tasks"][name])
+        model = config.make_model(content["mode"], tasks)
+        model.load_state_dict(content["model"])
+        camera = Camera(raw, processed, tuple(config.data.size))
+        check_fits(path, content, camera)
+        return cls(path, model.eval(), tasks, Split.from_json(content["split"]), config.data, camera)
+
+    def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:
+        """The frames of the part that have a label of at least one of the tasks."""
+        check_processed(self.camera.processed, self.camera, list(tasks))
+        labelled = {frame for name in tasks for frame in self.camera.processed.frames(name)}
+        samples = [Sample(frame, tuple(tasks)) for frame in self.split.part(part) if frame in labelled]
+        if not samples:
+            raise UserError(f"{self.path}: none of its {part} frames has a label of {', '.join(tasks)} here")
+        return samples
+
+    def evaluate(self, part: str, precision: Precision, batch_size: int, workers: int) -> Results:
+        """Each task's metrics over every labelled frame of the part."""
+        model = self.model.to(precision.device)
+        batches = self._batches(part, precision, batch_size, workers)
+        return evaluate(model, self.tasks, batches, precision)
+
+    def evaluate_blind(self, part: str, precision: Precision, batch_size: int, workers: int) -> Results:
+        """The same for the predictors that never look at the image, fitted to the training labels."""
+        predictions = {
+            name: task.blind(labels_of(task, self.camera.processed, self._labelled(name, self.split.train)))
+            for name, task in self.tasks.items()
+        }
+        return evaluate_blind(self.tasks, predictions, self._batches(part, precision, batch_size, workers))
+
+    def _labelled(self, kind: str, frames: tuple[Frame, ...]) -> list[Frame]:
+        labelled = set(self.camera.processed.frames(kind))
+        return [frame for frame in frames if frame in labelled]
+
+    def _batches(self, part: str, precision: Precision, batch_size: int, workers: int) -> Any:
+        dataset = A2D2(self.camera, self.tasks, self.samples(part, self.tasks))
+        return make_loader(dataset, self.tasks, workers, precision.device, batch_size=batch_size)
+
+
+def check_fits(path: Path, content: Mapping[str, Any], camera: Camera) -> None:
+    for name, classes in CLASSES.items():
+        if content[name] != classes:
+            raise UserError(f"{path} was trained with other {name}: {', '.join(content[name])}")
+    if content["calibration"] != camera.calibration.to_json():
+        raise UserError(f"{path} was trained with another calibration than that of {camera.raw.root}")

@@ -1,0 +1,209 @@
+"""What the training scripts share before and after the loop: flags, run folder, resume, data, parts of a checkpoint."""
+
+import argparse
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from datasets.a2d2 import A2D2, Camera, Sample, check_processed
+from datasets.classes import BOX_CLASSES, SEMANTIC_CLASSES
+from datasets.layout import Frame, ProcessedData, RawData, RunDir, whole_file, write_json
+from datasets.splits import Split, overfit, split_by_scenes, split_by_time
+from errors import UserError
+from progress import warn
+from tasks.base import StrictModel, Task
+from training import checkpoint
+from training.config import DataConfig, SplitConfig, to_yaml
+from training.loop import Interrupted, Trainer
+from training.tracking import Tracker, start_wandb
+from training.updates import Updates
+
+CLASSES = {"semantic_classes": list(SEMANTIC_CLASSES), "box_classes": list(BOX_CLASSES)}
+
+
+def parse_arguments(description: str, config: str, modes: list[str], default_mode: str | None) -> argparse.Namespace:
+    """The flags of the training scripts. Without a default, a missing --train-mode is an error that lists the modes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train-mode", choices=modes, default=default_mode)
+    parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=3")
+    parser.add_argument("--name", help="name of the run (default: the mode)")
+    parser.add_argument("--runs-root", type=Path, default=Path("runs"), help="default runs")
+    parser.add_argument("--data-root", type=Path, default=Path("Datasets"), help="default Datasets")
+    parser.add_argument("--processed-root", type=Path, default=Path("Datasets/processed"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
+    parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
+    parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
+    args = parser.parse_args()
+    if args.train_mode is None:
+        parser.error(f"--train-mode is needed: one of {', '.join(modes)}")
+    args.name = args.name or args.train_mode
+    return args
+
+
+def make_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name} is not to be had: {str(error).splitlines()[0]}") from None
+    return device
+
+
+@dataclass
+class Session:
+    """One start of a training script: its run folder, its data, and the checkpoint that it goes on from."""
+
+    args: argparse.Namespace
+    config: StrictModel
+    mode: str
+    device: torch.device
+    run: RunDir
+    camera: Camera
+    split: Split
+    checkpoint: dict[str, Any] | None
+
+    @classmethod
+    def open(cls, args: argparse.Namespace, config: StrictModel, data: DataConfig, seed: int) -> "Session":
+        """Check the run folder and the data, make or restore the split, seed torch."""
+        run = RunDir(args.runs_root, args.name)
+        loaded = _checkpoint_to_resume(args.resume, run)
+        if loaded is None and run.exists() and not args.dry_run:
+            raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
+        if loaded is not None:
+            check_same_config(loaded["config"], config.model_dump(mode="json"))
+        camera = Camera(RawData(args.data_root), ProcessedData(args.processed_root), tuple(data.size))
+        split = Split.from_json(loaded["split"]) if loaded else make_split(data.split, camera.frames(), args)
+        torch.manual_seed(seed)
+        return cls(args, config, args.train_mode, make_device(args.device), run, camera, split, loaded)
+
+    # ---- data ---------------------------------------------------------------------------------------------------
+
+    def samples(self, tasks: Mapping[str, Task], part: str) -> list[Sample]:
+        """The part's frames that have a label of at least one of the tasks, with all tasks asked of each."""
+        processed = self.camera.processed
+        check_processed(processed, self.camera, list(tasks))
+        labelled = {frame for name in tasks for frame in processed.frames(name)}
+        samples = [Sample(frame, tuple(tasks)) for frame in self.split.part(part) if frame in labelled]
+        if not samples:
+            raise UserError(f"none of the {len(self.split.part(part))} {part} frames has a label of {', '.join(tasks)}")
+        return samples
+
+    def dataset(self, tasks: Mapping[str, Task], samples: list[Sample]) -> A2D2:
+        return A2D2(self.camera, tasks, samples)
+
+    def prepare_tasks(self, tasks: Mapping[str, Task], samples: list[Sample]) -> None:
+        """Let the tasks learn from the training labels what they need, or restore what they had learnt."""
+        for name, task in tasks.items():
+            if self.checkpoint is not None:
+                task.load_state(self.checkpoint["tasks"][name])
+            else:
+                frames = [sample.frame for sample in samples if name in sample.tasks]
+                task.fit(labels_of(task, self.camera.processed, frames))
+
+    # ---- the run --------------------------------------------------------------------------------------------------
+
+    def start(self, kind: str) -> tuple[Tracker, dict[str, Any]]:
+        """Make the run folder -> the tracker and the constant parts of the run's checkpoints.
+
+        kind: the key of the config's class in RUN_CONFIGS, from which evaluate.py rebuilds the network.
+        """
+        config = self.config.model_dump(mode="json")
+        constants = {
+            "kind": kind,
+            "mode": self.mode,
+            "config": config,
+            "split": self.split.to_json(),
+            "calibration": self.camera.calibration.to_json(),
+            **CLASSES,
+            "git_commit": checkpoint.git_commit(),
+            "wandb_id": self.checkpoint["wandb_id"] if self.checkpoint else secrets.token_hex(4),
+        }
+        with whole_file(self.run.config) as file:
+            file.write(to_yaml(self.config).encode())
+        write_json(self.run.split, self.split.to_json())
+        self.run.interrupted.unlink(missing_ok=True)
+        names = (constants["wandb_id"], self.args.name, kind, [kind, self.mode])
+        return Tracker(self.run, start_wandb(self.args.wandb, self.run, *names, config)), constants
+
+    def train(self, trainer: Trainer) -> None:
+        """Run the loop to its end or to a signal; then `INTERRUPTED` tells the batch script to requeue."""
+        if self.checkpoint is not None:
+            trainer.load_state(self.checkpoint)
+            print(f"goes on after {trainer.updates.samples_seen} samples, epoch {trainer.position.epoch + 1}")
+        try:
+            trainer.train()
+        except Interrupted:
+            self.run.interrupted.touch()
+            print(f"interrupted; saved {self.run.last}; go on with --resume auto")
+        else:
+            best = trainer.best
+            print(f"done; best epoch {best['epoch']}: {self.run.best}")
+        finally:
+            trainer.tracker.finish()
+
+
+def _checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | None:
+    if resume is None or (resume == "auto" and not run.last.exists()):
+        return None
+    return checkpoint.load(run.last if resume == "auto" else Path(resume))
+
+
+def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:
+    """UserError naming the first key that differs. The number of loader workers may change."""
+    for key in sorted({*saved, *asked}):
+        ours, theirs, name = asked.get(key), saved.get(key), f"{prefix}{key}"
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            check_same_config(theirs, ours, f"{name}.")
+        elif ours != theirs and name != "data.workers":
+            raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name")
+
+
+def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespace) -> Split:
+    """Split the frames that have an image, as the config says."""
+    if not frames:
+        raise UserError(
+            f"no camera images below {args.data_root} or {args.processed_root}; 'sh get_data.sh' fetches the raw data"
+        )
+    if config.mode == "scenes":
+        return split_by_scenes(frames, {"train": config.train, "val": config.val, "test": config.test})
+    if config.mode == "overfit":
+        return overfit(frames)
+    return split_by_time(frames, config.fractions, config.gap_frames, config.gap_seconds)
+
+
+def labels_of(task: Task, processed: ProcessedData, frames: list[Frame]) -> Iterator[Any]:
+    """The task's labels of the frames, one at a time; those that can't be read are named and left out."""
+    for frame in frames:
+        try:
+            label = task.read(processed, frame)
+        except (ValueError, OSError) as error:
+            warn(f"warning: left out: {frame}: {error}")
+            continue
+        if label is not None:
+            yield label
+
+
+def describe(session: Session, data: Any, model: nn.Module, updates: Updates) -> str:
+    """Frames, samples, steps and parameters of a run, in a few lines."""
+    pools: dict[str, int] = {}
+    for sample in data.train.samples:
+        for task in sample.tasks:
+            pools[task] = pools.get(task, 0) + 1
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    groups = ", ".join(f"{group.name} batch_size {group.config.batch_size}" for group in updates.groups.values())
+    return "\n".join(
+        [
+            f"split: {session.split.summary()}",
+            f"training samples: {', '.join(f'{task} {count}' for task, count in pools.items())}",
+            f"validation samples: {len(data.val.samples)}",
+            f"samples planned: {updates.planned_samples}; groups: {groups}",
+            f"parameters: {parameters / 1e6:.2f} M; device {session.device}",
+        ]
+    )

@@ -1,0 +1,138 @@
+"""Where numbers go: `metrics.jsonl` beside the run, which is the source of truth, and wandb, which may fail."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from datasets.layout import RunDir, whole_file
+from progress import warn
+from training.updates import StepReport, Updates
+
+
+class Tracker:
+    """Logs {name: value} at a number of samples seen.
+
+    wandb never stops a training: whatever it raises is printed once, and the run goes on with metrics.jsonl alone.
+    """
+
+    def __init__(self, run: RunDir, wandb_run: Any | None):
+        self.run, self.wandb_run = run, wandb_run
+
+    def log(self, values: dict[str, float], samples: int) -> None:
+        """One line in metrics.jsonl and one wandb step; `samples` seen so far is the x-axis."""
+        row = {"samples": samples, **values}
+        try:
+            with open(self.run.metrics, "a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            warn(f"warning: {self.run.metrics} can't be written: {error.strerror}")
+        self._wandb(lambda wandb_run: wandb_run.log(row, step=samples))
+
+    def summarise(self, values: dict[str, Any]) -> None:
+        """Put values (the best ones) into wandb's summary."""
+        self._wandb(lambda wandb_run: wandb_run.summary.update(values))
+
+    def forget_after(self, samples: int) -> None:
+        """Drop lines that were written after the checkpoint from which the run goes on."""
+        if not self.run.metrics.exists():
+            return
+        rows = [line for line in self.run.metrics.read_text().splitlines() if _samples_of(line) <= samples]
+        with whole_file(self.run.metrics) as file:
+            file.write("".join(row + "\n" for row in rows).encode())
+
+    def finish(self) -> None:
+        self._wandb(lambda wandb_run: wandb_run.finish())
+
+    def _wandb(self, call: Any) -> None:
+        if self.wandb_run is None:
+            return
+        try:
+            call(self.wandb_run)
+        except Exception as error:  # no network, a full disk, a service that is down: the training goes on
+            warn(f"warning: wandb failed, going on without it: {error}")
+            self.wandb_run = None
+
+
+def _samples_of(line: str) -> float:
+    try:
+        return json.loads(line)["samples"]
+    except (ValueError, KeyError):
+        return float("inf")  # cut short by a crash
+
+
+def start_wandb(
+    mode: str, run: RunDir, run_id: str, name: str, group: str, tags: list[str], config: dict
+) -> Any | None:
+    """A wandb run, offline unless asked for or logged in; None where wandb is disabled or can't start.
+
+    A resumed run passes the id that its checkpoint holds and so continues the same wandb run.
+    """
+    if mode == "disabled":
+        return None
+    try:
+        import wandb  # takes a second to import: only where it is used
+
+        return wandb.init(
+            project="a2d2-multitask",
+            id=run_id,
+            name=name,
+            group=group,
+            tags=tags,
+            config=config,
+            dir=run.dir,
+            mode="online" if mode == "online" or (mode == "auto" and _logged_in(wandb)) else "offline",
+            resume="allow" if mode == "online" else None,
+            settings=wandb.Settings(silent=True, init_timeout=60, console="off"),
+        )
+    except Exception as error:
+        warn(f"warning: wandb can't start, going on without it: {error}")
+        return None
+
+
+def _logged_in(wandb: Any) -> bool:
+    return os.environ.get("WANDB_MODE", "online") == "online" and wandb.Api.api_key is not None
+
+
+class TrainingLog:
+    """Mean losses between two log lines, learning rates, gradient norms, samples per second."""
+
+    def __init__(self, tracker: Tracker, every: int):
+        self.tracker, self.every = tracker, every
+        self.sums: dict[str, list[float]] = {}  # task -> [sum of losses, samples]
+        self.latest: dict[str, float] = {}
+        self.clock = (time.monotonic(), 0)  # when, and how many samples had been seen
+
+    def add_loss(self, task: str, loss: float, count: int) -> None:
+        total = self.sums.setdefault(task, [0.0, 0])
+        total[0] += loss
+        total[1] += count
+
+    def steps(self, reports: list[StepReport], updates: Updates) -> None:
+        """Note steps; write a line where one is due."""
+        for report in reports:
+            self.latest[f"gradient_norm/{report.group}"] = report.gradient_norm
+            self.latest[f"learning_rate/{report.group}"] = updates.groups[report.group].learning_rate
+        due = (updates.steps - len(reports)) // self.every < updates.steps // self.every
+        if due and reports:
+            self._write(updates)
+
+    def _write(self, updates: Updates) -> None:
+        now, (then, seen) = time.monotonic(), self.clock
+        values = {f"train/{task}/loss": loss / count for task, (loss, count) in self.sums.items() if count}
+        values |= {**self.latest, "loss_scale": updates.loss_scale.value, "overflows": updates.overflows}
+        if updates.samples_seen > seen > 0:
+            values["samples_per_second"] = (updates.samples_seen - seen) / (now - then)
+        self.tracker.log(values, updates.samples_seen)
+        self.sums, self.clock = {}, (now, updates.samples_seen)
+
+    def shown(self) -> str:
+        """Mean losses since the last line, for the progress bar."""
+        return " ".join(f"{task} {loss / count:.3f}" for task, (loss, count) in self.sums.items() if count)
+
+    def state(self) -> dict[str, Any]:
+        return {"sums": self.sums, "latest": self.latest}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.sums, self.latest = state["sums"], state["latest"]
