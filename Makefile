@@ -1,13 +1,17 @@
 # make demo: everything end to end on a synthetic sample.   make test: lint and tests.
-# make lint, make bench: parts of it.   PYTHON=python3.11 chooses the interpreter of the virtual environment.
+# make lint, make bench, make readme: parts of it.   PYTHON=python3.11 chooses the interpreter of the virtual environment.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
-export PYTHONPATH :=
-# torch and the workers share two cores on a laptop: threads that wait must not spin
+RAW := $(DEMO)/Datasets
+PROCESSED := $(RAW)/processed
+ROOTS := --data-root $(RAW) --processed-root $(PROCESSED)
+TRAIN := $(BIN)/python train_single_task.py --config configs/demo/single_task.yaml $(ROOTS) --runs-root $(DEMO)/runs \
+	--resume auto --train-mode
+# torch and the workers share the cores of a laptop: threads that wait must not spin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench readme clean
 
 .venv/installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,7 +23,18 @@ export OMP_WAIT_POLICY ?= PASSIVE
 	touch $@
 
 demo: .venv/installed
-	$(BIN)/python -m benchmarks.demo --out $(DEMO)
+	$(BIN)/python -m datasets.synthetic --out $(RAW) --scenes 8 --frames 60 --image-size 640 402 --seed 0 --threads 2
+	for stage in segmentation depth_preprocess bounding_box steering_angle camera; do \
+		$(BIN)/python preprocessing/$$stage.py $(ROOTS) --size 160 96 --threads 2 || exit 1; \
+	done
+	$(TRAIN) segmentation --set training.epochs=12
+	$(TRAIN) steering --set training.epochs=40
+	$(TRAIN) depth --set training.epochs=12
+	$(TRAIN) box --set training.epochs=40
+	$(BIN)/python evaluate.py $(DEMO)/runs/segmentation/best.pt $(DEMO)/runs/steering/best.pt \
+		$(DEMO)/runs/depth/best.pt $(DEMO)/runs/box/best.pt $(ROOTS) --workers 1 --json $(DEMO)/results.json
+	@echo
+	@echo "The demo's data, runs and results lie in $(DEMO)/: runs/*/best.pt, runs/*/metrics.jsonl, results.json"
 
 test: .venv/installed-dev lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -30,6 +45,9 @@ lint: .venv/installed-dev
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.stages
+
+readme: .venv/installed
+	$(BIN)/python -m benchmarks.readme
 
 clean:
 	rm -rf $(DEMO) .pytest_cache .ruff_cache .hypothesis
