@@ -18,7 +18,7 @@ from errors import UserError
 OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def load_pretrained(module: nn.Module, pretrained: str, weights: WeightsEnum, what: str) -> None:
+def load_pretrained(module: nn.Module, pretrained: str, weights: WeightsEnum | None, what: str) -> None:
     """Fill `module` with the weights that a config names: "imagenet", "none" (leaves it as it is) or a file.
 
     `weights` is torchvision's entry for ImageNet, `what` the module's name in error messages.

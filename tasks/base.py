@@ -57,7 +57,7 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, output: Any, target: Target) -> tuple[Tensor, Tensor]:
-        """B losses (float32, each normalised within its own sample; 0 where invalid) and their validity (B, bool)."""
+        """B losses (at least float32, each normalised within its sample; 0 where invalid), validity (B, bool)."""
 
     @abstractmethod
     def decode(self, output: Any) -> Any:

@@ -18,7 +18,7 @@ from datasets.layout import Frame, ProcessedData
 from models.densedepth import DenseDepth
 from models.pretrained import load_pretrained
 from tasks.base import StrictModel, Target, Task, masked_mean
-from tasks.segmentation import flip_maps, read_map, stack_maps
+from tasks.maps import flip_maps, read_map, stack_maps
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all

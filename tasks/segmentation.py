@@ -4,7 +4,6 @@ label: uint8 H x W, class 0-37, 255 = no class; target {"classes": uint8 B x H x
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from datasets.classes import IGNORE, SEMANTIC_CLASSES
 from datasets.layout import Frame, ProcessedData
 from models.unet import UNet
 from tasks.base import StrictModel, Target, Task, masked_mean
+from tasks.maps import flip_maps, read_map, stack_maps
 
 CLASSES = len(SEMANTIC_CLASSES)
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
@@ -174,32 +174,3 @@ def _counts_per_pixel(labels: Iterable[np.ndarray]) -> np.ndarray:
     if counts is None:
         raise ValueError("no training label to fit the blind predictor to")
     return counts
-
-
-# ---- label maps (H x W), which depth has too ----------------------------------------------------------------
-
-
-def read_map(path: Path, dtype: type[np.generic]) -> np.ndarray | None:
-    """A label map H x W as preprocessing writes it; None where the file is missing. ValueError: not such a file."""
-    try:
-        with open(path, "rb") as file:
-            label = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole .npy file: {error}") from None
-    if label.dtype != dtype or label.ndim != 2:
-        raise ValueError(f"{path} is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
-    return label
-
-
-def stack_maps(labels: list[np.ndarray | None], missing: int) -> Tensor:
-    """B maps H x W -> B x H x W, the value `missing` all over for each that is None."""
-    first = next(label for label in labels if label is not None)
-    blank = np.full_like(first, missing)
-    return torch.from_numpy(np.stack([blank if label is None else label for label in labels]))
-
-
-def flip_maps(maps: Tensor, flip: Tensor) -> Tensor:
-    """Mirror those of the B x H x W maps where `flip` (B, bool) is true."""
-    return torch.where(flip[:, None, None], maps.flip(-1), maps)

@@ -105,7 +105,10 @@ class Session:
                 task.load_state(self.checkpoint["tasks"][name])
             else:
                 frames = [sample.frame for sample in samples if name in sample.tasks]
-                task.fit(labels_of(task, self.camera.processed, frames))
+                try:
+                    task.fit(labels_of(task, self.camera.processed, frames))
+                except ValueError as error:
+                    raise UserError(f"{name}: {error}") from None
 
     # ---- the run --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,103 @@
+"""Write the measured tables into README.md, each between its two markers: `make readme`.
+
+No number in the README is typed by hand: tables come from benchmarks/results/*.json, which the benchmarks and
+`make demo` write. A test holds README and results together.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+FRAMES = 12_497  # front-center frames of A2D2 with labels
+
+# The demo's table: (task, metric, what it is)
+DEMO_METRICS = [
+    ("segmentation", "miou_frequent", "mIoU, classes over 0.5 % of the pixels"),
+    ("segmentation", "accuracy", "pixel accuracy"),
+    ("depth", "abs_rel", "AbsRel"),
+    ("box", "ap50/Car", "Car AP50"),
+    ("box", "map50", "mAP50"),
+    ("steering", "mae", "MAE, degrees"),
+]
+BYTES_A_PIXEL = {"camera": 3, "segmentation": 1, "depth": 2}
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def demo_table(results: dict[str, Any]) -> str:
+    """The networks of `make demo` beside the predictors that never look at the image."""
+    blind = results["never looks"]
+    networks = {
+        task: scores for name, tasks in results.items() if name != "never looks" for task, scores in tasks.items()
+    }
+    rows = [
+        [task, text, f"{blind[task][metric]:.3f}", f"{networks[task][metric]:.3f}"]
+        for task, metric, text in DEMO_METRICS
+    ]
+    return table(["task", "metric (validation split)", "never looks", "network"], rows)
+
+
+def stages_table(results: dict[str, Any]) -> str:
+    """Speed of the preprocessing stages."""
+    rows = [
+        [
+            row["stage"],
+            f"{row['ms']:.1f}",
+            f"{row['ratio']:.2f}" if row["ratio"] else "",
+            f"{row['peak_mb']:.0f}",
+            f"{row['ms'] * FRAMES / 60_000:.0f}",
+        ]
+        for row in results["stages"]
+    ]
+    head = ["stage", "ms a frame", "ratio to cv2.imread", "worker's peak memory, MB", f"minutes for {FRAMES:,} frames"]
+    return table(head, rows)
+
+
+def disk_table(results: dict[str, Any]) -> str:
+    """Disk that the processed labels take at 1024 x 1024; sizes follow from the formats."""
+    rows = [
+        [kind, f"{depth * 1024 * 1024 / 1e6:.1f} MB", f"{depth * 1024 * 1024 * FRAMES / 1e9:.0f} GB"]
+        for kind, depth in BYTES_A_PIXEL.items()
+    ]
+    return table(
+        ["kind", "a frame", f"{FRAMES:,} frames"], [*rows, ["box, steering", "about 1 kB each", "under 0.1 GB"]]
+    )
+
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "demo": ("demo.json", demo_table),
+    "stages": ("stages.json", stages_table),
+    "disk": ("stages.json", disk_table),
+}
+
+
+def rendered(text: str) -> str:
+    """The README with every table made anew from the results."""
+    for name, (file, make) in TABLES.items():
+        start, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        before, _, rest = text.partition(start)
+        _, _, after = rest.partition(end)
+        made = make(json.loads((RESULTS / file).read_text()))
+        text = f"{before}{start}\n{made}\n{end}{after}"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--demo", type=Path, help="results.json of a `make demo` to take over first")
+    args = parser.parse_args()
+    if args.demo:
+        (RESULTS / "demo.json").write_text(args.demo.read_text())
+    readme = ROOT / "README.md"
+    readme.write_text(rendered(readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()

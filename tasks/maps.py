@@ -1,0 +1,33 @@
+"""Labels that are maps, H x W: what segmentation and depth share."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def read_map(path: Path, dtype: type[np.generic]) -> np.ndarray | None:
+    """A label map H x W as preprocessing writes it; None where the file is missing. ValueError: not such a file."""
+    try:
+        with open(path, "rb") as file:
+            label = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is not a whole .npy file: {error}") from None
+    if label.dtype != dtype or label.ndim != 2:
+        raise ValueError(f"{path} is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
+    return label
+
+
+def stack_maps(labels: list[np.ndarray | None], missing: int) -> Tensor:
+    """B maps H x W -> B x H x W, the value `missing` all over for each that is None."""
+    first = next(label for label in labels if label is not None)
+    blank = np.full_like(first, missing)
+    return torch.from_numpy(np.stack([blank if label is None else label for label in labels]))
+
+
+def flip_maps(maps: Tensor, flip: Tensor) -> Tensor:
+    """Mirror those of the B x H x W maps where `flip` (B, bool) is true."""
+    return torch.where(flip[:, None, None], maps.flip(-1), maps)
