@@ -49,12 +49,12 @@ def stages_table(results: dict[str, Any]) -> str:
     rows = [
         [
             row["stage"],
-            f"{row['ms']:.1f}",
+            f"{row['ms_per_frame']:.1f}",
             f"{row['ratio']:.2f}" if row["ratio"] else "",
-            f"{row['peak_mb']:.0f}",
-            f"{row['ms'] * FRAMES / 60_000:.0f}",
+            f"{row['worker_mb']:.0f}",
+            f"{row['ms_per_frame'] * FRAMES / 60_000:.0f}",
         ]
-        for row in results["stages"]
+        for row in results["rows"]
     ]
     head = ["stage", "ms a frame", "ratio to cv2.imread", "worker's peak memory, MB", f"minutes for {FRAMES:,} frames"]
     return table(head, rows)

@@ -41,16 +41,17 @@ class Calibration:
         try:
             camera = content["cameras"]["front_center"]
             lens = camera["Lens"]
-            width, height = camera["Resolution"]
+            width, height = map(int, camera["Resolution"])
             distorted = np.asarray(camera["CamMatrixOriginal"], float).reshape(3, 3)
             undistorted = np.asarray(camera["CamMatrix"], float).reshape(3, 3)
             distortion = np.asarray(camera["Distortion"], float).reshape(-1)
+            _check_numbers(width, height, distorted, undistorted, distortion)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{source}: no usable cameras.front_center ({error!r}); fetch the file again") from None
         if lens != "Telecam":
             raise UserError(f"{source}: front_center has lens {lens!r}; only 'Telecam' (pinhole) is supported")
         return cls(
-            (int(width), int(height)),
+            (width, height),
             tuple(map(tuple, distorted.tolist())),
             tuple(map(tuple, undistorted.tolist())),
             tuple(distortion.tolist()),
@@ -80,6 +81,19 @@ class Calibration:
         """Mask (N) of the undistorted pixel positions whose nearest pixel is in the image."""
         x, y = self.scale_points(col, row, self.resolution)
         return (x >= 0) & (x < self.resolution[0]) & (y >= 0) & (y < self.resolution[1])
+
+
+def _check_numbers(
+    width: int, height: int, distorted: np.ndarray, undistorted: np.ndarray, distortion: np.ndarray
+) -> None:
+    """ValueError for numbers that no camera has."""
+    if width < 1 or height < 1:
+        raise ValueError(f"resolution {width} x {height}")
+    if len(distortion) != 5 or not np.isfinite(distortion).all():
+        raise ValueError("Distortion is not 5 finite numbers")
+    for matrix in (distorted, undistorted):
+        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+            raise ValueError("a camera matrix without positive, finite focal lengths")
 
 
 def _scaled(matrix: Matrix, x: float, y: float) -> Matrix:

@@ -147,11 +147,11 @@ class ProcessedData:
         name = "report.json" if shard is None else f"report-{shard[0]}-of-{shard[1]}.json"
         return self.root / kind / name
 
-    def frames(self, kind: str) -> list[Frame]:
+    def frames(self, kind: str, scenes: Iterable[str] | None = None) -> list[Frame]:
         """Frames with a file of this kind, sorted. Temporary files are not listed."""
         pattern = re.compile(rf"(\d{{9}})(?:{'|'.join(map(re.escape, PROCESSED_KINDS[kind]))})")
         frames = []
-        for scene in _scene_names(self.root / kind):
+        for scene in _scene_names(self.root / kind) if scenes is None else sorted(scenes):
             matches = map(pattern.fullmatch, _sorted_names(self.root / kind / scene))
             frames += [Frame(scene, match[1]) for match in matches if match]
         return frames
@@ -159,17 +159,26 @@ class ProcessedData:
     def settings(self, kind: str) -> dict[str, Any] | None:
         """The settings that the files of this kind were made with; None where there are none."""
         path = self.settings_path(kind)
-        return read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        settings = read_json(path)
+        if not isinstance(settings, dict):
+            raise UserError(f"{path} holds no settings; make the files again with --overwrite")
+        return settings
 
     def remove(self, kind: str) -> None:
         """Remove every file of a kind, its settings first: labels without settings are never taken for valid ones."""
         self.settings_path(kind).unlink(missing_ok=True)
-        for frame in self.frames(kind):
-            for suffix in PROCESSED_KINDS[kind]:
-                self.path(kind, frame, suffix).unlink(missing_ok=True)
+        self.remove_labels(kind)
         for name in _sorted_names(self.root / kind):
             if name.startswith("report") and name.endswith(".json"):
                 (self.root / kind / name).unlink(missing_ok=True)
+
+    def remove_labels(self, kind: str, scenes: Iterable[str] | None = None) -> None:
+        """Remove the labels of a kind (of some scenes only); settings and reports stay."""
+        for frame in self.frames(kind, scenes):
+            for suffix in PROCESSED_KINDS[kind]:
+                self.path(kind, frame, suffix).unlink(missing_ok=True)
 
     def remove_abandoned(self, kind: str) -> None:
         """Remove temporary files whose writer was killed: its process is gone (known only for this machine's own)."""
@@ -256,12 +265,18 @@ def _temporary_path(path: Path) -> Path:
 
 def _is_abandoned(name: str) -> bool:
     match = _TEMPORARY.fullmatch(name)
-    if not match or match["host"] != socket.gethostname():
-        return False
+    return bool(match) and match["host"] == socket.gethostname() and not _is_running(int(match["pid"]))
+
+
+def _is_running(pid: int) -> bool:
+    """Whether a process of this machine lives; a zombie (dead, but nobody has asked for its exit status) does not."""
     try:
-        os.kill(int(match["pid"]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
+        return False
     except PermissionError:
-        return False  # the process lives and belongs to somebody else
-    return False
+        return True  # it belongs to somebody else
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return True  # not on Linux

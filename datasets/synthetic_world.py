@@ -38,7 +38,7 @@ from datasets.synthetic_solids import (
 
 NODE_SPACING_M = 0.5  # between the points at which a centre line is tabulated
 SIGHT_M = 180.0  # nothing stands beyond
-TRAFFIC_SIGHT_M = 82.0  # no vehicle or pedestrian beyond
+TRAFFIC_SIGHT_M = 45.0  # as real labels do, boxes end where things are small
 DASH_PERIOD_M, DASH_M = 9.0, 4.5
 ZEBRA_PERIOD_M, ZEBRA_M = 170.0, 3.0
 HALF_SECTION_M = 30.0  # how far the cross-section is tabulated on each side; grass beyond
@@ -252,8 +252,8 @@ class World:
             middle = (lane + 0.5) * width
             own = bool(np.isclose(-middle, self.lateral))
             pace = self.speed * (0.88 if own else rng.uniform(1.05, 1.25))
-            yield Row(any_vehicle, -middle, 34, 0.62, pace, scatter=0.3, clearance=6 if own else -15)
-            yield Row(any_vehicle, middle, 34, 0.5, -rng.uniform(8, 14), turned=True, scatter=0.3)
+            yield Row(any_vehicle, -middle, 24, 0.6, pace, scatter=0.3, clearance=6 if own else -15)
+            yield Row(any_vehicle, middle, 24, 0.5, -rng.uniform(8, 14), turned=True, scatter=0.3)
         for way, strips in zip((-1, 1), self.sides, strict=True):
             yield from self._roadside(rng, way, strips)
 
@@ -263,10 +263,10 @@ class World:
         middle = {name: start + w / 2 for (name, w), start in zip(strips, starts[:-1], strict=True)}
         edge, turned = float(starts[-1]), way > 0
         if "Parking area" in middle:
-            yield Row(parked_car, way * middle["Parking area"], 6.4, 0.45, turned=turned)
+            yield Row(parked_car, way * middle["Parking area"], 6.4, 0.3, turned=turned)
         if "Sidewalk" in middle:
-            yield Row(pedestrian, way * middle["Sidewalk"], 13, 0.22, 1.3, scatter=0.6)
-            yield Row(pedestrian, way * middle["Sidewalk"], 17, 0.16, -1.2, turned=True, scatter=0.6)
+            yield Row(pedestrian, way * middle["Sidewalk"], 13, 0.1, 1.3, scatter=0.6)
+            yield Row(pedestrian, way * middle["Sidewalk"], 17, 0.08, -1.2, turned=True, scatter=0.6)
         yield Row(cyclist, way * (middle["Solid line"] + 0.1), 70, 0.3, -4.5 * way, turned=turned, clearance=4)
         furniture = street_lamp if self.urban else traffic_sign
         yield Row(furniture, way * (edge + 0.4), 30, 0.9, turned=turned)

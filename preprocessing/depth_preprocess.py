@@ -40,10 +40,10 @@ class Depth(Stage):
         self.size = tuple(settings["size"])
         self.measure, self.splat = settings["measure"], settings["splat"]
 
-    def convert(self, path: Path) -> Label | None:
+    def convert(self, path: Path) -> Label:
         points = read_sweep(path, self.measure)
         if points is None:
-            return None
+            return Label(None)
         row, col, metres = points
         inside = self.calibration.inside(col, row)
         near, far = metres * UNITS_PER_METRE >= 0.5, metres > MAX_METRES
@@ -54,7 +54,7 @@ class Depth(Stage):
         }
         keep = inside & near & ~far
         if not keep.any():
-            return None
+            return Label(None, counts)
         x, y = self.calibration.scale_points(col[keep], row[keep], self.size)
         return Label(nearest_points(x, y, metres[keep], self.size, self.splat), counts)
 
@@ -91,7 +91,7 @@ def read_sweep(path: Path, measure: str) -> tuple[np.ndarray, np.ndarray, np.nda
         return None
     row, col, metres = (array.astype(np.float64) for array in arrays)
     if not all(np.isfinite(array).all() for array in (row, col, metres)):
-        raise ValueError("row, col or depth is not finite")
+        raise ValueError(f"row, col or {measure} is not finite")
     return row, col, metres
 
 

@@ -32,6 +32,7 @@ class Segmentation(Stage):
         width, height = self.size = tuple(settings["size"])
         self.map = ImageMap(Calibration(**settings["calibration"]), self.size)
         self.table = colour_table()
+        self.without_source = len(self.map.outside[0])
         # Kept from frame to frame: fresh memory for each frame costs more than the look-up itself
         self.colours = np.empty(height * width * 3 + 1, np.uint8)  # one byte over, see `packed`
         self.index = np.empty(height * width, np.int64)
@@ -40,9 +41,9 @@ class Segmentation(Stage):
         width, height = self.size
         self.map.labels(read_png(path), out=self.colours[:-1].reshape(height, width, 3))
         classes = self.table.take(packed(self.colours, out=self.index)).reshape(height, width)
-        unlisted = np.count_nonzero(classes == IGNORE) - np.count_nonzero(classes[self.map.outside] == IGNORE)
-        classes[self.map.outside] = IGNORE
-        return Label(classes, {"pixels_of_unlisted_colour": int(unlisted)})
+        # Pixels without a source are black, a colour that is not listed, so they are among these
+        ignored = np.count_nonzero(classes == IGNORE)
+        return Label(classes, {"pixels_of_unlisted_colour": int(ignored - self.without_source)})
 
 
 def packed(rgb: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -33,9 +33,12 @@ from progress import progress, warn
 
 @dataclass(frozen=True)
 class Label:
-    """One frame's result: what to write, and counts for the report (points dropped, duplicates removed, ...)."""
+    """One frame's result: what to write, and counts for the report (points dropped, duplicates removed, ...).
 
-    content: np.ndarray | bytes
+    content: None where the raw file holds no label.
+    """
+
+    content: np.ndarray | bytes | None
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -67,8 +70,8 @@ class Stage(ABC):
         """Build look-up tables, once per worker process. Default: nothing."""
 
     @abstractmethod
-    def convert(self, path: Path) -> Label | None:
-        """The label that a raw file gives; None where it holds no label. Any exception means: this file is bad."""
+    def convert(self, path: Path) -> Label:
+        """The label that a raw file gives. Any exception means: this file is bad."""
 
     def suffix(self, settings: dict[str, Any]) -> str | None:
         """Ending of the files where the kind has several. Default: the kind's only one."""
@@ -82,7 +85,7 @@ class Stage(ABC):
         """Units of work in a fixed order, each with a scene. Default: every frame whose raw file exists."""
         return raw.frames(self.raw_kind)
 
-    def labels(self, raw: RawData, job: Any) -> Iterator[tuple[Frame, Path, Callable[[], Label | None]]]:
+    def labels(self, raw: RawData, job: Any) -> Iterator[tuple[Frame, Path, Callable[[], Label]]]:
         """The frames of one job, each with its raw file and the call that makes its label."""
         path = raw.path(self.raw_kind, job)
         yield job, path, lambda: self.convert(path)
@@ -139,12 +142,16 @@ def run_stage(stage: Stage, argv: list[str] | None = None) -> int:
     raw, processed = RawData(args.data_root), ProcessedData(args.processed_root)
     jobs = select_jobs(stage.jobs(raw), args.scenes, args.shard, stage.searched(raw))
     settings = stage.settings(args, raw)
-    claim_folder(processed, stage.kind, settings, args)
+    try:
+        claim_folder(processed, stage.kind, settings, args)
+    except OSError as error:
+        raise UserError(f"can't write below {processed.root}: {error.strerror} (--processed-root)") from None
     worker = Worker(stage, raw, processed, settings, args.overwrite)
     report = Report(stage.kind, settings)
     with closing(run_jobs(worker, jobs, args.threads)) as results:
         for outcome in outcomes_of(results, len(jobs), stage.kind):
             report.add(outcome)
+    processed.remove_abandoned(stage.kind)  # of workers that were still ending when this run began
     path = processed.report_path(stage.kind, args.shard)
     report.write(path)
     print(f"{report.summary()}; {path}")
@@ -167,17 +174,18 @@ def select_jobs(jobs: list[Any], scenes: list[str] | None, shard: tuple[int, int
 
 def claim_folder(processed: ProcessedData, kind: str, settings: dict[str, Any], args: argparse.Namespace) -> None:
     """Make sure that the kind's folder holds files of these settings only; UserError where it holds others."""
-    folder, found = processed.kind_dir(kind), processed.settings(kind)
+    folder = processed.kind_dir(kind)
     partial = args.scenes is not None or args.shard is not None
     processed.remove_abandoned(kind)
     if args.overwrite and not partial:
         processed.remove(kind)
-    elif args.overwrite and found is not None and found != settings:
+    found = processed.settings(kind)
+    if args.overwrite and found is not None and found != settings:
         raise UserError(
             f"{folder} {difference(found, settings)}; --overwrite with other settings replaces every file, so it can't "
             "be combined with --scenes or --shard"
         )
-    elif found is None and processed.frames(kind):
+    if found is None and processed.frames(kind):
         raise UserError(f"{folder} holds files but no settings.json (an --overwrite cut short?); run with --overwrite")
     write_json_once(processed.settings_path(kind), settings)
     found = processed.settings(kind)
@@ -211,9 +219,11 @@ class Worker:
         try:
             return [self._run_frame(*label) for label in self.stage.labels(self.raw, job)]
         except BadSource as error:
+            if self.overwrite:
+                self.processed.remove_labels(self.stage.kind, [job.scene])
             return [Outcome(str(job), "failed", str(error.path), error.reason)]
 
-    def _run_frame(self, frame: Frame, source: Path, make: Callable[[], Label | None]) -> Outcome:
+    def _run_frame(self, frame: Frame, source: Path, make: Callable[[], Label]) -> Outcome:
         target = self.processed.path(self.stage.kind, frame, self.suffix)
         if target.exists() and not self.overwrite:
             return Outcome(str(frame), "present")
@@ -222,9 +232,9 @@ class Worker:
         except Exception as error:  # whatever a broken file raises, it is named and the rest goes on
             target.unlink(missing_ok=True)
             return Outcome(str(frame), "failed", str(source), reason_of(error))
-        if label is None:
+        if label.content is None:
             target.unlink(missing_ok=True)
-            return Outcome(str(frame), "without_label", str(source))
+            return Outcome(str(frame), "without_label", str(source), counts=label.counts)
         try:
             write_label(target, label.content)
         except OSError as error:

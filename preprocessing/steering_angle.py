@@ -59,34 +59,37 @@ class Steering(Stage):
     def jobs(self, raw: RawData) -> list[BusFile]:
         return [BusFile(scene, path) for scene, path in raw.bus_paths().items()]
 
-    def labels(self, raw: RawData, job: BusFile) -> Iterator[tuple[Frame, Path, Callable[[], Label | None]]]:
-        for entry in read_entries(job.path):
-            frame = parse_bus_frame_name(entry["frame_name"])
-            if frame is not None:
-                yield frame, job.path, partial(self.convert, entry)
+    def labels(self, raw: RawData, job: BusFile) -> Iterator[tuple[Frame, Path, Callable[[], Label]]]:
+        for frame, entry in read_entries(job).items():
+            yield frame, job.path, partial(self.convert, entry)
 
-    def convert(self, entry: dict[str, Any]) -> Label | None:
+    def convert(self, entry: dict[str, Any]) -> Label:
         measured = signed_angles(entry["flexray"], self.signal)
         if measured is None:
-            return None
+            return Label(None)
         angles, timestamps, dropped = measured
+        counts = {"angles": len(angles), "sentinels_dropped": dropped}
         if not angles:
-            return None
+            return Label(None, counts)
         content = {"signal": self.signal, "unit": "deg", "angles": angles, "timestamps": timestamps}
-        return Label(json.dumps(content).encode(), {"angles": len(angles), "sentinels_dropped": dropped})
+        return Label(json.dumps(content).encode(), counts)
 
 
-def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of a bus file. Raises BadSource where the file as a whole can't be used."""
+def read_entries(bus: BusFile) -> dict[Frame, dict[str, Any]]:
+    """The front-center frames of a bus file, in its order. Raises BadSource where the file as a whole can't be used."""
     try:
-        entries = json.loads(path.read_bytes())
+        entries = json.loads(bus.path.read_bytes())
         if not isinstance(entries, list):
             raise ValueError(f"a {type(entries).__name__} instead of a list of frames")
         if not all(isinstance(entry, dict) and isinstance(entry.get("frame_name"), str) for entry in entries):
             raise ValueError("an entry without frame_name")
+        named = [(parse_bus_frame_name(entry["frame_name"]), entry) for entry in entries]
+        frames = {frame: entry for frame, entry in named if frame is not None}
+        if strangers := [frame for frame in frames if frame.scene != bus.scene]:
+            raise ValueError(f"names {strangers[0]}, a frame of another scene")
     except (OSError, ValueError) as error:
-        raise BadSource(path, reason_of(error)) from None
-    return entries
+        raise BadSource(bus.path, reason_of(error)) from None
+    return frames
 
 
 def signed_angles(signals: dict[str, Any], name: str) -> tuple[list[float], list[int], int] | None:
