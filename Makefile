@@ -1,8 +1,9 @@
 # make demo: everything end to end on a synthetic sample.   make test: lint and tests.
-# make lint, make bench, make readme: parts of it.   PYTHON=python3.11 chooses the interpreter of the virtual environment.
+# make lint; make bench (BENCH_ROOT=Datasets); make readme.   PYTHON=python3.11 chooses the interpreter of the virtual environment.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
+BENCH_ROOT ?= Datasets
 RAW := $(DEMO)/Datasets
 PROCESSED := $(RAW)/processed
 ROOTS := --data-root $(RAW) --processed-root $(PROCESSED)
@@ -37,14 +38,15 @@ demo: .venv/installed
 	@echo "The demo's data, runs and results lie in $(DEMO)/: runs/*/best.pt, runs/*/metrics.jsonl, results.json"
 
 test: .venv/installed-dev lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 bench: .venv/installed
-	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.stages --data-root $(BENCH_ROOT)
+	$(BIN)/python -m benchmarks.dataset --json benchmarks/results/dataset.json
 
 readme: .venv/installed
 	$(BIN)/python -m benchmarks.readme

@@ -9,7 +9,7 @@ from tasks import TASKS
 from training.config import SingleTaskRun, load_config, section_of
 from training.evaluation import Precision
 from training.loop import Data, Trainer
-from training.session import Session, describe, parse_arguments
+from training.session import Session, check_size, describe, parse_arguments
 from training.updates import Group, LossScale, Updates
 
 
@@ -31,6 +31,7 @@ def main() -> None:
     )
     session.prepare_tasks(tasks, train_samples)
     model = config.make_model(mode, tasks)
+    check_size(config.data.size, model.network, args.config)
     if session.checkpoint is None:
         tasks[mode].load_pretrained(model.network)
     model.to(session.device)

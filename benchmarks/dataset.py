@@ -54,9 +54,12 @@ def median_ms(call: Callable[[int], Any], count: int) -> float:
 
 def bytes_of(item: dict[str, Any]) -> int:
     """Bytes of the image and the labels as they leave a worker."""
-    arrays = [item["image"], *item["labels"].values()]
-    parts = [part for array in arrays for part in (vars(array).values() if hasattr(array, "__dict__") else [array])]
-    return sum(part.nbytes for part in parts)
+    return item["image"].nbytes + sum(map(_bytes_of_label, item["labels"].values()))
+
+
+def _bytes_of_label(label: Any) -> int:
+    """Labels are arrays or named tuples of arrays."""
+    return sum(array.nbytes for array in (label if isinstance(label, tuple) else (label,)))
 
 
 def main() -> None:

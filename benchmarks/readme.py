@@ -71,9 +71,17 @@ def disk_table(results: dict[str, Any]) -> str:
     )
 
 
+def sample_table(results: dict[str, Any]) -> str:
+    """What one sample costs the loader."""
+    imread = results["imread_ms"]
+    row = [f"{results['sample_ms']:.1f}", f"{results['sample_mb']:.1f}", f"{results['sample_ms'] / imread:.3f}"]
+    return table(["ms a sample", "MB a sample", "ratio to cv2.imread of one full-size camera PNG"], [row])
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
     "stages": ("stages.json", stages_table),
+    "sample": ("dataset.json", sample_table),
     "disk": ("stages.json", disk_table),
 }
 

@@ -7,6 +7,7 @@ sample, whatever the number of tasks; labels that nobody asked for are not read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,6 +20,8 @@ from datasets.geometry import Calibration, ImageMap
 from datasets.layout import CAMERA_SUFFIXES, Frame, ProcessedData, RawData
 from errors import UserError
 from preprocessing.stage import read_png, reason_of
+
+JPEG_END = b"\xff\xd9"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +36,31 @@ class Sample:
 class Batch:
     """B samples. `targets` has a task only where at least one of the samples has its label."""
 
-    frames: list[Frame]
+    samples: list[Sample]
     images: Tensor  # uint8 B x 3 x H x W, RGB
     targets: dict[str, dict[str, Tensor]]
     unreadable: list[str] = field(default_factory=list)  # 'path: reason' of the samples that were left out
 
+    @property
+    def frames(self) -> list[Frame]:
+        return [sample.frame for sample in self.samples]
+
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.samples)
 
     def to(self, device: torch.device) -> "Batch":
         targets = {
             task: {key: value.to(device, non_blocking=True) for key, value in target.items()}
             for task, target in self.targets.items()
         }
-        return Batch(self.frames, self.images.to(device, non_blocking=True), targets, self.unreadable)
+        return Batch(self.samples, self.images.to(device, non_blocking=True), targets, self.unreadable)
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader."""
         targets = {
             task: {key: value.pin_memory() for key, value in target.items()} for task, target in self.targets.items()
         }
-        return Batch(self.frames, self.images.pin_memory(), targets, self.unreadable)
+        return Batch(self.samples, self.images.pin_memory(), targets, self.unreadable)
 
 
 class Camera:
@@ -85,7 +92,7 @@ class Camera:
         if self.suffix:
             path = self.processed.path("camera", frame, self.suffix)
             if path.exists():
-                return self._checked(_read_jpeg(path) if self.suffix == ".jpg" else np.load(path, allow_pickle=False))
+                return self._checked(_read_jpeg(path) if self.suffix == ".jpg" else _read_npy(path))
         return self._map.image(read_png(self.raw.path("camera", frame)))
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
@@ -94,15 +101,22 @@ class Camera:
         return image
 
 
-def _read_jpeg(path) -> np.ndarray:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+def _read_npy(path: Path) -> np.ndarray:
+    with open(path, "rb") as file:  # unlike np.load, read_array raises ValueError for every broken file
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _read_jpeg(path: Path) -> np.ndarray:
+    content = path.read_bytes()
+    whole = content.endswith(JPEG_END)  # OpenCV fills what is missing with grey
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
     if image is None:
         raise ValueError("not a whole JPEG")
     return image
 
 
 class A2D2(Dataset):
-    """Samples -> {"frame", "image" uint8 3 x H x W, "labels" {task: label or None}}, or {"unreadable": reason}.
+    """Samples -> {"sample", "image" uint8 3 x H x W, "labels" {task: label or None}}, or {"unreadable": reason}.
 
     `tasks`: name -> object with `read(processed, frame)`. A sample with a file that can't be read is not replaced by
     another one or by zeros: it comes out as unreadable, for the loop to count and to name.
@@ -116,13 +130,14 @@ class A2D2(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         cv2.setNumThreads(1)  # the loader's workers already use every core
-        frame = self.samples[index].frame
+        sample = self.samples[index]
+        frame = sample.frame
         try:
             image = torch.from_numpy(self.camera.read(frame)).permute(2, 0, 1)  # 3 H W
-            labels = {task: self._label(task, frame) for task in self.samples[index].tasks}
+            labels = {task: self._label(task, frame) for task in sample.tasks}
         except (ValueError, OSError) as error:
             return {"unreadable": f"{frame}: {reason_of(error)}"}
-        return {"frame": frame, "image": image, "labels": labels}
+        return {"sample": sample, "image": image, "labels": labels}
 
     def _label(self, task: str, frame: Frame) -> Any | None:
         return self.tasks[task].read(self.camera.processed, frame)
@@ -145,7 +160,7 @@ class Collate:
             if any(label is not None for label in labels):
                 targets[name] = task.collate(labels)
         images = torch.stack([item["image"] for item in items])  # B 3 H W
-        return Batch([item["frame"] for item in items], images, targets, unreadable)
+        return Batch([item["sample"] for item in items], images, targets, unreadable)
 
 
 def check_processed(processed: ProcessedData, camera: Camera, kinds: Sequence[str]) -> None:

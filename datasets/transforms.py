@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from datasets.a2d2 import Batch
-from datasets.layout import Frame
+from datasets.a2d2 import Batch, Sample
 
 
 class Augmentation:
@@ -29,16 +28,16 @@ class Augmentation:
         )
 
     def __call__(self, batch: Batch, tasks: Mapping[str, Any], epoch: int) -> Batch:
-        randoms = [self._random(frame, epoch, batch.targets) for frame in batch.frames]
+        randoms = [self._random(sample, epoch) for sample in batch.samples]
         flips = torch.tensor([random.random() < self.hflip_probability for random in randoms])
         flips = flips.to(batch.images.device)
         images = torch.where(flips[:, None, None, None], batch.images.flip(-1), batch.images)  # B 3 H W
         images = torch.stack([self._jittered(image, random) for image, random in zip(images, randoms, strict=True)])
         targets = {name: tasks[name].hflip(target, flips) for name, target in batch.targets.items()}
-        return Batch(batch.frames, images, targets, batch.unreadable)
+        return Batch(batch.samples, images, targets, batch.unreadable)
 
-    def _random(self, frame: Frame, epoch: int, tasks: Mapping[str, Any]) -> np.random.Generator:
-        key = f"{self.seed} {epoch} {frame} {'+'.join(tasks)}"
+    def _random(self, sample: Sample, epoch: int) -> np.random.Generator:
+        key = f"{self.seed} {epoch} {sample.frame} {'+'.join(sample.tasks)}"
         return np.random.default_rng(zlib.crc32(key.encode()))
 
     def _jittered(self, image: Tensor, random: np.random.Generator) -> Tensor:

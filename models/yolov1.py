@@ -70,26 +70,33 @@ class YOLOv1(nn.Module):
         pairs: tuple[int, ...] = (2, 5, 2),
     ) -> None:
         super().__init__()
-        self.grid, self.predictors = grid, predictors
+        self.grid = grid
         self.normalise = Normalise()
         self.encoder = Darknet(base_channels=base_channels, pairs=pairs)
         width = self.encoder.out_channels
         self.before_grid = conv(width, width, 3)
         self.to_grid = conv(width, width, 3, stride=2)
         self.head = nn.Sequential(conv(width, width, 3), conv(width, width, 3))
-        self.output = nn.Conv2d(width, predictors * (BOX_VALUES + classes), 1)
-        self._init_output()
+        self.output = Predictions(width, classes=classes, predictors=predictors)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.before_grid(self.encoder(self.normalise(images)))  # B 1024 H/32 W/32
         x = F.adaptive_avg_pool2d(x, 2 * self.grid)  # B 1024 2S 2S
         x = self.head(self.to_grid(x))  # B 1024 S S
-        x = self.output(x).permute(0, 2, 3, 1)  # B S S 190
-        return x.unflatten(-1, (self.predictors, -1))  # B S S predictors 19
+        return self.output(x)  # B S S 10 19
 
-    def _init_output(self) -> None:
-        """Nearly all predictors are empty: start near that, or the first epochs only unlearn false alarms."""
+
+class Predictions(nn.Conv2d):
+    """What a cell's predictors say, by a 1x1 convolution: B x C x S x S -> B x S x S x predictors x (5 + classes)."""
+
+    def __init__(self, in_channels: int, *, classes: int, predictors: int) -> None:
+        super().__init__(in_channels, predictors * (BOX_VALUES + classes), 1)
+        self.predictors = predictors
+        # Nearly all predictors are empty: start near that, or the first epochs only unlearn false alarms
         prior = 0.01
-        nn.init.zeros_(self.output.bias)
-        objectness = self.output.bias.data.view(self.predictors, -1)[:, BOX_VALUES - 1]
-        objectness.fill_(math.log(prior / (1 - prior)))
+        nn.init.zeros_(self.bias)
+        self.bias.data.view(predictors, -1)[:, BOX_VALUES - 1].fill_(math.log(prior / (1 - prior)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x).permute(0, 2, 3, 1)  # B S S 190
+        return x.unflatten(-1, (self.predictors, -1))  # B S S 10 19

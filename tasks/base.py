@@ -12,7 +12,7 @@ A label passes through these forms:
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -36,6 +36,7 @@ class Task(ABC):
     name: ClassVar[str]  # also the kind of its processed labels and its key in configs
     best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
     higher_is_better: ClassVar[bool]
+    likelihood: ClassVar[Literal["regression", "classification"]]  # which the loss resembles; for uncertainty weights
 
     class Settings(StrictModel):
         """The task's own section of the config; subclasses list their keys here."""
@@ -95,6 +96,13 @@ class Task(ABC):
     @abstractmethod
     def network(self) -> nn.Module:
         """The single-task network, random weights: uint8 B x 3 x H x W -> output. Call `fit` or `load_state` first."""
+
+    @abstractmethod
+    def head(self, channels: int) -> nn.Module:
+        """The task's head on the multi-task network, random weights. Call `fit` or `load_state` first.
+
+        It turns [P2, P3, P4, P5], B x `channels` at 1/4, 1/8, 1/16 and 1/32 of the image, into the output of `network`.
+        """
 
     def load_pretrained(self, network: nn.Module) -> None:
         """Put the initial weights that the settings name into a network from `network()`. Default: there are none."""

@@ -21,6 +21,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from datasets.classes import BOX_CLASSES
 from datasets.layout import Frame, ProcessedData
+from models.heads import BoxHead
 from models.yolov1 import BOX_VALUES, YOLOv1
 from tasks.base import StrictModel, Target, Task
 
@@ -42,6 +43,7 @@ class BoxTask(Task):
     name = "box"
     best_metric = "map50"
     higher_is_better = True
+    likelihood = "classification"  # of objectness and class; position and size are squares
 
     class Settings(StrictModel):
         grid: PositiveInt = 8
@@ -192,6 +194,9 @@ class BoxTask(Task):
             base_channels=self.settings.base_channels,
             pairs=self.settings.pairs,
         )
+
+    def head(self, channels: int) -> nn.Module:
+        return BoxHead(channels=channels, classes=CLASSES, grid=self.settings.grid, predictors=self.settings.predictors)
 
 
 def _parse(content: dict) -> BoxLabel:

@@ -16,6 +16,7 @@ from torchvision.models import DenseNet121_Weights, DenseNet169_Weights
 
 from datasets.layout import Frame, ProcessedData
 from models.densedepth import DenseDepth
+from models.heads import DepthHead
 from models.pretrained import load_pretrained
 from tasks.base import StrictModel, Target, Task, masked_mean
 from tasks.maps import flip_maps, read_map, stack_maps
@@ -34,6 +35,7 @@ class DepthTask(Task):
     name = "depth"
     best_metric = "abs_rel"
     higher_is_better = False
+    likelihood = "regression"
 
     class Settings(StrictModel):
         encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
@@ -115,13 +117,19 @@ class DepthTask(Task):
         self.median_depth = state["median_depth"].item() if "median_depth" in state else None
 
     def network(self) -> nn.Module:
-        if self.median_depth is None:
-            raise RuntimeError("DenseDepth starts at the training labels' median: call fit or load_state first")
-        return DenseDepth(median_depth=self.median_depth, encoder=self.settings.encoder)
+        return DenseDepth(median_depth=self._fitted_median(), encoder=self.settings.encoder)
+
+    def head(self, channels: int) -> nn.Module:
+        return DepthHead(channels=channels, median_depth=self._fitted_median())
 
     def load_pretrained(self, network: DenseDepth) -> None:
         encoder = self.settings.encoder
         load_pretrained(network.encoder, self.settings.pretrained, IMAGENET_WEIGHTS.get(encoder), f"depth, {encoder}")
+
+    def _fitted_median(self) -> float:
+        if self.median_depth is None:
+            raise RuntimeError("networks start at the training labels' median: call fit or load_state first")
+        return self.median_depth
 
 
 class DepthMetric(Metric):

@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from datasets.classes import IGNORE, SEMANTIC_CLASSES
 from datasets.layout import Frame, ProcessedData
+from models.heads import DenseHead
 from models.unet import UNet
 from tasks.base import StrictModel, Target, Task, masked_mean
 from tasks.maps import flip_maps, read_map, stack_maps
@@ -27,6 +28,7 @@ class SegmentationTask(Task):
     name = "segmentation"
     best_metric = "miou"
     higher_is_better = True
+    likelihood = "classification"
 
     class Settings(StrictModel):
         base_channels: PositiveInt = 64
@@ -108,6 +110,9 @@ class SegmentationTask(Task):
 
     def network(self) -> nn.Module:
         return UNet(classes=CLASSES, base_channels=self.settings.base_channels)
+
+    def head(self, channels: int) -> nn.Module:
+        return DenseHead(channels=channels, out_channels=CLASSES)
 
     def _class_weights(self, logits: Tensor) -> Tensor | None:
         if self.settings.class_weights == "none":

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from datasets.layout import Frame, ProcessedData
+from models.heads import SteeringHead
 from models.pilotnet import ANGLES, PilotNet
 from tasks.base import Target, Task, masked_mean
 
@@ -25,6 +26,7 @@ class SteeringTask(Task):
     name = "steering"
     best_metric = "mae"
     higher_is_better = False
+    likelihood = "regression"
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
         path = processed.path(self.name, frame)
@@ -76,6 +78,9 @@ class SteeringTask(Task):
 
     def network(self) -> nn.Module:
         return PilotNet()
+
+    def head(self, channels: int) -> nn.Module:
+        return SteeringHead(channels=channels, outputs=ANGLES)
 
 
 class SteeringMetric(Metric):

@@ -25,8 +25,7 @@ def load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; give the path of a checkpoint such as runs/NAME/best.pt") from None
     except Exception as error:  # torch raises many types for a file that is no checkpoint
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path} is not a checkpoint of this project: {reason}") from None
+        raise UserError(f"{path} is not a checkpoint of this project ({type(error).__name__})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this project (format {FORMAT})")
     return content

@@ -152,9 +152,21 @@ def with_task_settings(tasks: Any) -> Any:
     return {
         name: section
         if not isinstance(section, dict)
-        else {**section, "settings": TASKS[name].Settings.model_validate(section.get("settings") or {})}
+        else {**section, "settings": _task_settings(name, section.get("settings") or {})}
         for name, section in tasks.items()
     }
+
+
+def _task_settings(task: str, settings: Any) -> StrictModel:
+    try:
+        return TASKS[task].Settings.model_validate(settings)
+    except ValidationError as error:  # pydantic puts `tasks` before the names of the keys; give the whole path
+        details = [
+            {"type": detail["type"], "loc": (task, "settings", *detail["loc"]), "input": detail["input"]}
+            | ({"ctx": detail["ctx"]} if "ctx" in detail else {})
+            for detail in error.errors()
+        ]
+        raise ValidationError.from_exception_data(error.title, details) from None
 
 
 Config = TypeVar("Config", bound=StrictModel)
@@ -176,7 +188,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = with_exponents(yaml.safe_load(path.read_text()))
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys")

@@ -1,5 +1,6 @@
 """Forward passes over a split and the tasks' metrics: validation during training and evaluate.py."""
 
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -44,10 +45,17 @@ def make_loader(dataset: A2D2, tasks: Mapping[str, Task], workers: int, device: 
         collate_fn=Collate(tasks),
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
+        worker_init_fn=_ignore_signals,
         # a generator of its own: starting a loader must not move the global random state
         generator=torch.Generator(),
         **how,
     )
+
+
+def _ignore_signals(worker: int) -> None:
+    """Schedulers signal every process of a job; only the training process acts on it, and it needs its workers."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def evaluate(

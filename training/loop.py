@@ -110,8 +110,9 @@ class Trainer:
             if self.position.validated:
                 self._train_epoch(stop)
             if not self.position.validated:
-                self._keep_if_best(self._validate(stop))
-                self.position.validated = True
+                results = self._validate(stop)
+                self.position.validated = True  # best.pt says so too: whoever resumes from it goes on with training
+                self._keep_if_best(results)
             self._save(self.run.last)
             if stop.raised and self.position.epoch < self.config.epochs:
                 raise Interrupted
@@ -190,6 +191,8 @@ class Trainer:
         self.model.eval()
         batches = self._stoppable(stop, progress(self.val_loader, len(self.val_loader), "validation"))
         results = evaluate(self.forward, self.tasks, batches, self.precision)
+        if missing := [name for name in self.tasks if name not in results]:
+            raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
         values = {f"val/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
         self.tracker.log({"epoch": self.position.epoch, **values}, self.updates.samples_seen)
         for task, scores in results.items():
@@ -207,7 +210,7 @@ class Trainer:
 
     def _keep_if_best(self, results: Results) -> None:
         score = self.score(results)
-        if not self.best or score > self.best["score"]:
+        if not self.best or score > self.best["score"] or math.isnan(self.best["score"]):
             self.best = {"score": score, "epoch": self.position.epoch, "results": results}
             self._save(self.run.best)
             best = {f"best/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}

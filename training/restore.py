@@ -1,21 +1,21 @@
 """A network rebuilt from its checkpoint alone, checked against the data that it is to see."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
-from datasets.a2d2 import A2D2, Camera, Sample, check_processed
+from datasets.a2d2 import A2D2, Batch, Camera, Sample, check_processed
 from datasets.layout import Frame, ProcessedData, RawData
 from datasets.splits import Split
 from errors import UserError
+from progress import warn
 from tasks.base import Task
 from training import checkpoint
 from training.config import RUN_CONFIGS, DataConfig, validated
 from training.evaluation import Precision, Results, evaluate, evaluate_blind, make_loader
-from training.session import CLASSES, labels_of
+from training.session import check_fits, labels_of
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Restored:
         model = config.make_model(content["mode"], tasks)
         model.load_state_dict(content["model"])
         camera = Camera(raw, processed, tuple(config.data.size))
-        check_fits(path, content, camera)
+        check_fits(content, camera, str(path))
         return cls(path, model.eval(), tasks, Split.from_json(content["split"]), config.data, camera)
 
     def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:
@@ -60,24 +60,23 @@ class Restored:
 
     def evaluate_blind(self, part: str, precision: Precision, batch_size: int, workers: int) -> Results:
         """The same for the predictors that never look at the image, fitted to the training labels."""
-        predictions = {
-            name: task.blind(labels_of(task, self.camera.processed, self._labelled(name, self.split.train)))
-            for name, task in self.tasks.items()
-        }
+        check_processed(self.camera.processed, self.camera, list(self.tasks))
+        predictions = {}
+        for name, task in self.tasks.items():
+            try:
+                labels = labels_of(task, self.camera.processed, self._labelled(name, self.split.train))
+                predictions[name] = task.blind(labels)
+            except ValueError as error:
+                raise UserError(f"{self.path}: {name}: {error}") from None
         return evaluate_blind(self.tasks, predictions, self._batches(part, precision, batch_size, workers))
 
     def _labelled(self, kind: str, frames: tuple[Frame, ...]) -> list[Frame]:
         labelled = set(self.camera.processed.frames(kind))
         return [frame for frame in frames if frame in labelled]
 
-    def _batches(self, part: str, precision: Precision, batch_size: int, workers: int) -> Any:
+    def _batches(self, part: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
         dataset = A2D2(self.camera, self.tasks, self.samples(part, self.tasks))
-        return make_loader(dataset, self.tasks, workers, precision.device, batch_size=batch_size)
-
-
-def check_fits(path: Path, content: Mapping[str, Any], camera: Camera) -> None:
-    for name, classes in CLASSES.items():
-        if content[name] != classes:
-            raise UserError(f"{path} was trained with other {name}: {', '.join(content[name])}")
-    if content["calibration"] != camera.calibration.to_json():
-        raise UserError(f"{path} was trained with another calibration than that of {camera.raw.root}")
+        for batch in make_loader(dataset, self.tasks, workers, precision.device, batch_size=batch_size):
+            for reason in batch.unreadable:
+                warn(f"warning: left out: {reason}")
+            yield batch

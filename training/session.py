@@ -74,11 +74,15 @@ class Session:
         """Check the run folder and the data, make or restore the split, seed torch."""
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
-        if loaded is None and run.exists() and not args.dry_run:
+        if args.resume is None and run.exists() and not args.dry_run:
             raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
         if loaded is not None:
+            if loaded["mode"] != args.train_mode:
+                raise UserError(f"--resume: the checkpoint is of mode {loaded['mode']}, not {args.train_mode}")
             check_same_config(loaded["config"], config.model_dump(mode="json"))
         camera = Camera(RawData(args.data_root), ProcessedData(args.processed_root), tuple(data.size))
+        if loaded is not None:
+            check_fits(loaded, camera, "--resume: the checkpoint")
         split = Split.from_json(loaded["split"]) if loaded else make_split(data.split, camera.frames(), args)
         torch.manual_seed(seed)
         return cls(args, config, args.train_mode, make_device(args.device), run, camera, split, loaded)
@@ -132,6 +136,8 @@ class Session:
             file.write(to_yaml(self.config).encode())
         write_json(self.run.split, self.split.to_json())
         self.run.interrupted.unlink(missing_ok=True)
+        if self.checkpoint is None:  # left by a start that was killed before its first checkpoint
+            self.run.metrics.unlink(missing_ok=True)
         names = (constants["wandb_id"], self.args.name, kind, [kind, self.mode])
         return Tracker(self.run, start_wandb(self.args.wandb, self.run, *names, config)), constants
 
@@ -166,6 +172,22 @@ def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix
             check_same_config(theirs, ours, f"{name}.")
         elif ours != theirs and name != "data.workers":
             raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name")
+
+
+def check_fits(content: Mapping[str, Any], camera: Camera, source: str) -> None:
+    """UserError where a checkpoint's class lists or calibration are not those of the data."""
+    for name, classes in CLASSES.items():
+        if content[name] != classes:
+            raise UserError(f"{source} was trained with other {name}: {', '.join(content[name])}")
+    if content["calibration"] != camera.calibration.to_json():
+        raise UserError(f"{source} was trained with another calibration than that of {camera.raw.root}")
+
+
+def check_size(size: list[int], network: nn.Module, config: Path) -> None:
+    """UserError unless the network takes images of this size (W, H)."""
+    divisor = getattr(network, "divisor", 1)
+    if any(side % divisor for side in size):
+        raise UserError(f"{config}: data.size: {size} are no multiples of {divisor}, which the network halves down to")
 
 
 def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespace) -> Split:

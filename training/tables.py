@@ -35,10 +35,10 @@ def _number(value: float | None) -> str:
 
 
 def as_json(columns: Mapping[str, Results]) -> dict[str, Any]:
-    """The same numbers with None for NaN, which JSON lacks."""
+    """The same numbers with None for NaN and infinity, which JSON lacks."""
     return {
         name: {
-            task: {metric: None if math.isnan(value) else value for metric, value in values.items()}
+            task: {metric: value if math.isfinite(value) else None for metric, value in values.items()}
             for task, values in results.items()
         }
         for name, results in columns.items()

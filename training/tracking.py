@@ -1,6 +1,7 @@
 """Where numbers go: `metrics.jsonl` beside the run, which is the source of truth, and wandb, which may fail."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -23,9 +24,12 @@ class Tracker:
     def log(self, values: dict[str, float], samples: int) -> None:
         """One line in metrics.jsonl and one wandb step; `samples` seen so far is the x-axis."""
         row = {"samples": samples, **values}
+        line = json.dumps(
+            {name: value if math.isfinite(value) else None for name, value in row.items()}
+        )  # no NaN in JSON
         try:
             with open(self.run.metrics, "a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line + "\n")
         except OSError as error:
             warn(f"warning: {self.run.metrics} can't be written: {error.strerror}")
         self._wandb(lambda wandb_run: wandb_run.log(row, step=samples))
@@ -74,6 +78,7 @@ def start_wandb(
     try:
         import wandb  # takes a second to import: only where it is used
 
+        online = mode == "online" or (mode == "auto" and _logged_in(wandb))
         return wandb.init(
             project="a2d2-multitask",
             id=run_id,
@@ -82,8 +87,8 @@ def start_wandb(
             tags=tags,
             config=config,
             dir=run.dir,
-            mode="online" if mode == "online" or (mode == "auto" and _logged_in(wandb)) else "offline",
-            resume="allow" if mode == "online" else None,
+            mode="online" if online else "offline",
+            resume="allow" if online else None,
             settings=wandb.Settings(silent=True, init_timeout=60, console="off"),
         )
     except Exception as error:
@@ -92,7 +97,7 @@ def start_wandb(
 
 
 def _logged_in(wandb: Any) -> bool:
-    return os.environ.get("WANDB_MODE", "online") == "online" and wandb.Api.api_key is not None
+    return os.environ.get("WANDB_MODE", "online") == "online" and wandb.login(prompt=False, verify=False)
 
 
 class TrainingLog:

@@ -147,7 +147,7 @@ class Updates:
         for group in list(groups):
             group.set_learning_rate(self.schedule())
             report = group.step(self.loss_scale.value)
-            if report is None and not self.loss_scale.enabled:
+            if report is None and self.loss_scale.value == 1:  # not the scale's fault
                 raise FloatingPointError(f"the gradient of {group.name} is not finite")
             factor = self.loss_scale.update(overflow=report is None) if self.loss_scale.enabled else 1.0
             if factor != 1:

@@ -1,0 +1,109 @@
+"""The light heads of the multi-task network: P2-P5 of the BiFPN -> what a task's loss and decoding expect.
+
+All read the list [P2, P3, P4, P5], B x channels at 1/4, 1/8, 1/16 and 1/32 of the image. GroupNorm throughout.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.bifpn import group_norm, separable_conv
+from models.densedepth import bounded_exp, inverse_bounded_exp
+from models.yolov1 import Predictions
+
+STRIDE = 4  # of P2
+
+
+class DenseHead(nn.Module):
+    """Something for every pixel: B x out_channels x H x W, worked out at a quarter of the image's size.
+
+    Reads P2 alone, into which the BiFPN has fused the other levels, as EfficientDet does for segmentation (Tan et al.
+    2020, section 5.2).
+    """
+
+    def __init__(self, *, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(separable_conv(channels, channels), separable_conv(channels, channels))
+        self.output = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        return enlarge(self.output(self.convs(levels[0])))  # B 38 H/4 W/4 -> B 38 H W
+
+
+class DepthHead(DenseHead):
+    """Metres B x 1 x H x W, bounded as DenseDepth's; a new head says about `median_depth` everywhere."""
+
+    def __init__(self, *, channels: int, median_depth: float) -> None:
+        super().__init__(channels=channels, out_channels=1)
+        # small beside the bias: training starts from the blind guess, not from noise around it
+        nn.init.normal_(self.output.weight, std=1e-3)
+        nn.init.constant_(self.output.bias, inverse_bounded_exp(median_depth))
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        x = self.output(self.convs(levels[0]))  # B 1 H/4 W/4
+        x = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision is too coarse for a log depth
+        return bounded_exp(enlarge(x))  # B 1 H W
+
+
+class BoxHead(nn.Module):
+    """B x S x S x predictors x (5 + classes) raw numbers, as YOLOv1's; S = `grid`, over the whole image.
+
+    YOLOv1's last stages (Redmon et al. 2016, figure 3), narrower. Every level is pooled to twice the grid, so that what
+    a cell's many predictors tell apart is not averaged away before the first convolution.
+    """
+
+    def __init__(self, *, channels: int, classes: int, grid: int = 8, predictors: int = 10) -> None:
+        super().__init__()
+        self.grid = grid
+        width = 2 * channels
+        self.convs = nn.Sequential(
+            conv(4 * channels, width),  # B 512 2S 2S
+            conv(width, width, stride=2),  # B 512 S S
+            conv(width, width),
+        )
+        self.output = Predictions(width, classes=classes, predictors=predictors)
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        x = torch.cat([F.adaptive_avg_pool2d(level, 2 * self.grid) for level in levels], 1)  # B 1024 2S 2S
+        return self.output(self.convs(x))  # B S S 10 19
+
+
+class SteeringHead(nn.Module):
+    """B x `outputs` numbers for the whole image.
+
+    Where the lane lies to the left and right decides them, so P3 is not pooled to one vector but to 8 x 16 cells, and
+    dense layers, as PilotNet's, see all of these. (P3: fine enough for lane markings, and the coarser levels are fused
+    into it.)
+    """
+
+    WIDTH, ROWS, COLUMNS = 32, 8, 16
+
+    def __init__(self, *, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.reduce = separable_conv(channels, self.WIDTH)
+        self.dense = nn.Sequential(
+            nn.Linear(self.WIDTH * self.ROWS * self.COLUMNS, 128),
+            nn.ReLU(inplace=True),
+            nn.Linear(128, outputs),
+        )
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        x = self.reduce(levels[1])  # B 32 H/8 W/8
+        x = F.adaptive_avg_pool2d(x, (self.ROWS, self.COLUMNS))  # B 32 8 16
+        return self.dense(x.flatten(1))
+
+
+def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """3x3 convolution, norm, Swish."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        group_norm(out_channels),
+        nn.SiLU(inplace=True),
+    )
+
+
+def enlarge(x: Tensor) -> Tensor:
+    """From P2's size to the image's."""
+    return F.interpolate(x, scale_factor=STRIDE, mode="bilinear", align_corners=False)

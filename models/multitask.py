@@ -1,0 +1,37 @@
+"""The multi-task network: one encoder, one BiFPN, one light head a task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.bifpn import BiFPN
+from models.encoder import Encoder
+
+BACKBONE = "backbone"  # the group of the shared parameters
+
+
+class MultiTask(nn.Module):
+    """Images uint8 B x 3 x H x W -> {task: output} of the heads asked for; H and W are multiples of `divisor`.
+
+    heads: task -> module that turns [P2, P3, P4, P5] (B x `channels`, at 1/4 to 1/32) into the task's output.
+    """
+
+    divisor = Encoder.divisor
+
+    def __init__(
+        self, *, encoder: Encoder, channels: int = 256, layers: int = 2, heads: Mapping[str, nn.Module]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.bifpn = BiFPN(in_channels=encoder.channels, channels=channels, layers=layers)
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, images: Tensor, tasks: Sequence[str]) -> dict[str, Any]:
+        levels = self.bifpn(self.encoder(images))
+        return {task: self.heads[task](levels) for task in tasks}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters that step together: the backbone's, and each task's head's under the task's name."""
+        heads = {task: list(head.parameters()) for task, head in self.heads.items()}
+        return {BACKBONE: [*self.encoder.parameters(), *self.bifpn.parameters()], **heads}

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.densedepth import MAX_DEPTH, MIN_DEPTH, DenseDepth, bounded_exp
+from models.heads import BoxHead, DenseHead, DepthHead, SteeringHead
+from models.yolov1 import YOLOv1
+
+C = 16
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def levels(h, w, b=2, channels=C):
+    """P2-P5 of an h x w image."""
+    return [torch.randn(b, channels, h >> i, w >> i) for i in (2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize(("h", "w"), [(32, 32), (64, 160), (96, 32)])
+def test_output_shapes(h, w):
+    pyramid = levels(h, w)
+    assert DenseHead(channels=C, out_channels=38)(pyramid).shape == (2, 38, h, w)
+    assert DepthHead(channels=C, median_depth=15.0)(pyramid).shape == (2, 1, h, w)
+    assert BoxHead(channels=C, classes=14, grid=4, predictors=3)(pyramid).shape == (2, 4, 4, 3, 19)
+    assert SteeringHead(channels=C, outputs=10)(pyramid).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        DenseHead(channels=C, out_channels=38),
+        DepthHead(channels=C, median_depth=15.0),
+        BoxHead(channels=C, classes=14),
+        SteeringHead(channels=C, outputs=10),
+    ],
+    ids=lambda head: type(head).__name__,
+)
+def test_samples_do_not_see_each_other_and_every_parameter_learns(head):
+    pyramid = levels(64, 96)
+    output = head.train()(pyramid)
+    torch.testing.assert_close(output[:1], head([level[:1] for level in pyramid]), rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in head.modules())
+    output.square().sum().backward()
+    assert all(parameter.grad.abs().max() > 0 for parameter in head.parameters())
+
+
+# ---- dense ------------------------------------------------------------------------------------------------------
+
+
+def test_dense_heads_work_at_a_quarter_and_enlarge_the_logits():
+    head = DenseHead(channels=C, out_channels=5)
+    sizes = []
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda module, inputs, output: sizes.append(output.shape[-2:]))
+    pyramid = levels(64, 96)
+    output = head(pyramid)
+    assert set(sizes) == {(16, 24)}
+    small = head.output(head.convs(pyramid[0]))
+    torch.testing.assert_close(output, F.interpolate(small, (64, 96), mode="bilinear", align_corners=False))
+
+
+@pytest.mark.parametrize("head", [DenseHead(channels=C, out_channels=3), DepthHead(channels=C, median_depth=15.0)])
+def test_dense_heads_read_p2_alone(head):
+    pyramid = [level.requires_grad_() for level in levels(64, 64)]
+    head(pyramid).sum().backward()
+    assert [level.grad is not None for level in pyramid] == [True, False, False, False]
+
+
+@pytest.mark.parametrize("median", [2.0, 15.8, 70.0])
+def test_a_new_depth_head_says_the_median_everywhere(median):
+    depth = DepthHead(channels=C, median_depth=median)(levels(64, 64))
+    torch.testing.assert_close(depth, torch.full_like(depth, median), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("bias", [-1e8, -1e3, 1e3, 1e8])
+def test_depth_stays_in_densedepths_range(bias):
+    head = DepthHead(channels=C, median_depth=15.0)
+    head.output.bias.data.fill_(bias)
+    depth = head(levels(32, 32))
+    assert MIN_DEPTH * 0.9999 <= depth.min() <= depth.max() <= MAX_DEPTH * 1.0001
+
+
+def test_depth_is_enlarged_as_a_log_depth():
+    head = DepthHead(channels=C, median_depth=15.0)
+    nn.init.normal_(head.output.weight)
+    pyramid = levels(64, 64)
+    log_depth = head.output(head.convs(pyramid[0]))
+    expected = bounded_exp(F.interpolate(log_depth, (64, 64), mode="bilinear", align_corners=False))
+    depth = head(pyramid)
+    torch.testing.assert_close(depth, expected)
+    linear = F.interpolate(bounded_exp(log_depth), (64, 64), mode="bilinear", align_corners=False)
+    assert not torch.allclose(depth, linear, rtol=0.01)
+    assert DenseDepth(median_depth=15.0, encoder="small").output.bias.item() == head.output.bias.item()
+
+
+def test_depth_is_float32_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        assert DepthHead(channels=C, median_depth=15.0)(levels(32, 32)).dtype == torch.float32
+
+
+# ---- box --------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_box_head_sees_next_to_nothing():
+    output = BoxHead(channels=C, classes=14)(levels(128, 128))
+    assert output[..., 4].median() < math.log(0.05 / 0.95)
+    bias = BoxHead(channels=C, classes=14).output.bias.view(10, 19)
+    torch.testing.assert_close(bias[:, 4].sigmoid(), torch.full((10,), 0.01))
+    assert not bias[:, [0, 1, 2, 3, *range(5, 19)]].any()
+
+
+def test_box_outputs_lie_as_yolos():
+    """The same channel of the last convolution is the same number of the same predictor, in rows and columns."""
+    head, yolo = BoxHead(channels=C, classes=14, grid=4), YOLOv1(classes=14, grid=4, base_channels=4, pairs=(1,))
+    inputs = torch.randn(2, head.output.in_channels, 4, 4)
+    for output in (head.output, yolo.output):
+        raw = F.conv2d(inputs[:, : output.in_channels], output.weight, output.bias)  # B 190 S S
+        found = output(inputs[:, : output.in_channels])
+        for channel in (0, 18, 19, 189):
+            torch.testing.assert_close(found[:, :, :, channel // 19, channel % 19], raw[:, channel])
+
+
+def test_box_cells_are_rows_and_columns_of_the_image():
+    head = BoxHead(channels=C, classes=14).eval()
+    pyramid = levels(256, 512)
+    lit = [level.clone() for level in pyramid]
+    lit[0][:, :, :2, -4:] += 10  # P2, top right
+    # without norms, which tell every place of every change
+    for norm in [module for module in head.modules() if isinstance(module, nn.GroupNorm)]:
+        norm.forward = lambda x: x
+    change = (head(lit) - head(pyramid)).abs().sum((0, 3, 4))  # rows, columns
+    assert change.argmax() == 7
+    assert change[:, 0].max() == 0
+
+
+def test_a_box_cell_tells_apart_what_lies_within_it():
+    """Two things swap places inside one cell of the grid: their mean stays, the output does not."""
+    head = BoxHead(channels=C, classes=14, grid=2).eval()
+    pyramid = [torch.zeros(1, C, 64 >> i, 64 >> i) for i in range(4)]
+    a, b = ([level.clone() for level in pyramid] for _ in range(2))
+    a[0][:, :, :16, :16], b[0][:, :, 16:32, 16:32] = 1, 1
+    assert a[0][:, :, :32, :32].mean() == b[0][:, :, :32, :32].mean()
+    assert (head(a) - head(b))[0, 0, 0].abs().max() > 0.05
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_the_box_head_reads_every_level(level):
+    head = BoxHead(channels=C, classes=14)
+    pyramid = levels(64, 64)
+    changed = [x + (torch.randn_like(x) if i == level else 0) for i, x in enumerate(pyramid)]
+    assert (head(changed) - head(pyramid)).abs().max() > 0.01
+
+
+# ---- steering ---------------------------------------------------------------------------------------------------
+
+
+def test_steering_knows_where():
+    """A thing at the left and the same at the right: global pooling could not tell them apart."""
+    head = SteeringHead(channels=C, outputs=10).eval()
+    pyramid = [torch.zeros(1, C, 64 >> i, 128 >> i) for i in range(4)]
+    pyramid[1][..., 10:20, 4:12] = 1
+    mirrored = [level.flip(-1) for level in pyramid]
+    assert (head(pyramid) - head(mirrored)).abs().max() > 0.01
+
+
+def test_steering_sees_the_whole_image():
+    head = SteeringHead(channels=C, outputs=10)
+    pyramid = [level.requires_grad_() for level in levels(128, 256, b=1)]
+    head(pyramid).sum().backward()
+    assert (pyramid[1].grad.abs().sum((0, 1)) > 0).all()

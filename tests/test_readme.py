@@ -1,0 +1,43 @@
+"""The README is true: its tables are those of the committed results, its commands exist with the flags it prints."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.readme import RESULTS, TABLES, rendered
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = sorted(
+    set(re.findall(r"python ((?:preprocessing/)?\w+\.py)((?: [^`|\n\\]*)?)", README.replace("\\\n", " ")))
+)
+
+
+def test_tables_are_those_of_the_results() -> None:
+    assert rendered(README) == README, "run `make readme`"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_has_its_place_and_its_results(name: str) -> None:
+    assert f"<!-- table: {name} -->" in README
+    assert (RESULTS / TABLES[name][0]).is_file()
+
+
+def test_commands_are_found() -> None:
+    assert {"train_single_task.py", "evaluate.py", "preprocessing/camera.py"} <= {script for script, _ in COMMANDS}
+
+
+@pytest.mark.parametrize("script", sorted({script for script, _ in COMMANDS}))
+def test_scripts_know_the_flags_that_the_readme_prints(script: str) -> None:
+    known = subprocess.run([sys.executable, ROOT / script, "--help"], capture_output=True, text=True, check=True).stdout
+    printed = {flag for name, rest in COMMANDS if name == script for flag in re.findall(r"--[a-z-]+", rest)}
+    assert not {flag for flag in printed if flag not in known}
+
+
+def test_files_that_the_readme_names_exist() -> None:
+    named = re.findall(r"`((?:datasets|tasks|training|configs|benchmarks)/[\w/]+\.\w+)`", README)
+    assert named
+    assert not [path for path in named if "NAME" not in path and not (ROOT / path).exists()]

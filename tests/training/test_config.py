@@ -1,0 +1,143 @@
+"""Configs: what is shipped is valid, and every mistake is one line that names the file and the key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from errors import UserError
+from tests.conftest import ROOT
+from tests.training.conftest import CONFIG
+from training.config import RUN_CONFIGS, SingleTaskRun, load_config, section_of, to_yaml, validated
+
+SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "some.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def mistake(path: Path, *overrides: str) -> str:
+    """The message about the file, which must be one line."""
+    with pytest.raises(UserError) as error:
+        load_config(SingleTaskRun, path, list(overrides))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def kind_of(path: Path) -> type[SingleTaskRun]:
+    """Which class a shipped file is for, by its name."""
+    return next(kind for name, kind in RUN_CONFIGS.items() if path.stem.startswith(name) or path.stem == "overfit")
+
+
+def test_there_are_shipped_configs() -> None:
+    assert ROOT / "configs/single_task_conf.yaml" in SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_shipped_configs_are_valid(path: Path) -> None:
+    config = load_config(kind_of(path), path, [])
+    assert config.tasks
+    for mode in config.tasks:
+        assert set(config.make_tasks(mode)) == {mode}
+
+
+def test_the_main_config_has_every_task() -> None:
+    config = load_config(SingleTaskRun, ROOT / "configs/single_task_conf.yaml", [])
+    assert set(config.tasks) == {"segmentation", "steering", "box", "depth"}
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "reason"),
+    [
+        ("training.epoch=3", "training.epoch", "not permitted"),
+        ("sed=3", "sed", "not permitted"),
+        ("training.epochs=many", "training.epochs", "integer"),
+        ("training.epochs=1.5", "training.epochs", "integer"),
+        ("training.epochs='3'", "training.epochs", "integer"),
+        ("training.epochs=true", "training.epochs", "integer"),
+        ("training.epochs=0", "training.epochs", "greater than 0"),
+        ("training.warmup=1", "training.warmup", "less than 1"),
+        ("training.warmup=.nan", "training.warmup", "less than 1"),
+        ("training.precision=fp8", "training.precision", "fp16"),
+        ("augmentation.hflip=1.5", "augmentation.hflip", "less than or equal to 1"),
+        ("data.size=[64]", "data.size", "2 items"),
+        ("data.size=[64, -64]", "data.size.1", "greater than 0"),
+        ("data.split.fractions=[0.8, 0.1, 0.2]", "data.split", "do not sum to 1"),
+        ("data.split.mode=random", "data.split.mode", "overfit"),
+        ("tasks.depth.micro_batch_size=3", "tasks.depth", "micro_batch_size 3 does not divide batch_size 4"),
+        ("tasks.depth.learning_rate=0", "tasks.depth.learning_rate", "greater than 0"),
+        ("tasks.depth.settings.capp=9", "tasks.depth.settings.capp", "not permitted"),
+        ("tasks.depth.settings.cap=far", "tasks.depth.settings.cap", "number"),
+        ("tasks.depth.settings.pretrained=imagenet", "tasks.depth.settings", "small has no ImageNet weights"),
+        ("tasks.lanes.batch_size=4", "tasks", "unknown task lanes; there are segmentation"),
+        ("tasks=3", "tasks", "one section a task"),
+        ("training=3", "training", "dictionary"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_and_key(path: Path, override: str, key: str, reason: str) -> None:
+    message = mistake(path, override)
+    assert message.startswith(f"{path} with --set: {key}: ")
+    assert reason in message
+
+
+def test_a_mistake_in_the_file_itself(path: Path) -> None:
+    path.write_text(CONFIG.replace("epochs: 1", "epochs: one\n  speed: 3"))
+    message = mistake(path)
+    assert message.startswith(f"{path}: training.")
+    assert message.endswith("(and 1 more)")
+
+
+def test_a_missing_key_is_named(path: Path) -> None:
+    path.write_text("tasks: {}\n")
+    assert mistake(path) == f"{path}: training: Field required"
+
+
+@pytest.mark.parametrize("override", ["training.epochs", "=3", "training.epochs.x=3", "training.epochs=["])
+def test_a_bad_override_is_quoted(path: Path, override: str) -> None:
+    assert f"--set {override}" in mistake(path, override)
+
+
+@pytest.mark.parametrize("content", [b"a: [1\nb: {", b"- 1\n- 2\n", b"", b"\xff\xfe\x00\x81"])
+def test_a_broken_file_is_named(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    assert mistake(path).startswith(str(path))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "no.yaml") in mistake(tmp_path / "no.yaml")
+
+
+def test_a_task_without_section_is_named(path: Path) -> None:
+    path.write_text("training: {epochs: 1}\ntasks: {depth: {batch_size: 1, micro_batch_size: 1, learning_rate: 1.0}}\n")
+    config = load_config(SingleTaskRun, path, ["tasks.depth.settings.cap=50.0"])
+    with pytest.raises(UserError, match=r"some.yaml: tasks.box is missing; there are depth$"):
+        section_of(config, "box", path)
+    assert section_of(config, "depth", path).batch_size == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e-3", 1e-3), ("1E-3", 1e-3), ("+2e1", 20.0), ("1.e-3", 1e-3), ("5", 5)]
+)
+def test_numbers_with_an_exponent_are_numbers(path: Path, text: str, number: float) -> None:
+    path.write_text(CONFIG.replace("learning_rate: 0.001", f"learning_rate: {text}"))
+    assert load_config(SingleTaskRun, path, []).tasks["box"].learning_rate == number
+    assert load_config(SingleTaskRun, path, [f"training.clip={text}"]).training.clip == number
+
+
+def test_overrides_are_applied_in_order(path: Path) -> None:
+    config = load_config(SingleTaskRun, path, ["training.epochs=3", "seed=7", "training.epochs=4"])
+    assert (config.training.epochs, config.seed) == (4, 7)
+
+
+@pytest.mark.parametrize("path_", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_round_trip(path_: Path) -> None:
+    config = load_config(kind_of(path_), path_, ["seed=3"])
+    content: dict[str, Any] = yaml.safe_load(to_yaml(config))
+    assert validated(kind_of(path_), content, "saved") == config
+    dumped = config.model_dump(mode="json")  # what checkpoints hold
+    assert validated(kind_of(path_), dumped, "checkpoint") == config

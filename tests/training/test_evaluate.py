@@ -1,0 +1,199 @@
+"""evaluate.py: columns that may be compared, and an error rather than a wrong number."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import evaluate
+import train_single_task
+from datasets.layout import ProcessedData, RawData
+from tasks.steering import SteeringTask
+from tests.training.conftest import Printed, Workplace
+from training import checkpoint
+from training.tables import as_json, metric_tables
+
+Call = Callable[..., Printed]
+
+
+@pytest.fixture
+def trained(workplace: Workplace, call: Call) -> Path:
+    """The folder of a steering network's run."""
+    assert call(train_single_task.main, *workplace.flags("steering")).code == 0
+    return workplace.runs / "steering"
+
+
+def run(call: Call, place: Workplace, *arguments: Any) -> Printed:
+    return call(evaluate.main, *map(str, arguments), *place.roots(), "--workers", "0")
+
+
+def numbers_of(call: Call, place: Workplace, *arguments: Any) -> dict[str, Any]:
+    report = place.dir / "report.json"
+    printed = run(call, place, *arguments, "--json", report)
+    assert (printed.code, printed.err) == (0, "")
+    return json.loads(report.read_text(), parse_constant=pytest.fail)
+
+
+def changed(trained: Path, name: str, **changes: Any) -> Path:
+    """A copy of the best checkpoint with other content, as the best.pt of a run of this name."""
+    path = trained.parent / name / "best.pt"
+    content = checkpoint.load(trained / "best.pt")
+    del content["format"]
+    checkpoint.save(path, content | changes)
+    return path
+
+
+def assert_refused(printed: Printed, *words: str) -> None:
+    assert printed.code == 2
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    for word in words:
+        assert word in printed.err
+    assert not printed.out
+
+
+# ---- columns --------------------------------------------------------------------------------------------------
+
+
+def labels(place: Workplace, frames: list[str]) -> list[Any]:
+    files = [place.processed.root / "steering" / f"{frame}.json" for frame in frames]
+    return [json.loads(file.read_text())["angles"][-10:] for file in files]
+
+
+def test_the_blind_column_knows_the_training_labels_alone(workplace: Workplace, call: Call, trained: Path) -> None:
+    numbers = numbers_of(call, workplace, trained / "best.pt")
+    split = json.loads((trained / "split.json").read_text())
+    seen = [angle for angles in labels(workplace, split["train"]) for angle in angles]
+    mean = sum(seen) / len(seen)
+    errors = [abs(angle - mean) for angles in labels(workplace, split["val"]) for angle in angles]
+    assert numbers["never looks"]["steering"]["mae"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_the_test_part(workplace: Workplace, call: Call, trained: Path) -> None:
+    val = numbers_of(call, workplace, trained / "best.pt")
+    test = numbers_of(call, workplace, trained / "best.pt", "--split", "test")
+    assert val["steering"]["steering"]["mae"] != test["steering"]["steering"]["mae"]
+
+
+def test_the_batch_size_does_not_matter(workplace: Workplace, call: Call, trained: Path) -> None:
+    one, four = (numbers_of(call, workplace, trained / "best.pt", "--batch-size", size) for size in (1, 4))
+    assert one["steering"]["steering"]["mae"] == pytest.approx(four["steering"]["steering"]["mae"], rel=1e-5)
+
+
+def test_two_checkpoints_are_two_columns(workplace: Workplace, call: Call, trained: Path) -> None:
+    weights = checkpoint.load(trained / "best.pt")["model"]
+    other = changed(trained, "other", model={key: torch.zeros_like(value) for key, value in weights.items()})
+    numbers = numbers_of(call, workplace, trained / "best.pt", other)
+    assert list(numbers) == ["never looks", "steering", "other"]
+    assert numbers["other"]["steering"]["mae"] != numbers["steering"]["steering"]["mae"]
+    assert numbers == {**numbers_of(call, workplace, other), **numbers_of(call, workplace, trained / "best.pt")}
+
+
+def test_networks_of_different_tasks_stand_side_by_side(workplace: Workplace, call: Call, trained: Path) -> None:
+    assert call(train_single_task.main, *workplace.flags("box")).code == 0
+    numbers = numbers_of(call, workplace, trained / "best.pt", workplace.runs / "box" / "best.pt")
+    assert set(numbers["steering"]) == {"steering"}
+    assert set(numbers["box"]) == {"box"}
+    assert set(numbers["never looks"]) == {"steering", "box"}
+
+
+def test_best_and_last_of_one_run_are_told_apart(workplace: Workplace, call: Call, trained: Path) -> None:
+    numbers = numbers_of(call, workplace, trained / "best.pt", trained / "last.pt")
+    assert list(numbers)[1:] == [str(trained / "best.pt"), str(trained / "last.pt")]
+
+
+# ---- an error, not a wrong number -----------------------------------------------------------------------------
+
+
+def test_different_splits_are_refused(workplace: Workplace, call: Call, trained: Path) -> None:
+    split = checkpoint.load(trained / "best.pt")["split"]
+    other = changed(trained, "other", split=split | {"val": split["val"][1:]})
+    assert_refused(run(call, workplace, trained / "best.pt", other), "different splits", str(other))
+
+
+@pytest.mark.parametrize("key", ["semantic_classes", "box_classes"])
+def test_another_class_list_is_refused(workplace: Workplace, call: Call, trained: Path, key: str) -> None:
+    classes = checkpoint.load(trained / "best.pt")[key]
+    other = changed(trained, "other", **{key: [*classes[1:], classes[0]]})
+    assert_refused(run(call, workplace, other), str(other), f"other {key}")
+
+
+def test_another_calibration_is_refused(
+    own_workplace: Workplace, workplace: Workplace, call: Call, trained: Path
+) -> None:
+    path = own_workplace.raw.calibration_path
+    path.write_text(path.read_text().replace("-0.26", "-0.2"))
+    assert_refused(run(call, own_workplace, trained / "best.pt"), "another calibration", str(own_workplace.raw.root))
+
+
+def test_labels_of_another_size_are_refused(workplace: Workplace, call: Call, tmp_path: Path) -> None:
+    assert call(train_single_task.main, *workplace.flags("segmentation")).code == 0
+    processed = ProcessedData(tmp_path / "other")
+    shutil.copytree(workplace.processed.root, processed.root)
+    settings = processed.settings_path("segmentation")
+    settings.write_text(settings.read_text().replace("64", "32"))
+    place = Workplace(workplace.raw, processed, tmp_path)
+    assert_refused(run(call, place, workplace.runs / "segmentation" / "best.pt"), "[32, 32]", "[64, 64]")
+
+
+def test_a_file_that_is_no_checkpoint(workplace: Workplace, call: Call) -> None:
+    path = workplace.config()
+    assert_refused(run(call, workplace, path), str(path), "not a checkpoint")
+    assert_refused(run(call, workplace, workplace.dir / "no.pt"), "no.pt does not exist")
+
+
+def test_no_labelled_frame_in_the_part(workplace: Workplace, call: Call, tmp_path: Path, trained: Path) -> None:
+    empty = changed(trained, "empty", split=checkpoint.load(trained / "best.pt")["split"] | {"test": []})
+    assert_refused(run(call, workplace, empty, "--split", "test"), "none of its test frames", "steering")
+
+
+def test_unreadable_frames_are_named(own_workplace: Workplace, workplace: Workplace, call: Call, trained: Path) -> None:
+    frame = json.loads((trained / "split.json").read_text())["val"][0]
+    (own_workplace.processed.root / "camera" / f"{frame}.npy").write_bytes(b"")
+    printed = run(call, own_workplace, trained / "best.pt")
+    assert printed.code == 0
+    assert f"left out: {frame}: " in printed.err
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------
+
+
+def test_not_a_number_is_null(workplace: Workplace, call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = SteeringTask().metric()
+    compute = type(metric).compute
+    odd = {"rmse": math.nan, "rmse_turn": math.inf}
+    monkeypatch.setattr(type(metric), "compute", lambda self: {**compute(self), **odd})
+    numbers = numbers_of(call, workplace, trained / "best.pt")
+    assert numbers["steering"]["steering"]["rmse"] is None
+    assert numbers["steering"]["steering"]["rmse_turn"] is None
+    assert numbers["steering"]["steering"]["mae"] > 0
+
+
+def test_tables() -> None:
+    columns = {
+        "never looks": {"depth": {"mae": 12.5, "iou/Car": 0.5}},
+        "night": {"depth": {"mae": math.nan, "loss": 1234.5678}, "box": {"map": 0.12345}},
+    }
+    depth, box = metric_tables(columns).split("\n\n")
+    rows = [line.split() for line in depth.splitlines()]
+    assert rows == [
+        ["depth", "never", "looks", "night"],
+        ["mae", "12.5000", "-"],
+        ["loss", "-", "1234.6"],
+        ["iou/Car", "0.5000", "-"],  # values of single classes last
+    ]
+    assert box.splitlines()[1].split() == ["map", "-", "0.1235"]
+    assert len({len(line) for line in depth.splitlines()}) == 1  # aligned
+    assert as_json(columns)["night"]["depth"] == {"mae": None, "loss": 1234.5678}
+
+
+def test_evaluation_needs_the_roots_of_the_data(
+    workplace: Workplace, call: Call, trained: Path, tmp_path: Path
+) -> None:
+    nowhere = Workplace(RawData(workplace.raw.root), ProcessedData(tmp_path / "nothing"), tmp_path)
+    assert_refused(run(call, nowhere, trained / "best.pt"), "no steering labels")

@@ -1,0 +1,289 @@
+"""train_single_task.py as a user meets it; evaluate.py on what it leaves."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import evaluate
+import train_single_task
+from errors import UserError
+from tests.conftest import ROOT
+from tests.training.conftest import CONFIG, Printed, Workplace
+from training import checkpoint
+from training.config import SingleTaskRun, load_config
+from training.loop import Trainer
+
+MODES = ("segmentation", "steering", "box", "depth")
+Call = Callable[..., Printed]
+
+
+def train(call: Call, place: Workplace, mode: str, *more: str) -> Printed:
+    return call(train_single_task.main, *place.flags(mode, *more))
+
+
+def assert_refused(printed: Printed, *words: str) -> None:
+    """Exit code 2 and one line without a traceback."""
+    assert printed.code == 2
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    for word in words:
+        assert word in printed.err
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, micro_batch: int) -> None:
+    """The process gets SIGTERM while the n-th micro-batch is in hand."""
+    accumulate, calls = Trainer._accumulate, []
+
+    def disturbed(self: Trainer, batch: object) -> None:
+        calls.append(batch)
+        if len(calls) == micro_batch:
+            os.kill(os.getpid(), signal.SIGTERM)
+        accumulate(self, batch)
+
+    monkeypatch.setattr(Trainer, "_accumulate", disturbed)
+
+
+# ---- training and evaluating ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_each_mode_trains_and_is_evaluated(workplace: Workplace, call: Call, mode: str) -> None:
+    trained = train(call, workplace, mode)
+    assert (trained.code, trained.err) == (0, "")
+    assert "split: 10 train, 4 val, 2 test, 8 unused" in trained.out
+    assert f"training samples: {mode} 10" in trained.out
+    run = workplace.runs / mode
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "split.json", "best.pt", "last.pt", "metrics.jsonl"}
+
+    content = checkpoint.load(run / "best.pt")
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    asked = load_config(SingleTaskRun, workplace.dir / "config.yaml", []).model_dump(mode="json")
+    assert saved == content["config"] == asked
+    assert content["split"] == json.loads((run / "split.json").read_text())
+    assert len(content["split"]["val"]) == 4
+    assert len(content["semantic_classes"]) == 38
+    assert len(content["box_classes"]) == 14
+
+    report = workplace.dir / "report.json"
+    arguments = (str(run / "best.pt"), *workplace.roots(), "--workers", "0", "--json", str(report))
+    evaluated = call(evaluate.main, *arguments)
+    assert (evaluated.code, evaluated.err) == (0, "")
+    numbers = json.loads(report.read_text(), parse_constant=pytest.fail)
+    best = content["best"]["results"][mode]
+    assert set(numbers[mode][mode]) == set(best)
+    for name, value in numbers[mode][mode].items():
+        assert value == pytest.approx(best[name], rel=1e-5) or (value is None and best[name] != best[name])
+        assert name in evaluated.out
+    assert set(numbers["never looks"]) == {mode}
+
+
+def test_the_same_command_gives_the_same_weights(workplace: Workplace, call: Call) -> None:
+    for name in ("a", "b"):
+        assert train(call, workplace, "steering", "--name", name).code == 0
+    a, b = (checkpoint.load(workplace.runs / name / "last.pt")["model"] for name in ("a", "b"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert train(call, workplace, "steering", "--name", "c", "--set", "seed=1").code == 0
+    c = checkpoint.load(workplace.runs / "c" / "last.pt")["model"]
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_overfit_validates_on_the_training_frames(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "steering", "--set", "data.split.mode=overfit").code == 0
+    split = json.loads((workplace.runs / "steering" / "split.json").read_text())
+    assert split["train"] == split["val"]
+    assert len(split["train"]) == 24
+
+
+# ---- wrong usage ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["--train-mode", "lanes"]])
+def test_without_a_mode_nothing_is_trained(workplace: Workplace, call: Call, arguments: list[str]) -> None:
+    flags = workplace.flags("depth")
+    del flags[flags.index("--train-mode") : flags.index("--train-mode") + 2]
+    printed = call(train_single_task.main, *flags, *arguments)
+    assert printed.code == 2
+    assert all(mode in printed.err for mode in MODES)
+    assert "Traceback" not in printed.err
+    assert not workplace.runs.exists()
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "steering"])
+def test_labels_that_were_not_made(own_workplace: Workplace, call: Call, kind: str) -> None:
+    shutil.rmtree(own_workplace.processed.kind_dir(kind))
+    assert_refused(train(call, own_workplace, kind), f"no {kind} labels", "preprocessing script")
+    assert not own_workplace.runs.exists()
+
+
+def test_no_data_at_all(workplace: Workplace, call: Call) -> None:
+    nowhere = ["--data-root", str(workplace.dir / "nowhere"), "--processed-root", str(workplace.dir / "nothing")]
+    assert_refused(train(call, workplace, "depth", *nowhere), "nowhere", "nothing", "get_data.sh")
+    assert not workplace.runs.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--set", "training.epoch=3"], ["config.yaml", "training.epoch:"]),
+        (["--set", "data.size=[32, 32]"], ["[32, 32]", "[64, 64]", "segmentation/settings.json"]),
+        (["--config", "no.yaml"], ["no.yaml"]),
+        (["--device", "toaster"], ["--device toaster"]),
+        (["--resume", "no.pt"], ["no.pt does not exist"]),
+        (["--set", "data.split.mode=scenes"], ["0 train"]),
+    ],
+)
+def test_mistakes_are_one_line(workplace: Workplace, call: Call, flags: list[str], words: list[str]) -> None:
+    assert_refused(train(call, workplace, "segmentation", *flags), *words)
+    assert not workplace.runs.exists()
+
+
+def test_a_size_that_the_network_cannot_take(own_workplace: Workplace, call: Call) -> None:
+    settings = own_workplace.processed.settings_path("segmentation")
+    settings.write_text(settings.read_text().replace("64", "40"))
+    printed = train(call, own_workplace, "segmentation", "--set", "data.size=[40, 40]")
+    assert_refused(printed, "config.yaml", "data.size", "40", "16")
+    assert not own_workplace.runs.exists()
+
+
+def test_dry_run_writes_nothing(workplace: Workplace, call: Call) -> None:
+    before = sorted(workplace.dir.rglob("*"))
+    printed = train(call, workplace, "depth", "--dry-run")
+    assert (printed.code, printed.err) == (0, "")
+    assert "training samples: depth 10" in printed.out
+    assert "validation samples: 4" in printed.out
+    assert "parameters: 0.20 M" in printed.out
+    assert set(workplace.dir.rglob("*")) - set(before) == {workplace.dir / "config.yaml"}  # the test's own
+
+
+# ---- existing runs --------------------------------------------------------------------------------------------
+
+
+def test_an_existing_run_is_refused(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "steering").code == 0
+    run = workplace.runs / "steering"
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    assert_refused(train(call, workplace, "steering"), str(run), "--resume auto")
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert train(call, workplace, "steering", "--name", "second").code == 0
+
+
+def test_resume_auto_starts_fresh_and_goes_on(
+    workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command line every time, as a batch script that requeues itself has it."""
+    flags = ("--resume", "auto", "--set", "training.epochs=2")
+    assert train(call, workplace, "steering", "--name", "whole", *flags).code == 0
+
+    interrupt_at(monkeypatch, 2)
+    run = workplace.runs / "steering"
+    printed = train(call, workplace, "steering", *flags)
+    assert printed.code == 0
+    assert "--resume auto" in printed.out
+    assert (run / "INTERRUPTED").exists()
+    monkeypatch.undo()
+    # undo has taken sys.argv back too; `call` sets it anew
+    printed = train(call, workplace, "steering", *flags)
+    assert printed.code == 0
+    assert "goes on after" in printed.out
+    assert not (run / "INTERRUPTED").exists()
+    whole, parts = (checkpoint.load(workplace.runs / name / "last.pt")["model"] for name in ("whole", "steering"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    samples = [json.loads(line)["samples"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert samples == sorted(samples)
+    assert [
+        json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines() if "epoch" in line
+    ] == [
+        1,
+        2,
+    ]
+
+
+def test_resume_auto_after_a_death_before_the_first_checkpoint(
+    workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(self: Trainer) -> None:
+        raise UserError("the node is gone")
+
+    monkeypatch.setattr(Trainer, "train", die)
+    assert_refused(train(call, workplace, "steering", "--resume", "auto"), "the node is gone")
+    run = workplace.runs / "steering"
+    assert (run / "config.yaml").exists()
+    (run / "metrics.jsonl").write_text('{"samples": 4, "train/steering/loss": 9.0}\n')
+    monkeypatch.undo()
+    assert train(call, workplace, "steering", "--resume", "auto").code == 0
+    assert "9.0" not in (run / "metrics.jsonl").read_text()
+
+
+def test_a_changed_config_is_refused_by_name(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "steering").code == 0
+    change = "tasks.steering.learning_rate=0.5"
+    printed = train(call, workplace, "steering", "--resume", "auto", "--set", change)
+    assert_refused(printed, "tasks.steering.learning_rate is 0.5, the checkpoint has 0.001")
+    longer = train(call, workplace, "steering", "--resume", "auto", "--set", "training.epochs=2")
+    assert_refused(longer, "training.epochs is 2")
+    workers = train(call, workplace, "steering", "--resume", "auto", "--set", "data.workers=1")
+    assert workers.code == 0  # decides nothing
+
+
+def test_another_mode_or_calibration_is_refused(own_workplace: Workplace, call: Call) -> None:
+    assert train(call, own_workplace, "steering", "--name", "x").code == 0
+    printed = train(call, own_workplace, "box", "--name", "x", "--resume", "auto")
+    assert_refused(printed, "mode steering, not box")
+    path = own_workplace.raw.calibration_path
+    path.write_text(path.read_text().replace("-0.26", "-0.2"))
+    printed = train(call, own_workplace, "steering", "--name", "x", "--resume", "auto")
+    assert_refused(printed, "another calibration")
+
+
+def test_resume_from_a_broken_checkpoint(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "steering").code == 0
+    last = workplace.runs / "steering" / "last.pt"
+    last.write_bytes(last.read_bytes()[:1000])
+    assert_refused(train(call, workplace, "steering", "--resume", "auto"), str(last), "not a checkpoint")
+
+
+# ---- signals, in a process of its own -------------------------------------------------------------------------
+
+
+def test_a_signal_to_the_whole_job_ends_it_cleanly(workplace: Workplace) -> None:
+    """A scheduler signals all processes of a job, loader workers included."""
+    epochs = ("--set", "training.epochs=100000", "--set", "data.workers=1")
+    command = [sys.executable, "train_single_task.py", *workplace.flags("steering", *epochs)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    run = workplace.runs / "steering"
+    try:
+        while not (run / "best.pt").exists() and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, err) == (0, "")
+    assert out.endswith(f"interrupted; saved {run / 'last.pt'}; go on with --resume auto\n")
+    assert (run / "INTERRUPTED").exists()
+    assert checkpoint.load(run / "last.pt")["updates"]["samples_seen"] > 0
+
+
+def test_a_mistake_on_the_command_line_has_no_traceback(workplace: Workplace, tmp_path: Path) -> None:
+    command = [sys.executable, "train_single_task.py", *workplace.flags("steering", "--set", "seed=-1")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {tmp_path / 'config.yaml'} with --set: seed: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_tiny_config_has_the_four() -> None:
+    assert set(yaml.safe_load(CONFIG)["tasks"]) == set(MODES)

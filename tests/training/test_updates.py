@@ -1,0 +1,310 @@
+"""Accumulate, then step: against AdamW written out by hand, in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.config import GroupConfig
+from training.updates import Group, LossScale, Updates
+
+NO_CLIP = 1e9
+RATE, DECAY = 0.1, 0.05
+
+
+class ByHand:
+    """AdamW (Loshchilov and Hutter 2019) of one tensor."""
+
+    def __init__(self, value: Tensor, decay: float):
+        self.value, self.decay = value.detach().numpy().copy(), decay
+        self.mean, self.square, self.time = np.zeros_like(self.value), np.zeros_like(self.value), 0
+
+    def step(self, gradient: np.ndarray, rate: float) -> np.ndarray:
+        self.time += 1
+        self.mean = 0.9 * self.mean + 0.1 * gradient
+        self.square = 0.999 * self.square + 0.001 * gradient**2
+        mean, square = self.mean / (1 - 0.9**self.time), self.square / (1 - 0.999**self.time)
+        self.value = self.value - rate * self.decay * self.value - rate * mean / (np.sqrt(square) + 1e-8)
+        return self.value
+
+
+class Net(nn.Module):
+    """A backbone and two heads, in miniature."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone, self.a, self.b = (nn.Linear(3, 3).double() for _ in range(3))
+
+    def losses(self, inputs: Tensor, head: str) -> Tensor:
+        return getattr(self, head)(self.backbone(inputs).tanh()).square().sum(1)  # B
+
+
+def inputs(count: int, seed: int = 1) -> Tensor:
+    return torch.randn(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def make(
+    net: Net, batch_size: int | dict[str, int] = 4, *, clip: float = NO_CLIP, planned: int = 10**9, scaled: bool = False
+) -> Updates:
+    """Three groups with a constant learning rate unless `planned` is small."""
+    names = ("backbone", "a", "b")
+    sizes = batch_size if isinstance(batch_size, dict) else dict.fromkeys(names, batch_size)
+    config = {"learning_rate": RATE, "weight_decay": DECAY}
+    groups = [
+        Group(name, getattr(net, name).parameters(), GroupConfig(batch_size=sizes[name], **config), clip)
+        for name in names
+    ]
+    return Updates(groups, planned_samples=planned, warmup=0.0, loss_scale=LossScale(enabled=scaled))
+
+
+def accumulate(net: Net, updates: Updates, samples: Tensor, head: str, micro_batch_size: int = 2) -> None:
+    for part in samples.split(micro_batch_size):
+        (net.losses(part, head).sum() * updates.loss_scale.value).backward()
+        updates.add({"backbone": len(part), head: len(part)})
+        updates.samples_seen += len(part)
+
+
+def weights(net: Net) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in net.parameters()])
+
+
+# ---- steps ----------------------------------------------------------------------------------------------------
+
+
+def test_steps_equal_adamw_with_the_mean_gradient() -> None:
+    net, reference = Net(), Net()
+    updates = make(net)
+    by_hand = {name: ByHand(p, DECAY if p.ndim > 1 else 0.0) for name, p in reference.named_parameters()}
+    for time in range(3):
+        accumulate(net, updates, inputs(4, time), "a")
+        reports = updates.step_full_groups()
+        assert [(report.group, report.samples) for report in reports] == [("backbone", 4), ("a", 4)]
+
+        reference.zero_grad()
+        reference.losses(inputs(4, time), "a").mean().backward()
+        moved = {name: p for name, p in reference.named_parameters() if p.grad is not None}
+        norm = math.sqrt(sum(float(p.grad.square().sum()) for name, p in moved.items() if name.startswith("a")))
+        assert reports[1].gradient_norm == pytest.approx(norm, rel=1e-12)
+        for name, p in moved.items():
+            p.data = torch.from_numpy(by_hand[name].step(p.grad.numpy(), RATE))
+        torch.testing.assert_close(weights(net), weights(reference), rtol=0, atol=1e-12)
+    assert updates.steps == 6
+
+
+def test_the_cut_into_micro_batches_does_not_matter() -> None:
+    results = []
+    for micro_batch_size in (1, 3, 4, 12):
+        net = Net()
+        updates = make(net, 12)
+        for time in range(4):
+            accumulate(net, updates, inputs(12, time), "a", micro_batch_size)
+            updates.step_full_groups()
+        results.append(weights(net))
+    assert not torch.equal(results[0], weights(Net()))
+    for result in results[1:]:
+        torch.testing.assert_close(result, results[0], rtol=0, atol=1e-12)
+
+
+def test_a_group_steps_when_its_own_count_is_full() -> None:
+    net = Net()
+    updates = make(net, {"backbone": 8, "a": 4, "b": 6})
+    stepped = []
+    for number, head in enumerate(["a", "b", "a", "b", "b", "a"]):  # blocks of 2
+        accumulate(net, updates, inputs(2, number), head)
+        stepped.append([(report.group, report.samples) for report in updates.step_full_groups()])
+    assert stepped == [[], [], [("a", 4)], [("backbone", 8)], [("b", 6)], []]
+    assert {name: group.count for name, group in updates.groups.items()} == {"backbone": 4, "a": 2, "b": 0}
+
+
+def test_a_group_that_is_not_full_does_not_move() -> None:
+    net = Net()
+    updates = make(net, {"backbone": 2, "a": 4, "b": 4})
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    accumulate(net, updates, inputs(2), "a")
+    updates.step_full_groups()
+    moved = {name.split(".")[0] for name, p in net.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"backbone"}
+    assert net.a.weight.grad is not None
+    assert net.backbone.weight.grad is None  # cleared
+
+
+def test_the_rest_steps_with_its_true_count() -> None:
+    net, other = Net(), Net()
+    updates, full = make(net, 8), make(other, 3)
+    accumulate(net, updates, inputs(3), "a")
+    assert updates.step_full_groups() == []
+    assert [(report.group, report.samples) for report in updates.step_rest()] == [("backbone", 3), ("a", 3)]
+    accumulate(other, full, inputs(3), "a")
+    full.step_full_groups()
+    torch.testing.assert_close(weights(net), weights(other), rtol=0, atol=1e-12)
+    assert updates.step_rest() == []
+
+
+def test_samples_without_a_valid_label_do_not_count() -> None:
+    """Losses of five samples, two of them masked out: the step is that of the other three."""
+    net, other = Net(), Net()
+    updates, three = make(net, 3), make(other, 3)
+    samples, valid = inputs(5), torch.tensor([True, False, True, True, False])
+    net.losses(samples, "a").where(valid, 0).sum().backward()
+    updates.add({"backbone": int(valid.sum()), "a": int(valid.sum())})
+    assert [report.samples for report in updates.step_full_groups()] == [3, 3]
+    accumulate(other, three, samples[valid], "a")
+    three.step_full_groups()
+    torch.testing.assert_close(weights(net), weights(other), rtol=0, atol=1e-12)
+
+
+def test_clipping_comes_after_the_division() -> None:
+    """The mean gradient is under the limit though the sum is over it: nothing is clipped."""
+    samples = inputs(1).repeat(8, 1)
+    probe = Net()
+    probe.losses(samples[:1], "a").sum().backward()
+    norm = float(nn.utils.get_total_norm([p.grad for p in probe.a.parameters()]))
+    results = {}
+    for name, clip in {"no": NO_CLIP, "above": 1.5 * norm, "below": 0.25 * norm}.items():
+        net = Net()
+        group = Group("a", net.a.parameters(), GroupConfig(batch_size=8, learning_rate=1.0), clip)
+        group.optimizer = torch.optim.SGD(group.parameters, lr=1.0)  # AdamW forgets the gradient's length
+        net.losses(samples, "a").sum().backward()
+        group.count = 8
+        before = net.a.weight.detach().clone()
+        report = group.step(loss_scale=1.0)
+        assert report is not None
+        assert report.gradient_norm == pytest.approx(norm, rel=1e-9)  # of the mean, before clipping
+        results[name] = before - net.a.weight.detach()
+    torch.testing.assert_close(results["above"], results["no"], rtol=0, atol=1e-12)
+    torch.testing.assert_close(results["below"], 0.25 * results["no"], rtol=1e-5, atol=0)
+
+
+def test_biases_are_not_decayed() -> None:
+    net = Net()
+    group = Group("a", net.a.parameters(), GroupConfig(batch_size=1, learning_rate=RATE, weight_decay=DECAY), NO_CLIP)
+    weight, bias = net.a.weight.detach().clone(), net.a.bias.detach().clone()
+    (0 * net.losses(inputs(1), "a").sum()).backward()
+    group.count = 1
+    group.step(1.0)
+    torch.testing.assert_close(net.a.weight.detach(), weight * (1 - RATE * DECAY), rtol=1e-12, atol=0)
+    assert torch.equal(net.a.bias.detach(), bias)
+
+
+# ---- loss scale -----------------------------------------------------------------------------------------------
+
+
+def test_the_loss_scale_cancels_out() -> None:
+    plain, scaled = Net(), Net()
+    for net in (plain, scaled):
+        updates = make(net, scaled=net is scaled)
+        accumulate(net, updates, inputs(4), "a")
+        updates.step_full_groups()
+    torch.testing.assert_close(weights(scaled), weights(plain), rtol=0, atol=1e-12)
+
+
+def test_an_overflow_drops_gradient_and_count_and_halves_the_scale() -> None:
+    net, other = Net(), Net()
+    updates = make(net, {"backbone": 99, "a": 4, "b": 99}, scaled=True)
+    accumulate(net, updates, inputs(3, 1), "b")
+    accumulate(net, updates, inputs(4, 2), "a")
+    pending = net.b.weight.grad.clone()
+    net.a.weight.grad[0, 0] = math.inf
+    before = weights(net)
+    assert updates.step_full_groups() == []
+    assert (updates.overflows, updates.steps) == (1, 0)
+    assert updates.loss_scale.value == LossScale.INITIAL / 2
+    assert torch.equal(weights(net), before)
+    assert (updates.groups["a"].count, net.a.weight.grad) == (0, None)
+    assert torch.equal(net.b.weight.grad, pending / 2)  # pending gradients follow the scale
+
+    accumulate(net, updates, inputs(2, 3), "b")  # at the new scale, on top of those at the old one
+    assert [(report.group, report.samples) for report in updates.step_rest()] == [("backbone", 9), ("b", 5)]
+    plain = make(other, 99)
+    accumulate(other, plain, inputs(3, 1), "b")
+    accumulate(other, plain, inputs(4, 2), "a")
+    accumulate(other, plain, inputs(2, 3), "b")
+    plain.groups["a"].clear()
+    plain.step_rest()
+    torch.testing.assert_close(weights(net), weights(other), rtol=0, atol=1e-12)
+
+
+def test_the_scale_doubles_after_many_good_steps() -> None:
+    scale = LossScale(enabled=True)
+    factors = [scale.update(overflow=False) for _ in range(LossScale.GROWTH_INTERVAL)]
+    assert factors[:-1] == [1.0] * (LossScale.GROWTH_INTERVAL - 1)
+    assert (factors[-1], scale.value) == (2.0, 2 * LossScale.INITIAL)
+    assert scale.update(overflow=True) == 0.5
+    assert scale.update(overflow=False) == 1.0
+    assert scale.good_steps == 1  # an overflow starts the count anew
+
+
+def test_a_gradient_that_is_not_finite_without_scaling_is_an_error() -> None:
+    net = Net()
+    updates = make(net)
+    accumulate(net, updates, inputs(4), "a")
+    net.a.weight.grad[0, 0] = math.nan
+    with pytest.raises(FloatingPointError, match="the gradient of a is not finite"):
+        updates.step_full_groups()
+
+
+def test_overflows_do_not_go_on_for_ever() -> None:
+    """Once the scale has come down to 1 it is not the scale's fault."""
+    net = Net()
+    updates = make(net, {"backbone": 99, "a": 1, "b": 99}, scaled=True)
+
+    def overflow() -> None:
+        accumulate(net, updates, inputs(1), "a")
+        net.a.weight.grad[0, 0] = math.inf
+        updates.step_full_groups()
+
+    for _ in range(16):  # 2^16 -> 1
+        overflow()
+    assert updates.loss_scale.value == 1
+    with pytest.raises(FloatingPointError):
+        overflow()
+
+
+# ---- schedule, state ------------------------------------------------------------------------------------------
+
+
+def test_schedule_at_its_key_points() -> None:
+    updates = Updates([], planned_samples=1000, warmup=0.1, loss_scale=LossScale(enabled=False))
+    factors = {}
+    for seen in (0, 50, 100, 325, 550, 1000, 1200):
+        updates.samples_seen = seen
+        factors[seen] = updates.schedule()
+    expected = {0: 0.0, 50: 0.5, 100: 1.0, 325: 0.5 * (1 + math.cos(math.pi / 4)), 550: 0.5, 1000: 0.0, 1200: 0.0}
+    assert factors == pytest.approx(expected, abs=1e-12)
+
+
+def test_every_group_follows_the_schedule() -> None:
+    net = Net()
+    updates = make(net, {"backbone": 4, "a": 4, "b": 8}, planned=16)
+    for _ in range(2):
+        accumulate(net, updates, inputs(4), "b")
+        updates.step_full_groups()
+    assert updates.schedule() == pytest.approx(0.5)
+    rates = [updates.groups[name].learning_rate for name in ("backbone", "b")]
+    assert rates == pytest.approx([0.5 * RATE] * 2)
+
+
+def test_state_round_trip_in_the_middle_of_everything() -> None:
+    sizes = {"backbone": 8, "a": 4, "b": 6}
+
+    def train(net: Net, updates: Updates, numbers: range) -> None:
+        for number in numbers:
+            accumulate(net, updates, inputs(2, number), "ab"[number % 2])
+            updates.step_full_groups()
+
+    net, whole = Net(), Net()
+    train(whole, make(whole, sizes, planned=40, scaled=True), range(11))
+    updates = make(net, sizes, planned=40, scaled=True)
+    train(net, updates, range(5))
+    assert any(group.count for group in updates.groups.values())
+    resumed = Net()
+    resumed.load_state_dict(net.state_dict())
+    restored = make(resumed, sizes, planned=40, scaled=True)
+    restored.load_state(updates.state())
+    assert restored.samples_seen == updates.samples_seen
+    train(resumed, restored, range(5, 11))
+    assert torch.equal(weights(resumed), weights(whole))
+    assert restored.steps == 5 + 1

@@ -1,0 +1,244 @@
+"""How the tasks' losses are weighed against each other: fixed weights, learned weights, or by their gradients.
+
+The loop calls `backward` for every micro-batch. Losses are sums over samples here as everywhere in training, and an
+invalid sample adds nothing to any sum.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchjd import aggregation
+from torchjd.autojac import jac_to_grad
+
+from errors import UserError
+
+# Those of TorchJD that need no numbers of their own, keep nothing from step to step, and run on the pinned packages
+AGGREGATORS: dict[str, type[aggregation.Aggregator]] = {
+    "upgrad": aggregation.UPGrad,
+    "pcgrad": aggregation.PCGrad,
+    "mgda": aggregation.MGDA,
+    "dualproj": aggregation.DualProj,
+    "aligned_mtl": aggregation.AlignedMTL,
+    "config": aggregation.ConFIG,
+    "imtl_g": aggregation.IMTLG,
+    "graddrop": aggregation.GradDrop,
+}
+
+
+class Balancing(ABC):
+    """What the loop knows of a method."""
+
+    @abstractmethod
+    def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        """task -> B losses, task -> B validities: the sum over tasks and valid samples, a scalar."""
+
+    def backward(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], loss_scale: float = 1.0) -> None:
+        """Add the micro-batch's gradients, not divided by any count, to those pending."""
+        (loss_scale * self.weighted(losses, valid)).backward()
+
+    @abstractmethod
+    def weights(self) -> dict[str, float]:
+        """What each task's loss is multiplied by at present, for logging."""
+
+    def parameters_of(self, task: str) -> list[nn.Parameter]:
+        """The method's own parameters; they belong to the group of the task's head."""
+        return []
+
+    def state(self) -> dict[str, Any]:
+        """What changes during training, for the checkpoint."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state` gave."""
+
+
+class Fixed(Balancing):
+    """The weights of the config."""
+
+    def __init__(self, weights: Mapping[str, float]):
+        self._weights = dict(weights)
+
+    def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        return sum(self.task_loss(task, losses[task], valid[task]) for task in losses)
+
+    def task_loss(self, task: str, losses: Tensor, valid: Tensor) -> Tensor:
+        return self._weights[task] * total(losses, valid)
+
+    def weights(self) -> dict[str, float]:
+        return dict(self._weights)
+
+
+class Uncertainty(Balancing):
+    """Weights learned with the network: Kendall, Gal, Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses
+    for Scene Geometry and Semantics", 2018, section 3.2, equations 7 and 10.
+
+    With s, the log of a task's noise variance, a sample adds e^(-s) / 2 * loss + s / 2 (regression) or
+    e^(-s) * loss + s / 2 (classification). s stays within +-6, so that no weight vanishes or explodes.
+    """
+
+    LIMIT = 6.0
+
+    def __init__(
+        self,
+        likelihoods: Mapping[str, Literal["regression", "classification"]],
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ):
+        self.factors = {task: 0.5 if kind == "regression" else 1.0 for task, kind in likelihoods.items()}
+        # scalars, which no group decays
+        self.s = {task: nn.Parameter(torch.zeros((), device=device, dtype=dtype)) for task in likelihoods}
+
+    def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
+        self._keep_in_range()
+        return sum(self._task_loss(task, losses[task], valid[task]) for task in losses)
+
+    def weights(self) -> dict[str, float]:
+        self._keep_in_range()
+        return {task: self.factors[task] * (-s).exp().item() for task, s in self.s.items()}
+
+    def parameters_of(self, task: str) -> list[nn.Parameter]:
+        return [self.s[task]]
+
+    def state(self) -> dict[str, Any]:
+        return {"s": {task: s.detach() for task, s in self.s.items()}}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        with torch.no_grad():
+            for task, s in self.s.items():
+                s.copy_(state["s"][task])
+
+    def _task_loss(self, task: str, losses: Tensor, valid: Tensor) -> Tensor:
+        s = self.s[task]
+        return self.factors[task] * (-s).exp() * total(losses, valid) + s / 2 * valid.sum()
+
+    def _keep_in_range(self) -> None:
+        """Moves s itself: clamping it in the formula would end its gradient, and it would never come back."""
+        with torch.no_grad():
+            for s in self.s.values():
+                s.clamp_(-self.LIMIT, self.LIMIT)
+
+
+class Aggregated(Fixed):
+    """The shared parameters step along an aggregation of the tasks' gradients, by TorchJD: Quinton and Rey 2024,
+    "Jacobian Descent for Multi-Objective Optimization", section 3 (UPGrad); Yu et al. 2020, "Gradient Surgery for
+    Multi-Task Learning", algorithm 1 (PCGrad); TorchJD's documentation names the papers of the others.
+
+    Each task has a row: the gradient of its losses times its fixed weight. Rows add up over micro-batches. At the
+    shared parameters' step `aggregate` divides each by its task's own number of samples and makes one gradient of them
+    all; it is not linear, so it can't be done a micro-batch at a time. Heads get ordinary gradients.
+
+    Autograd adds to the rows in place, so they take the memory of one gradient of the shared parameters a task, and a
+    micro-batch need not have all tasks. (TorchJD's `mtl_backward` makes the same rows in new memory each time, for a
+    fixed list of tasks.)
+    """
+
+    def __init__(self, name: str, weights: Mapping[str, float], shared: Iterable[nn.Parameter], *, seed: int = 0):
+        super().__init__(weights)
+        self.aggregator = AGGREGATORS[name]()
+        self.tasks = list(weights)
+        self.shared = [parameter for parameter in shared if parameter.requires_grad]
+        self.jacobians = [p.new_zeros(len(self.tasks), *p.shape) for p in self.shared]
+        self.counts = torch.zeros(len(self.tasks), dtype=torch.int64, device=self.shared[0].device)
+        self.seed, self.steps = seed, 0
+        # of the last step, for logging
+        self.similarities: dict[str, float] = {}
+        self.row_weights = dict.fromkeys(self.tasks, 1.0)
+
+    def backward(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], loss_scale: float = 1.0) -> None:
+        if loss_scale != 1:
+            raise UserError("balancing by gradients does not work with precision fp16; set it to bf16 or fp32")
+        last = list(losses)[-1]
+        for task in losses:
+            row = self.tasks.index(task)
+            for parameter, jacobian in zip(self.shared, self.jacobians, strict=True):
+                parameter.grad = jacobian[row]  # a view: autograd adds to the row
+            self.task_loss(task, losses[task], valid[task]).backward(retain_graph=task != last)
+            self.counts[row] += valid[task].sum()
+        for parameter in self.shared:
+            parameter.grad = None
+
+    def aggregate(self) -> None:
+        """Rows -> `.grad` of the shared parameters; the rows start anew. A task without samples has no say.
+
+        FloatingPointError: a row is not finite.
+        """
+        present = self.counts.nonzero().flatten()
+        tasks = [self.tasks[row] for row in present.tolist()]
+        jacobians = [j[present] / self.counts[present].view(-1, *[1] * (j.ndim - 1)) for j in self.jacobians]
+        rows = {task: [jacobian[i] for jacobian in jacobians] for i, task in enumerate(tasks)}
+        for task, row in rows.items():
+            if not nn.utils.get_total_norm(row).isfinite():
+                raise FloatingPointError(f"the gradient of {task} is not finite")
+        self.similarities = cosine_similarities(rows)
+        weights = self._to_gradient(jacobians)
+        self.row_weights = dict.fromkeys(self.tasks, 0.0) | dict(zip(tasks, weights, strict=True))
+        self.steps += 1
+        self.clear()
+
+    def weights(self) -> dict[str, float]:
+        """Each task's weight in the last gradient of the shared parameters (the fixed one where there is none)."""
+        return {task: weight * self.row_weights[task] for task, weight in super().weights().items()}
+
+    def pending(self) -> list[Tensor]:
+        """What is to be summed over processes before `aggregate` and `state`."""
+        return [*self.jacobians, self.counts]
+
+    def clear(self) -> None:
+        for tensor in self.pending():
+            tensor.zero_()
+
+    def state(self) -> dict[str, Any]:
+        return {"pending": self.pending(), "steps": self.steps}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        for tensor, value in zip(self.pending(), state["pending"], strict=True):
+            tensor.copy_(value)
+        self.steps = state["steps"]
+
+    def _to_gradient(self, jacobians: Sequence[Tensor]) -> list[float]:
+        """Aggregates the rows into `.grad` -> each row's weight; 1 for the methods that do not weigh whole rows."""
+        for parameter, jacobian in zip(self.shared, jacobians, strict=True):
+            parameter.jac = jacobian
+        # weights from the inner products alone: no second copy of all rows
+        by_gramian = isinstance(self.aggregator, aggregation.GramianWeightedAggregator)
+        device = self.counts.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            # some methods draw random numbers: the same ones in every process and after a resume
+            torch.manual_seed(self.seed + self.steps)
+            weights = jac_to_grad(self.shared, self.aggregator, optimize_gramian_computation=by_gramian)
+        return [1.0] * len(jacobians[0]) if weights is None else weights.tolist()
+
+
+def total(losses: Tensor, valid: Tensor) -> Tensor:
+    """Sum of the valid samples' losses."""
+    return torch.where(valid, losses, 0).sum()
+
+
+def task_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, list[Tensor]]:
+    """The gradient of each task's loss (a scalar); nothing is added to `.grad` and the graph is kept."""
+    return {
+        task: list(torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True))
+        for task, loss in losses.items()
+    }
+
+
+def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """task -> gradients of the same parameters: {"a/b": cosine of the angle between the gradients of a and b}.
+
+    Pairs with a gradient that is zero are left out.
+    """
+    jacobians = (
+        torch.stack([gradient.flatten() for gradient in gradients]) for gradients in zip(*rows.values(), strict=True)
+    )
+    gramian = sum(jacobian @ jacobian.T for jacobian in jacobians).tolist()
+    lengths = [gramian[i][i] ** 0.5 for i in range(len(rows))]
+    return {
+        f"{a}/{b}": gramian[i][j] / (lengths[i] * lengths[j])
+        for (i, a), (j, b) in combinations(enumerate(rows), 2)
+        if lengths[i] and lengths[j]
+    }
