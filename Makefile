@@ -29,9 +29,9 @@ demo: .venv/installed
 		$(BIN)/python preprocessing/$$stage.py $(ROOTS) --size 160 96 --threads 2 || exit 1; \
 	done
 	$(TRAIN) segmentation --set training.epochs=12
-	$(TRAIN) steering --set training.epochs=40
+	$(TRAIN) steering --set training.epochs=30
 	$(TRAIN) depth --set training.epochs=12
-	$(TRAIN) box --set training.epochs=40
+	$(TRAIN) box --set training.epochs=30
 	$(BIN)/python evaluate.py $(DEMO)/runs/segmentation/best.pt $(DEMO)/runs/steering/best.pt \
 		$(DEMO)/runs/depth/best.pt $(DEMO)/runs/box/best.pt $(ROOTS) --workers 1 --json $(DEMO)/results.json
 	@echo
