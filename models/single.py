@@ -12,6 +12,11 @@ class SingleTask(nn.Module):
     def __init__(self, task: str, network: nn.Module):
         super().__init__()
         self.task, self.network = task, network
+        self.divisor = getattr(network, "divisor", 1)  # sides of images are multiples of it
 
     def forward(self, images: Tensor, tasks: Sequence[str]) -> dict[str, Any]:
         return {self.task: self.network(images)} if self.task in tasks else {}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """One group, under the task's name: all parameters."""
+        return {self.task: list(self.parameters())}

@@ -76,6 +76,14 @@ class Task(ABC):
         value = values[self.best_metric]
         return value if self.higher_is_better else -value
 
+    def relative_score(self, values: dict[str, float], blind_values: dict[str, float]) -> float:
+        """The same on a scale that tasks share, for means over tasks: the metric itself, or what is left of an error.
+
+        For errors 1 - min(1, error / error of the predictor that never looks).
+        """
+        value = values[self.best_metric]
+        return value if self.higher_is_better else 1 - min(1.0, value / blind_values[self.best_metric])
+
     @abstractmethod
     def blind(self, labels: Iterable[Any]) -> Any:
         """The predictor that never looks at the image, fitted to the labels: predictions as from `decode`, B = 1."""

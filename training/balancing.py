@@ -7,6 +7,7 @@ invalid sample adds nothing to any sum.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -31,6 +32,8 @@ AGGREGATORS: dict[str, type[aggregation.Aggregator]] = {
 
 class Balancing(ABC):
     """What the loop knows of a method."""
+
+    similarities: Mapping[str, float] = MappingProxyType({})  # of the last step, where the method has the gradients
 
     @abstractmethod
     def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
@@ -146,7 +149,7 @@ class Aggregated(Fixed):
         self.counts = torch.zeros(len(self.tasks), dtype=torch.int64, device=self.shared[0].device)
         self.seed, self.steps = seed, 0
         # of the last step, for logging
-        self.similarities: dict[str, float] = {}
+        self.similarities = {}
         self.row_weights = dict.fromkeys(self.tasks, 1.0)
 
     def backward(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], loss_scale: float = 1.0) -> None:
@@ -219,12 +222,36 @@ def total(losses: Tensor, valid: Tensor) -> Tensor:
     return torch.where(valid, losses, 0).sum()
 
 
-def task_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, list[Tensor]]:
-    """The gradient of each task's loss (a scalar); nothing is added to `.grad` and the graph is kept."""
-    return {
-        task: list(torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True))
-        for task, loss in losses.items()
-    }
+class GradientSimilarity:
+    """Pairwise cosine similarity of the tasks' gradients on the shared parameters, once in `every` steps of theirs.
+
+    While it measures, from one step to the next, each task's gradient is computed a second time.
+    """
+
+    def __init__(self, shared: Iterable[nn.Parameter], every: int):
+        self.shared = [parameter for parameter in shared if parameter.requires_grad]
+        self.every, self.steps = every, 0
+        self.rows: dict[str, list[Tensor]] = {}
+
+    @property
+    def measuring(self) -> bool:
+        return self.every > 0 and self.steps % self.every == 0
+
+    def record(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> None:
+        """Add a micro-batch, before its backward pass (which frees the graph)."""
+        if not self.measuring:
+            return
+        for task in losses:
+            loss = total(losses[task], valid[task])
+            gradients = torch.autograd.grad(loss, self.shared, retain_graph=True, materialize_grads=True)
+            row = self.rows.setdefault(task, [torch.zeros_like(parameter) for parameter in self.shared])
+            torch._foreach_add_(row, gradients)
+
+    def stepped(self) -> dict[str, float]:
+        """The shared parameters have stepped -> {"a/b": similarity} where it was measured."""
+        similarities = cosine_similarities(self.rows) if self.rows else {}
+        self.rows, self.steps = {}, self.steps + 1
+        return similarities
 
 
 def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from errors import UserError
-from models.single import SingleTask
+from models.encoder import IMAGENET_WEIGHTS, EncoderName
 from tasks import TASKS
-from tasks.base import StrictModel, Task
+from tasks.base import StrictModel
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -52,12 +52,31 @@ class SplitConfig(StrictModel):
         return self
 
 
+class LabelsConfig(StrictModel):
+    """Which of its labels each training frame keeps (datasets/labels.py); the same frames in all training scripts."""
+
+    regime: Literal["every", "one", "fractions"] = "every"
+    """every: all of them; one: exactly one, drawn; fractions: a share of the frames keeps a label."""
+    proportions: dict[str, NonNegativeFloat] = {}
+    """Task -> its share among the draws (regime one); 1 where not listed."""
+    fractions: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
+    """Task -> share of its frames that keep the label (regime fractions); 1 where not listed."""
+    seed: NonNegativeInt = 0
+
+    @field_validator("proportions", "fractions")
+    @classmethod
+    def _known(cls, shares: dict[str, float]) -> dict[str, float]:
+        check_known_tasks(shares)
+        return shares
+
+
 class DataConfig(StrictModel):
     """Images, split and loading."""
 
     size: list[PositiveInt] = Field([1024, 1024], min_length=2, max_length=2)
     """W, H of images and label maps: what the preprocessing scripts were given as --size."""
     split: SplitConfig = SplitConfig()
+    labels: LabelsConfig = LabelsConfig()
     workers: NonNegativeInt = 8
     """Loader processes; 0 loads in the training process."""
 
@@ -89,6 +108,8 @@ class TrainingConfig(StrictModel):
     """Largest norm of a group's gradient."""
     validate_every: PositiveInt = 1
     """Epochs between validations; the last epoch is always validated."""
+    similarity_every: NonNegativeInt = 0
+    """Steps of the backbone between two measurements of the cosine similarity of the tasks' gradients; 0: never."""
     log_every: PositiveInt = 20
     """Steps between two lines of losses in metrics.jsonl and on the dashboard."""
 
@@ -101,60 +122,49 @@ class GroupConfig(StrictModel):
     weight_decay: NonNegativeFloat = 0.01
 
 
-class SingleTaskConfig(GroupConfig):
-    """One task of train_single_task.py."""
+class TaskSettings(StrictModel):
+    """Base of a task's section."""
 
-    micro_batch_size: PositiveInt
-    """Samples in one forward and backward pass; divides batch_size. Decides the memory, not the result."""
     settings: SerializeAsAny[StrictModel] | dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """The task's own keys (class Settings in tasks/NAME.py)."""
 
+
+class NetworkConfig(StrictModel):
+    """The multi-task network (models/multitask.py)."""
+
+    encoder: EncoderName = "resnet50"
+    pretrained: str = "imagenet"
+    """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
+    channels: PositiveInt = 256
+    """Channels of the BiFPN and of what the heads read."""
+    layers: PositiveInt = 2
+    """BiFPN layers."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """frozen: the encoder's norms keep statistics, scale and shift."""
+
     @model_validator(mode="after")
-    def _divides(self) -> Self:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
+    def _has_weights(self) -> Self:
+        if self.pretrained == "imagenet" and self.encoder not in IMAGENET_WEIGHTS:
+            raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
         return self
-
-
-class SingleTaskRun(StrictModel):
-    """configs/single_task_conf.yaml: what all single-task networks share, and one section a task."""
-
-    seed: NonNegativeInt = 0
-    data: DataConfig = DataConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
-    training: TrainingConfig
-    tasks: dict[str, SingleTaskConfig]
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _known_tasks(cls, tasks: Any) -> Any:
-        return with_task_settings(tasks)
-
-    def make_tasks(self, mode: str) -> dict[str, Task]:
-        """The tasks that a mode trains."""
-        return {mode: TASKS[mode](self.tasks[mode].settings)}
-
-    def make_model(self, mode: str, tasks: Mapping[str, Task]) -> SingleTask:
-        """The network with random weights; the tasks have been fitted or restored."""
-        return SingleTask(mode, tasks[mode].network())
-
-
-# the name that checkpoints give their kind of config -> its class
-RUN_CONFIGS: dict[str, type[SingleTaskRun]] = {"single_task": SingleTaskRun}
 
 
 def with_task_settings(tasks: Any) -> Any:
     """The sections with their `settings` checked by the task that they name. ValueError: an unknown task."""
     if not isinstance(tasks, dict):
         raise ValueError("must hold one section a task")
-    if unknown := sorted(set(tasks) - set(TASKS)):
-        raise ValueError(f"unknown task {', '.join(unknown)}; there are {', '.join(TASKS)}")
+    check_known_tasks(tasks)
     return {
         name: section
         if not isinstance(section, dict)
         else {**section, "settings": _task_settings(name, section.get("settings") or {})}
         for name, section in tasks.items()
     }
+
+
+def check_known_tasks(tasks: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(tasks) - set(TASKS)):
+        raise ValueError(f"unknown task {', '.join(unknown)}; there are {', '.join(TASKS)}")
 
 
 def _task_settings(task: str, settings: Any) -> StrictModel:
@@ -193,13 +203,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys")
     return content
-
-
-def section_of(config: SingleTaskRun, task: str, path: Path) -> SingleTaskConfig:
-    """The task's section. UserError where the file has none."""
-    if task not in config.tasks:
-        raise UserError(f"{path}: tasks.{task} is missing; there are {', '.join(config.tasks)}")
-    return config.tasks[task]
 
 
 def with_exponents(content: Any) -> Any:

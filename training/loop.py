@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from datasets.a2d2 import A2D2, Batch
 from datasets.layout import RunDir
-from datasets.sampling import MicroBatchSampler, epoch_order
+from datasets.sampling import MicroBatchSampler, Sampling, epoch_order
 from datasets.transforms import Augmentation
 from errors import UserError
+from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint
+from training.balancing import Balancing, GradientSimilarity
 from training.config import TrainingConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.tracking import Tracker, TrainingLog
@@ -57,6 +59,7 @@ class Data:
     val: A2D2
     block_size: int
     micro_batch_size: int
+    sampling: Sampling
     workers: int
 
 
@@ -64,7 +67,7 @@ class Trainer:
     """Trains `model` on the tasks' labels; keeps `last.pt` and `best.pt`.
 
     model: forward(images uint8 B x 3 x H x W, tasks) -> {task: output}.
-    groups_of: task -> the names of the groups of parameters that its loss reaches.
+    A task's loss reaches the groups of parameters named BACKBONE and like the task.
     score: results of a validation -> one number, the higher the better; decides which checkpoint is best.
     constants: what checkpoints hold beside the state (config, split, class lists ...).
     """
@@ -74,9 +77,8 @@ class Trainer:
         *,
         model: nn.Module,
         tasks: Mapping[str, Task],
-        groups_of: Mapping[str, tuple[str, ...]],
+        balancing: Balancing,
         updates: Updates,
-        loss_weights: Mapping[str, float],
         augmentation: Augmentation,
         score: Callable[[Results], float],
         data: Data,
@@ -87,8 +89,8 @@ class Trainer:
         tracker: Tracker,
         constants: dict[str, Any],
     ):
-        self.model, self.tasks, self.groups_of, self.updates = model, tasks, groups_of, updates
-        self.loss_weights, self.augmentation, self.score = loss_weights, augmentation, score
+        self.model, self.tasks, self.balancing, self.updates = model, tasks, balancing, updates
+        self.augmentation, self.score = augmentation, score
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
         self.forward = torch.compile(model) if config.compile else model
@@ -97,6 +99,8 @@ class Trainer:
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
         self.unreadable: set[str] = set()
         self.log = TrainingLog(tracker, config.log_every)
+        shared = updates.groups[BACKBONE].parameters if BACKBONE in updates.groups else []
+        self.similarity = GradientSimilarity(shared, config.similarity_every if shared else 0)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
         self.val_loader = make_loader(data.val, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
@@ -120,7 +124,8 @@ class Trainer:
     def _train_epoch(self, stop: StopFlag) -> None:
         """Train what is left of the epoch; then move the position to the next one."""
         data, epoch = self.data, self.position.epoch
-        order = epoch_order(data.train.samples, data.block_size, data.micro_batch_size, self.seed, epoch)
+        sizes = data.block_size, data.micro_batch_size
+        order = epoch_order(data.train.samples, *sizes, self.seed, epoch, data.sampling)
         order = order[self.position.micro_batches :]
         self.sampler.order = order
         self.model.train()
@@ -148,22 +153,26 @@ class Trainer:
         """Forward, backward on the weighted sum of the samples' losses, count."""
         with self.precision.autocast():
             outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), tuple(batch.targets))
-        total, sums, reached = 0.0, {}, {}
+        losses, valid = {}, {}
         for name, target in batch.targets.items():
-            losses, valid = self.tasks[name].loss(outputs[name], target)  # B, B
-            total = total + self.loss_weights[name] * losses.sum()
-            sums[name] = torch.stack([losses.detach().sum(), valid.sum()])
-            for group in self.groups_of[name]:
-                reached[group] = reached[group] | valid if group in reached else valid
-        (total * self.updates.loss_scale.value).backward()
-        # one transfer from the device a micro-batch
-        loss_sums = torch.stack(list(sums.values())).tolist()
-        counts = torch.stack([mask.sum() for mask in reached.values()]).tolist()
-        for name, (loss, count) in zip(sums, loss_sums, strict=True):
+            losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)  # B, B
+        self.similarity.record(losses, valid)
+        self.balancing.backward(losses, valid, self.updates.loss_scale.value)
+        self._count(losses, valid, batch)
+
+    def _count(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], batch: Batch) -> None:
+        """Count the samples for the groups that they reach; one transfer from the device a micro-batch."""
+        reached = {name: valid[name] for name in losses}
+        if BACKBONE in self.updates.groups:
+            reached[BACKBONE] = torch.stack(list(valid.values())).any(0)
+        sums = [losses[name].detach().sum() for name in losses] + [mask.sum() for mask in reached.values()]
+        numbers = torch.stack([value.double() for value in sums]).tolist()
+        counts = dict(zip(reached, map(int, numbers[len(losses) :]), strict=True))
+        for name, loss in zip(losses, numbers, strict=False):
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss of {name}", batch)
-            self.log.add_loss(name, loss, count)
-        self.updates.add(dict(zip(reached, counts, strict=True)))
+            self.log.add_loss(name, loss, counts[name])
+        self.updates.add(counts)
 
     def _after(self, step: Callable[[], list[StepReport]], batch: Batch) -> None:
         """Step groups and log what they did."""
@@ -171,6 +180,10 @@ class Trainer:
             reports = step()
         except FloatingPointError as error:
             raise self._diverged(str(error).removesuffix(" is not finite"), batch) from None
+        if any(report.group == BACKBONE for report in reports):
+            similarities = self.balancing.similarities or self.similarity.stepped()
+            self.log.note({f"similarity/{pair}": value for pair, value in similarities.items()})
+        self.log.note({f"weight/{task}": weight for task, weight in self.balancing.weights().items()})
         self.log.steps(reports, self.updates)
 
     def _diverged(self, what: str, batch: Batch) -> UserError:
@@ -226,6 +239,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "updates": self.updates.state(),
+            "balancing": self.balancing.state(),
             "tasks": {name: task.state() for name, task in self.tasks.items()},
             "position": asdict(self.position),
             "best": self.best,
@@ -238,6 +252,7 @@ class Trainer:
         """Go on from a checkpoint's state (the tasks' states were restored when the network was built)."""
         self.model.load_state_dict(state["model"])
         self.updates.load_state(state["updates"])
+        self.balancing.load_state(state["balancing"])
         self.position = Position(**state["position"])
         self.best, self.unreadable = state["best"], set(state["unreadable"])
         self.log.load_state(state["log"])

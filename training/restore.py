@@ -13,8 +13,9 @@ from errors import UserError
 from progress import warn
 from tasks.base import Task
 from training import checkpoint
-from training.config import RUN_CONFIGS, DataConfig, validated
+from training.config import DataConfig, validated
 from training.evaluation import Precision, Results, evaluate, evaluate_blind, make_loader
+from training.runs import RUN_CONFIGS
 from training.session import check_fits, labels_of
 
 

@@ -10,18 +10,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from datasets.a2d2 import A2D2, Camera, Sample, check_processed
+from datasets.a2d2 import Camera, Sample
 from datasets.classes import BOX_CLASSES, SEMANTIC_CLASSES
+from datasets.labels import Labelled, keep_fractions, keep_one
 from datasets.layout import Frame, ProcessedData, RawData, RunDir, whole_file, write_json
 from datasets.splits import Split, overfit, split_by_scenes, split_by_time
 from errors import UserError
 from progress import warn
-from tasks.base import StrictModel, Task
+from tasks import TASKS
+from tasks.base import Task
 from training import checkpoint
-from training.config import DataConfig, SplitConfig, to_yaml
-from training.loop import Interrupted, Trainer
+from training.config import SplitConfig, to_yaml
+from training.evaluation import Results, evaluate_blind, make_loader
+from training.loop import Data, Interrupted, Trainer
+from training.runs import RunConfig
 from training.tracking import Tracker, start_wandb
-from training.updates import Updates
 
 CLASSES = {"semantic_classes": list(SEMANTIC_CLASSES), "box_classes": list(BOX_CLASSES)}
 
@@ -61,7 +64,7 @@ class Session:
     """One start of a training script: its run folder, its data, and the checkpoint that it goes on from."""
 
     args: argparse.Namespace
-    config: StrictModel
+    config: RunConfig
     mode: str
     device: torch.device
     run: RunDir
@@ -70,76 +73,93 @@ class Session:
     checkpoint: dict[str, Any] | None
 
     @classmethod
-    def open(cls, args: argparse.Namespace, config: StrictModel, data: DataConfig, seed: int) -> "Session":
+    def open(cls, args: argparse.Namespace, config: RunConfig) -> "Session":
         """Check the run folder and the data, make or restore the split, seed torch."""
+        if missing := set(config.task_names(args.train_mode)) - set(config.tasks):
+            there = ", ".join(config.tasks)
+            raise UserError(f"{args.config}: tasks.{', '.join(missing)} is missing; there are {there}")
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
         if args.resume is None and run.exists() and not args.dry_run:
             raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
         if loaded is not None:
-            if loaded["mode"] != args.train_mode:
-                raise UserError(f"--resume: the checkpoint is of mode {loaded['mode']}, not {args.train_mode}")
+            found, asked = (loaded["kind"], loaded["mode"]), (config.kind, args.train_mode)
+            if found != asked:
+                raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
             check_same_config(loaded["config"], config.model_dump(mode="json"))
-        camera = Camera(RawData(args.data_root), ProcessedData(args.processed_root), tuple(data.size))
+        camera = Camera(RawData(args.data_root), ProcessedData(args.processed_root), tuple(config.data.size))
         if loaded is not None:
             check_fits(loaded, camera, "--resume: the checkpoint")
-        split = Split.from_json(loaded["split"]) if loaded else make_split(data.split, camera.frames(), args)
-        torch.manual_seed(seed)
+        split = Split.from_json(loaded["split"]) if loaded else make_split(config.data.split, camera.frames(), args)
+        torch.manual_seed(config.seed)
         return cls(args, config, args.train_mode, make_device(args.device), run, camera, split, loaded)
 
     # ---- data ---------------------------------------------------------------------------------------------------
 
-    def samples(self, tasks: Mapping[str, Task], part: str) -> list[Sample]:
-        """The part's frames that have a label of at least one of the tasks, with all tasks asked of each."""
-        processed = self.camera.processed
-        check_processed(processed, self.camera, list(tasks))
-        labelled = {frame for name in tasks for frame in processed.frames(name)}
-        samples = [Sample(frame, tuple(tasks)) for frame in self.split.part(part) if frame in labelled]
-        if not samples:
-            raise UserError(f"none of the {len(self.split.part(part))} {part} frames has a label of {', '.join(tasks)}")
-        return samples
+    def labelled(self) -> Labelled:
+        """Every task's training frames, after the label regime: the same frames whatever the mode."""
+        processed, regime = self.camera.processed, self.config.data.labels
+        train = set(self.split.train)
+        labelled = {name: [frame for frame in processed.frames(name) if frame in train] for name in TASKS}
+        if regime.regime == "one":
+            return keep_one(labelled, regime.proportions, regime.seed)
+        if regime.regime == "fractions":
+            return keep_fractions(labelled, regime.fractions, regime.seed)
+        return labelled
 
-    def dataset(self, tasks: Mapping[str, Task], samples: list[Sample]) -> A2D2:
-        return A2D2(self.camera, tasks, samples)
+    def validation_samples(self, tasks: Mapping[str, Task]) -> list[Sample]:
+        """The validation frames that have a label of at least one of the tasks; all their labels count."""
+        labelled = {frame for name in tasks for frame in self.camera.processed.frames(name)}
+        return [Sample(frame, tuple(tasks)) for frame in self.split.val if frame in labelled]
 
-    def prepare_tasks(self, tasks: Mapping[str, Task], samples: list[Sample]) -> None:
+    def prepare_tasks(self, tasks: Mapping[str, Task], labelled: Labelled) -> None:
         """Let the tasks learn from the training labels what they need, or restore what they had learnt."""
         for name, task in tasks.items():
             if self.checkpoint is not None:
                 task.load_state(self.checkpoint["tasks"][name])
-            else:
-                frames = [sample.frame for sample in samples if name in sample.tasks]
-                try:
-                    task.fit(labels_of(task, self.camera.processed, frames))
-                except ValueError as error:
-                    raise UserError(f"{name}: {error}") from None
+                continue
+            try:
+                task.fit(labels_of(task, self.camera.processed, labelled[name]))
+            except ValueError as error:
+                raise UserError(f"{name}: {error}") from None
+
+    def blind_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
+        """The validation errors of the predictors that never look, for the tasks whose metric is an error."""
+        if self.checkpoint is not None:
+            return self.checkpoint["blind"]
+        errors = {name: task for name, task in tasks.items() if not task.higher_is_better}
+        predictions = {
+            name: task.blind(labels_of(task, self.camera.processed, labelled[name])) for name, task in errors.items()
+        }
+        batches = make_loader(data.val, tasks, data.workers, torch.device("cpu"), batch_size=data.micro_batch_size)
+        return evaluate_blind(errors, predictions, batches)
 
     # ---- the run --------------------------------------------------------------------------------------------------
 
-    def start(self, kind: str) -> tuple[Tracker, dict[str, Any]]:
-        """Make the run folder -> the tracker and the constant parts of the run's checkpoints.
-
-        kind: the key of the config's class in RUN_CONFIGS, from which evaluate.py rebuilds the network.
-        """
-        config = self.config.model_dump(mode="json")
-        constants = {
-            "kind": kind,
+    def constants(self) -> dict[str, Any]:
+        """The parts of the run's checkpoints that never change."""
+        return {
+            "kind": self.config.kind,
             "mode": self.mode,
-            "config": config,
+            "config": self.config.model_dump(mode="json"),
             "split": self.split.to_json(),
             "calibration": self.camera.calibration.to_json(),
             **CLASSES,
             "git_commit": checkpoint.git_commit(),
             "wandb_id": self.checkpoint["wandb_id"] if self.checkpoint else secrets.token_hex(4),
         }
+
+    def start(self, constants: Mapping[str, Any]) -> Tracker:
+        """Make the run folder and the wandb run."""
         with whole_file(self.run.config) as file:
             file.write(to_yaml(self.config).encode())
         write_json(self.run.split, self.split.to_json())
         self.run.interrupted.unlink(missing_ok=True)
         if self.checkpoint is None:  # left by a start that was killed before its first checkpoint
             self.run.metrics.unlink(missing_ok=True)
+        kind = self.config.kind
         names = (constants["wandb_id"], self.args.name, kind, [kind, self.mode])
-        return Tracker(self.run, start_wandb(self.args.wandb, self.run, *names, config)), constants
+        return Tracker(self.run, start_wandb(self.args.wandb, self.run, *names, constants["config"]))
 
     def train(self, trainer: Trainer) -> None:
         """Run the loop to its end or to a signal; then `INTERRUPTED` tells the batch script to requeue."""
@@ -185,9 +205,8 @@ def check_fits(content: Mapping[str, Any], camera: Camera, source: str) -> None:
 
 def check_size(size: list[int], network: nn.Module, config: Path) -> None:
     """UserError unless the network takes images of this size (W, H)."""
-    divisor = getattr(network, "divisor", 1)
-    if any(side % divisor for side in size):
-        raise UserError(f"{config}: data.size: {size} are no multiples of {divisor}, which the network halves down to")
+    if any(side % network.divisor for side in size):
+        raise UserError(f"{config}: data.size: {size} are no multiples of {network.divisor}: the network halves them")
 
 
 def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespace) -> Split:
@@ -213,22 +232,3 @@ def labels_of(task: Task, processed: ProcessedData, frames: list[Frame]) -> Iter
             continue
         if label is not None:
             yield label
-
-
-def describe(session: Session, data: Any, model: nn.Module, updates: Updates) -> str:
-    """Frames, samples, steps and parameters of a run, in a few lines."""
-    pools: dict[str, int] = {}
-    for sample in data.train.samples:
-        for task in sample.tasks:
-            pools[task] = pools.get(task, 0) + 1
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    groups = ", ".join(f"{group.name} batch_size {group.config.batch_size}" for group in updates.groups.values())
-    return "\n".join(
-        [
-            f"split: {session.split.summary()}",
-            f"training samples: {', '.join(f'{task} {count}' for task, count in pools.items())}",
-            f"validation samples: {len(data.val.samples)}",
-            f"samples planned: {updates.planned_samples}; groups: {groups}",
-            f"parameters: {parameters / 1e6:.2f} M; device {session.device}",
-        ]
-    )

@@ -114,6 +114,10 @@ class TrainingLog:
         total[0] += loss
         total[1] += count
 
+    def note(self, values: Mapping[str, float]) -> None:
+        """Values that the next line shows beside the losses."""
+        self.latest.update(values)
+
     def steps(self, reports: list[StepReport], updates: Updates) -> None:
         """Note steps; write a line where one is due."""
         for report in reports:

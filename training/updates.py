@@ -6,7 +6,7 @@ cut into micro-batches.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +28,16 @@ class StepReport:
 class Group:
     """Parameters with one AdamW and one count of samples since their last step."""
 
-    def __init__(self, name: str, parameters: Iterable[nn.Parameter], config: GroupConfig, clip: float):
-        self.name, self.clip, self.config = name, clip, config
+    def __init__(
+        self,
+        name: str,
+        parameters: Iterable[nn.Parameter],
+        config: GroupConfig,
+        clip: float,
+        make_gradient: Callable[[], None] | None = None,
+    ):
+        """make_gradient: puts a mean gradient into `.grad` before a step, where it is not a sum of pending ones."""
+        self.name, self.clip, self.config, self.make_gradient = name, clip, config, make_gradient
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         # Biases and norms (one dimension) are not decayed
         decayed = [p for p in self.parameters if p.ndim > 1]
@@ -60,7 +68,10 @@ class Group:
 
     def step(self, loss_scale: float) -> StepReport | None:
         """Divide, clip, step, clear. None where the gradient was not finite: it is dropped with its count."""
-        self.rescale(1 / (self.count * loss_scale))
+        if self.make_gradient:
+            self.make_gradient()
+        else:
+            self.rescale(1 / (self.count * loss_scale))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
         finite = math.isfinite(norm)
         if finite:
@@ -119,13 +130,14 @@ class LossScale:
 class Updates:
     """All groups of a network, the schedule and the loss scale.
 
-    A frame counts once for every group in `groups_of(tasks)` that its valid labels reach.
+    A frame counts once for every group that its valid labels reach.
     """
 
     def __init__(self, groups: list[Group], *, planned_samples: int, warmup: float, loss_scale: LossScale):
         self.groups = {group.name: group for group in groups}
         self.planned_samples, self.warmup, self.loss_scale = planned_samples, warmup, loss_scale
         self.samples_seen = 0
+        self.seen: dict[str, int] = dict.fromkeys(self.groups, 0)  # samples with a valid label, by group
         self.steps = 0
         self.overflows = 0
 
@@ -133,6 +145,7 @@ class Updates:
         """Add the samples of a micro-batch to the groups' counts, after its backward pass."""
         for name, count in counts.items():
             self.groups[name].count += count
+            self.seen[name] += count
 
     def step_full_groups(self) -> list[StepReport]:
         """Step each group that has seen its batch_size. Called at the border of a block."""
@@ -172,6 +185,7 @@ class Updates:
             "groups": {name: group.state() for name, group in self.groups.items()},
             "loss_scale": self.loss_scale.state(),
             "samples_seen": self.samples_seen,
+            "seen": self.seen,
             "steps": self.steps,
             "overflows": self.overflows,
         }
@@ -180,5 +194,5 @@ class Updates:
         for name, group in self.groups.items():
             group.load_state(state["groups"][name])
         self.loss_scale.load_state(state["loss_scale"])
-        self.samples_seen, self.steps = state["samples_seen"], state["steps"]
+        self.samples_seen, self.seen, self.steps = state["samples_seen"], dict(state["seen"]), state["steps"]
         self.overflows = state["overflows"]

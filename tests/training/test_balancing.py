@@ -15,9 +15,9 @@ from training.balancing import (
     AGGREGATORS,
     Aggregated,
     Fixed,
+    GradientSimilarity,
     Uncertainty,
     cosine_similarities,
-    task_gradients,
 )
 from training.config import GroupConfig
 from training.updates import Group
@@ -278,12 +278,14 @@ def test_a_task_without_samples_has_no_say(name):
 
 
 def test_rows_start_anew_after_a_step():
-    net, balancing = run("upgrad", 4)
-    first = flat_gradient(net)
+    net = Net()
+    balancing = Aggregated("upgrad", WEIGHTS, net.shared.parameters())
+    balancing.backward(net.losses(samples(seed=7)), valid())
+    balancing.aggregate()
     net.zero_grad()
     balancing.backward(net.losses(samples()), valid())
     balancing.aggregate()
-    close([flat_gradient(net)], [first])
+    close([flat_gradient(net)], [flat_gradient(run("upgrad", SAMPLES)[0])])
 
 
 @pytest.mark.parametrize("name", ["pcgrad", "graddrop"])
@@ -307,8 +309,10 @@ def test_random_methods_draw_the_same_numbers_everywhere_and_new_ones_each_step(
     steps = [aggregate(first) for _ in range(8)]
     drawn = torch.rand(1)
     torch.manual_seed(2)
-    second = new()
-    close([aggregate(second) for _ in range(8)], steps, 0)
+    second, resumed = new(), new()
+    close([aggregate(second) for _ in range(5)], steps[:5], 0)
+    resumed.load_state(second.state())
+    close([aggregate(resumed) for _ in range(3)], steps[5:], 0)
     assert not all(step.equal(steps[0]) for step in steps)
     torch.manual_seed(1)
     assert torch.rand(1) == drawn  # the global generator has not moved
@@ -416,22 +420,44 @@ def test_similarities_of_a_step_are_those_of_the_rows():
     )
 
 
-def test_task_gradients_leave_the_backward_pass_as_it_was():
+def test_measuring_similarity_leaves_the_backward_pass_as_it_was():
     net, other = Net(), Net()
+    similarity = GradientSimilarity(net.shared.parameters(), every=1)
     losses = net.losses(samples())
-    rows = task_gradients({task: loss.sum() for task, loss in losses.items()}, list(net.shared.parameters()))
+    similarity.record(losses, valid())
     assert all(parameter.grad is None for parameter in net.parameters())
     Fixed(WEIGHTS).backward(losses, valid())
     Fixed(WEIGHTS).backward(other.losses(samples()), valid())
     close(gradients(net.parameters()), gradients(other.parameters()))
-    for task, row in rows.items():
-        other.zero_grad()
-        other.losses(samples())[task].sum().backward()
-        close(row, gradients(other.shared.parameters()))
 
 
-def test_task_gradients_are_zero_where_a_task_does_not_reach():
-    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
-    rows = task_gradients({"x": (2 * a).sum(), "y": (a.sum() + b.sum())}, [a, b])
-    assert rows["x"][1].tolist() == [0, 0, 0]
-    assert rows["y"][1].tolist() == [1, 1, 1]
+@pytest.mark.parametrize("size", [2, SAMPLES])
+@pytest.mark.parametrize("one_task_each", [True, False])
+def test_similarity_is_that_of_all_samples_since_the_last_step(size, one_task_each):
+    net = Net()
+    similarity = GradientSimilarity(net.shared.parameters(), every=1)
+    for part, mask in zip(samples().split(size), in_parts(valid(), size), strict=True):
+        for tasks in [(task,) for task in WEIGHTS] if one_task_each else [tuple(WEIGHTS)]:
+            similarity.record(net.losses(part, tasks), mask)
+    assert similarity.stepped() == pytest.approx(run("mgda", 2)[1].similarities)
+
+
+def test_similarity_is_measured_once_in_every_so_many_steps():
+    net = Net()
+    similarity = GradientSimilarity(net.shared.parameters(), every=3)
+    found = []
+    for step in range(7):
+        similarity.record(net.losses(samples(seed=step)), valid())
+        found.append(similarity.stepped())
+    assert [bool(values) for values in found] == [True, False, False, True, False, False, True]
+    assert found[0] != found[3]  # rows start anew
+    never = GradientSimilarity(net.shared.parameters(), every=0)
+    never.record(net.losses(samples()), valid())
+    assert never.stepped() == {}
+
+
+def test_a_gradient_that_does_not_reach_a_parameter_is_zero_there():
+    a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    similarity = GradientSimilarity([a, b], every=1)
+    similarity.record({"x": 2 * a, "y": a + b}, {task: torch.ones(2, dtype=torch.bool) for task in "xy"})
+    assert similarity.stepped() == pytest.approx({"x/y": math.sqrt(0.5)})

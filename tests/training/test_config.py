@@ -9,7 +9,8 @@ import yaml
 from errors import UserError
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG
-from training.config import RUN_CONFIGS, SingleTaskRun, load_config, section_of, to_yaml, validated
+from training.config import load_config, to_yaml, validated
+from training.runs import RUN_CONFIGS, RunConfig, SingleTaskRun
 
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
 
@@ -29,9 +30,10 @@ def mistake(path: Path, *overrides: str) -> str:
     return str(error.value)
 
 
-def kind_of(path: Path) -> type[SingleTaskRun]:
+def kind_of(path: Path) -> type[RunConfig]:
     """Which class a shipped file is for, by its name."""
-    return next(kind for name, kind in RUN_CONFIGS.items() if path.stem.startswith(name) or path.stem == "overfit")
+    stem = path.stem.removeprefix("long_").replace("overfit", "single_task")
+    return next(kind for name, kind in RUN_CONFIGS.items() if stem.startswith(name))
 
 
 def test_there_are_shipped_configs() -> None:
@@ -41,9 +43,9 @@ def test_there_are_shipped_configs() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_shipped_configs_are_valid(path: Path) -> None:
     config = load_config(kind_of(path), path, [])
-    assert config.tasks
-    for mode in config.tasks:
-        assert set(config.make_tasks(mode)) == {mode}
+    assert config.modes()
+    for mode in config.modes():
+        assert list(config.make_tasks(mode)) == config.task_names(mode)
 
 
 def test_the_main_config_has_every_task() -> None:
@@ -69,7 +71,7 @@ def test_the_main_config_has_every_task() -> None:
         ("data.size=[64, -64]", "data.size.1", "greater than 0"),
         ("data.split.fractions=[0.8, 0.1, 0.2]", "data.split", "do not sum to 1"),
         ("data.split.mode=random", "data.split.mode", "overfit"),
-        ("tasks.depth.micro_batch_size=3", "tasks.depth", "micro_batch_size 3 does not divide batch_size 4"),
+        ("tasks.depth.micro_batch_size=3", "tasks.depth", "micro_batch_size 3 does not divide the block of 4"),
         ("tasks.depth.learning_rate=0", "tasks.depth.learning_rate", "greater than 0"),
         ("tasks.depth.settings.capp=9", "tasks.depth.settings.capp", "not permitted"),
         ("tasks.depth.settings.cap=far", "tasks.depth.settings.cap", "number"),
@@ -110,14 +112,6 @@ def test_a_broken_file_is_named(path: Path, content: bytes) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "no.yaml") in mistake(tmp_path / "no.yaml")
-
-
-def test_a_task_without_section_is_named(path: Path) -> None:
-    path.write_text("training: {epochs: 1}\ntasks: {depth: {batch_size: 1, micro_batch_size: 1, learning_rate: 1.0}}\n")
-    config = load_config(SingleTaskRun, path, ["tasks.depth.settings.cap=50.0"])
-    with pytest.raises(UserError, match=r"some.yaml: tasks.box is missing; there are depth$"):
-        section_of(config, "box", path)
-    assert section_of(config, "depth", path).batch_size == 1
 
 
 @pytest.mark.parametrize(

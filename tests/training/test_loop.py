@@ -24,6 +24,7 @@ from tasks.base import Target
 from tests.raw_files import frames, random_picture, small_raw_data, write_png
 from tests.toy_task import KIND, SUFFIXES, BalanceTask, balance_of, write_balances
 from training import checkpoint
+from training.balancing import Fixed
 from training.config import GroupConfig, TrainingConfig
 from training.evaluation import Precision, make_loader
 from training.loop import Data, Interrupted, Trainer
@@ -76,12 +77,13 @@ class Lab:
         return Trainer(
             model=model,
             tasks=tasks,
-            groups_of={KIND: (KIND,)},
+            balancing=Fixed({KIND: 1.0}),
             updates=updates,
-            loss_weights={KIND: 1.0},
             augmentation=Augmentation(hflip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, seed=0),
             score=lambda results: task.score(results[KIND]),
-            data=Data(train, val, block_size=4, micro_batch_size=micro_batch_size, workers=workers),
+            data=Data(
+                train, val, block_size=4, micro_batch_size=micro_batch_size, sampling="proportional", workers=workers
+            ),
             config=settings,
             precision=Precision("fp32", CPU),
             seed=0,

@@ -20,8 +20,9 @@ from errors import UserError
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG, Printed, Workplace
 from training import checkpoint
-from training.config import SingleTaskRun, load_config
+from training.config import load_config
 from training.loop import Trainer
+from training.runs import SingleTaskRun
 
 MODES = ("segmentation", "steering", "box", "depth")
 Call = Callable[..., Printed]
@@ -238,7 +239,7 @@ def test_a_changed_config_is_refused_by_name(workplace: Workplace, call: Call) -
 def test_another_mode_or_calibration_is_refused(own_workplace: Workplace, call: Call) -> None:
     assert train(call, own_workplace, "steering", "--name", "x").code == 0
     printed = train(call, own_workplace, "box", "--name", "x", "--resume", "auto")
-    assert_refused(printed, "mode steering, not box")
+    assert_refused(printed, "single_task steering training, not single_task box")
     path = own_workplace.raw.calibration_path
     path.write_text(path.read_text().replace("-0.26", "-0.2"))
     printed = train(call, own_workplace, "steering", "--name", "x", "--resume", "auto")

@@ -1,0 +1,151 @@
+"""From a config to a trainer: tasks, samples, network, groups. The same for all training scripts."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from datasets.a2d2 import A2D2, check_processed
+from datasets.labels import Labelled
+from datasets.transforms import Augmentation
+from errors import UserError
+from models.multitask import BACKBONE
+from tasks.base import Task
+from training.balancing import Aggregated, Balancing
+from training.evaluation import Precision, Results
+from training.loop import Data, Trainer
+from training.session import Session, check_size
+from training.updates import Group, LossScale, Updates
+
+
+@dataclass
+class Plan:
+    """What a run will do: everything but the loop, so that --dry-run can tell it."""
+
+    session: Session
+    tasks: dict[str, Task]
+    labelled: Labelled  # the training frames that keep each label
+    data: Data
+    model: nn.Module
+    balancing: Balancing
+    updates: Updates
+    precision: Precision
+
+    @classmethod
+    def make(cls, session: Session) -> "Plan":
+        """UserError where data, config and network do not fit together."""
+        config, mode = session.config, session.mode
+        tasks, labelled = config.make_tasks(mode), session.labelled()
+        check_processed(session.camera.processed, session.camera, list(tasks))
+        data = make_data(session, tasks, labelled)
+        session.prepare_tasks(tasks, labelled)
+
+        model = config.make_model(mode, tasks)
+        check_size(config.data.size, model, session.args.config)
+        if session.checkpoint is None:
+            config.load_pretrained(model, tasks)
+        model.to(session.device)
+
+        precision = Precision(config.training.precision, session.device)
+        balancing = config.make_balancing(mode, model, tasks)
+        check_precision(balancing, precision)
+        updates = make_updates(session, model, balancing, data, precision)
+        return cls(session, tasks, labelled, data, model, balancing, updates, precision)
+
+    def trainer(self) -> Trainer:
+        """The loop over this plan; makes the run folder."""
+        session, config = self.session, self.session.config
+        constants = {**session.constants(), "samples": self.samples_per_task(), "blind": {}}
+        if config.compares_tasks:
+            constants["blind"] = session.blind_results(self.tasks, self.labelled, self.data)
+        return Trainer(
+            model=self.model,
+            tasks=self.tasks,
+            balancing=self.balancing,
+            updates=self.updates,
+            augmentation=Augmentation(**config.augmentation.model_dump(), seed=config.seed),
+            score=lambda results: self.score(results, constants["blind"]),
+            data=self.data,
+            config=config.training,
+            precision=self.precision,
+            seed=config.seed,
+            run=session.run,
+            tracker=session.start(constants),
+            constants=constants,
+        )
+
+    def score(self, results: Results, blind: Results) -> float:
+        """What decides which checkpoint is best: a task's own metric, or the mean over tasks on a common scale."""
+        if not self.session.config.compares_tasks:
+            ((name, task),) = self.tasks.items()
+            return task.score(results[name])
+        scores = [task.relative_score(results[name], blind.get(name, {})) for name, task in self.tasks.items()]
+        return sum(scores) / len(scores)
+
+    def samples_per_task(self) -> dict[str, int]:
+        """How many training samples carry each label."""
+        counts = Counter(task for sample in self.data.train.samples for task in sample.tasks)
+        return {name: counts[name] for name in self.tasks}
+
+    def describe(self) -> str:
+        """Frames, samples, steps and parameters, in a few lines."""
+        session, samples = self.session, self.samples_per_task()
+        used = {sample.frame for sample in self.data.train.samples}
+        left_out = {frame for name in self.tasks for frame in self.labelled[name]} - used
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        groups = (f"{name} {group.config.batch_size}" for name, group in self.updates.groups.items())
+        return "\n".join(
+            [
+                f"split: {session.split.summary()}",
+                f"training samples: {', '.join(f'{task} {count}' for task, count in samples.items())}; "
+                f"{len(left_out)} frames left out for want of a label",
+                f"validation samples: {len(self.data.val.samples)}",
+                f"samples planned: {self.updates.planned_samples}; batch sizes: {', '.join(groups)}",
+                f"parameters: {parameters / 1e6:.2f} M; precision {self.precision.name}; device {session.device}",
+            ]
+        )
+
+
+def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -> Data:
+    config, mode, camera = session.config, session.mode, session.camera
+    train, val = config.make_samples(mode, labelled), session.validation_samples(tasks)
+    for part, samples in (("train", train), ("val", val)):
+        if not samples:
+            frames = len(session.split.part(part))
+            raise UserError(f"none of the {frames} {part} frames has the labels that {mode} needs: {', '.join(tasks)}")
+    return Data(
+        train=A2D2(camera, tasks, train),
+        val=A2D2(camera, tasks, val),
+        block_size=config.block_size_of(mode),
+        micro_batch_size=config.micro_batch_size_of(mode),
+        sampling=config.sampling_of(mode),
+        workers=config.data.workers,
+    )
+
+
+def make_updates(session: Session, model: nn.Module, balancing: Balancing, data: Data, precision: Precision) -> Updates:
+    training = session.config.training
+    configs = session.config.groups_of(session.mode)
+    groups = [
+        Group(
+            name,
+            [*parameters, *(balancing.parameters_of(name) if name != BACKBONE else [])],
+            configs[name],
+            training.clip,
+            make_gradient=balancing.aggregate if name == BACKBONE and isinstance(balancing, Aggregated) else None,
+        )
+        for name, parameters in model.groups().items()
+    ]
+    return Updates(
+        groups,
+        planned_samples=training.epochs * len(data.train.samples),
+        warmup=training.warmup,
+        loss_scale=LossScale(enabled=precision.dtype is torch.float16),
+    )
+
+
+def check_precision(balancing: Balancing, precision: Precision) -> None:
+    if isinstance(balancing, Aggregated) and precision.dtype is torch.float16:
+        raise UserError("training.precision: balancing by gradients does not work with fp16; set it to bf16 or fp32")
