@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.classes import CLASSES_OF_KIND
 from datasets.geometry import Calibration, ImageMap
 from datasets.layout import CAMERA_SUFFIXES, Frame, ProcessedData, RawData
 from errors import UserError
@@ -164,9 +165,10 @@ class Collate:
 
 
 def check_processed(processed: ProcessedData, camera: Camera, kinds: Sequence[str]) -> None:
-    """UserError unless the labels of these kinds were made at the camera's size and with its calibration."""
-    wanted = {"size": list(camera.size), "calibration": camera.calibration.to_json()}
+    """UserError unless these labels were made at the camera's size, with its calibration and the code's classes."""
     for kind in kinds:
+        wanted = {"size": list(camera.size), "calibration": camera.calibration.to_json()}
+        wanted["classes"] = list(CLASSES_OF_KIND.get(kind, ()))
         settings = processed.settings(kind)
         if settings is None:
             raise UserError(f"no {kind} labels below {processed.kind_dir(kind)}; run its preprocessing script first")

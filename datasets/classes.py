@@ -97,6 +97,10 @@ BOX_CLASSES = (
 )
 
 
+# processed kind -> the classes that its labels refer to by index or by name
+CLASSES_OF_KIND = {"segmentation": SEMANTIC_CLASSES, "box": BOX_CLASSES}
+
+
 def colour_table() -> np.ndarray:
     """uint8 table of 2^24 entries: class of the colour R | G << 8 | B << 16, IGNORE for every unlisted colour."""
     table = np.full(1 << 24, IGNORE, np.uint8)

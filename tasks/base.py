@@ -27,7 +27,7 @@ Target = dict[str, Tensor]
 class StrictModel(BaseModel):
     """Base of everything that is read from YAML: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Task(ABC):

@@ -1,5 +1,6 @@
 """From a config to a trainer: tasks, samples, network, groups. The same for all training scripts."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,14 +96,18 @@ class Plan:
         used = {sample.frame for sample in self.data.train.samples}
         left_out = {frame for name in self.tasks for frame in self.labelled[name]} - used
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        groups = (f"{name} {group.config.batch_size}" for name, group in self.updates.groups.items())
+        epochs, counts = session.config.training.epochs, {**samples, BACKBONE: len(self.data.train.samples)}
+        groups = (
+            f"{name} {epochs * math.ceil(counts[name] / group.config.batch_size)} steps of {group.config.batch_size}"
+            for name, group in self.updates.groups.items()
+        )
         return "\n".join(
             [
                 f"split: {session.split.summary()}",
                 f"training samples: {', '.join(f'{task} {count}' for task, count in samples.items())}; "
                 f"{len(left_out)} frames left out for want of a label",
                 f"validation samples: {len(self.data.val.samples)}",
-                f"samples planned: {self.updates.planned_samples}; batch sizes: {', '.join(groups)}",
+                f"samples planned: {self.updates.planned_samples}; about {', '.join(groups)}",
                 f"parameters: {parameters / 1e6:.2f} M; precision {self.precision.name}; device {session.device}",
             ]
         )

@@ -91,8 +91,8 @@ def evaluate_blind(tasks: Mapping[str, Task], predictions: Mapping[str, Any], ba
     """The same metrics for predictors that never look: `predictions` holds one sample's prediction a task (B = 1)."""
     metrics = {name: tasks[name].metric() for name in predictions}
     for batch in batches:
-        for name, target in batch.targets.items():
-            for sample in range(len(batch)):
-                one = {key: value[sample : sample + 1] for key, value in target.items()}
-                metrics[name].update(predictions[name], one)
+        for name, metric in metrics.items():
+            target = batch.targets.get(name, {})
+            for sample in range(len(batch) if target else 0):
+                metric.update(predictions[name], {key: value[sample : sample + 1] for key, value in target.items()})
     return {name: metric.compute() for name, metric in metrics.items()}

@@ -19,7 +19,7 @@ from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint
-from training.balancing import Balancing, GradientSimilarity
+from training.balancing import Aggregated, Balancing, GradientSimilarity
 from training.config import TrainingConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.tracking import Tracker, TrainingLog
@@ -93,14 +93,16 @@ class Trainer:
         self.augmentation, self.score = augmentation, score
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
-        self.forward = torch.compile(model) if config.compile else model
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        model.to(memory_format=self.memory_format)
+        self.forward = torch.compile(model) if config.compile else model
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
         self.unreadable: set[str] = set()
         self.log = TrainingLog(tracker, config.log_every)
-        shared = updates.groups[BACKBONE].parameters if BACKBONE in updates.groups else []
-        self.similarity = GradientSimilarity(shared, config.similarity_every if shared else 0)
+        measured = BACKBONE in updates.groups and not isinstance(balancing, Aggregated)  # which has them at every step
+        shared = updates.groups[BACKBONE].parameters if measured else []
+        self.similarity = GradientSimilarity(shared, config.similarity_every if measured else 0)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
         self.val_loader = make_loader(data.val, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
@@ -129,6 +131,7 @@ class Trainer:
         order = order[self.position.micro_batches :]
         self.sampler.order = order
         self.model.train()
+        self.log.start_clock(self.updates)
         name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(len(part.samples) for part in order)
         parts = progress(
             zip(order, self.train_loader, strict=True), samples, name, self.log.shown, lambda part: len(part[0].samples)
@@ -145,6 +148,7 @@ class Trainer:
                 self._save(self.run.last)
                 raise Interrupted
         self._after(self.updates.step_rest, batch)
+        self.log.write(self.updates)
         done = epoch + 1
         due = done % self.config.validate_every == 0 or done == self.config.epochs
         self.position = Position(done, validated=not due)
@@ -176,10 +180,13 @@ class Trainer:
 
     def _after(self, step: Callable[[], list[StepReport]], batch: Batch) -> None:
         """Step groups and log what they did."""
+        overflows = self.updates.overflows
         try:
             reports = step()
         except FloatingPointError as error:
             raise self._diverged(str(error).removesuffix(" is not finite"), batch) from None
+        if self.updates.overflows > overflows:
+            warn(f"a gradient overflowed and was dropped; the loss scale is now {self.updates.loss_scale.value:g}")
         if any(report.group == BACKBONE for report in reports):
             similarities = self.balancing.similarities or self.similarity.stepped()
             self.log.note({f"similarity/{pair}": value for pair, value in similarities.items()})

@@ -80,7 +80,8 @@ class Session:
             raise UserError(f"{args.config}: tasks.{', '.join(missing)} is missing; there are {there}")
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
-        if args.resume is None and run.exists() and not args.dry_run:
+        elsewhere = args.resume not in (None, "auto") and Path(args.resume).resolve().parent != run.dir.resolve()
+        if (args.resume is None or elsewhere) and run.exists() and not args.dry_run:
             raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
         if loaded is not None:
             found, asked = (loaded["kind"], loaded["mode"]), (config.kind, args.train_mode)

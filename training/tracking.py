@@ -89,7 +89,7 @@ def start_wandb(
             dir=run.dir,
             mode="online" if online else "offline",
             resume="allow" if online else None,
-            settings=wandb.Settings(silent=True, init_timeout=60, console="off"),
+            settings=wandb.Settings(silent=True, init_timeout=60, finish_timeout=60, console="off"),
         )
     except Exception as error:
         warn(f"warning: wandb can't start, going on without it: {error}")
@@ -125,16 +125,24 @@ class TrainingLog:
             self.latest[f"learning_rate/{report.group}"] = updates.groups[report.group].learning_rate
         due = (updates.steps - len(reports)) // self.every < updates.steps // self.every
         if due and reports:
-            self._write(updates)
+            self.write(updates)
 
-    def _write(self, updates: Updates) -> None:
+    def start_clock(self, updates: Updates) -> None:
+        """Samples per second are counted from here: validation is not training."""
+        self.clock = (time.monotonic(), updates.samples_seen)
+
+    def write(self, updates: Updates) -> None:
+        """One line of what has come since the last one, if anything."""
+        if not self.sums:
+            return
         now, (then, seen) = time.monotonic(), self.clock
         values = {f"train/{task}/loss": loss / count for task, (loss, count) in self.sums.items() if count}
         values |= {**self.latest, "loss_scale": updates.loss_scale.value, "overflows": updates.overflows}
-        if updates.samples_seen > seen > 0:
+        if updates.samples_seen > seen:
             values["samples_per_second"] = (updates.samples_seen - seen) / (now - then)
         self.tracker.log(values, updates.samples_seen)
-        self.sums, self.clock = {}, (now, updates.samples_seen)
+        self.sums = {}
+        self.start_clock(updates)
 
     def shown(self) -> str:
         """Mean losses since the last line, for the progress bar."""
