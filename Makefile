@@ -7,8 +7,8 @@ BENCH_ROOT ?= Datasets
 RAW := $(DEMO)/Datasets
 PROCESSED := $(RAW)/processed
 ROOTS := --data-root $(RAW) --processed-root $(PROCESSED)
-TRAIN := $(BIN)/python train_single_task.py --config configs/demo/single_task.yaml $(ROOTS) --runs-root $(DEMO)/runs \
-	--resume auto --train-mode
+RUN_FLAGS := $(ROOTS) --runs-root $(DEMO)/runs --resume auto
+SINGLE := $(BIN)/python train_single_task.py --config configs/demo/single_task.yaml $(RUN_FLAGS) --train-mode
 # torch and the workers share the cores of a laptop: threads that wait must not spin
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -28,12 +28,14 @@ demo: .venv/installed
 	for stage in segmentation depth_preprocess bounding_box steering_angle camera; do \
 		$(BIN)/python preprocessing/$$stage.py $(ROOTS) --size 160 96 --threads 2 || exit 1; \
 	done
-	$(TRAIN) segmentation --set training.epochs=12
-	$(TRAIN) steering --set training.epochs=30
-	$(TRAIN) depth --set training.epochs=12
-	$(TRAIN) box --set training.epochs=30
-	$(BIN)/python evaluate.py $(DEMO)/runs/segmentation/best.pt $(DEMO)/runs/steering/best.pt \
-		$(DEMO)/runs/depth/best.pt $(DEMO)/runs/box/best.pt $(ROOTS) --workers 1 --json $(DEMO)/results.json
+	$(SINGLE) segmentation --set training.epochs=10
+	$(SINGLE) steering --set training.epochs=25
+	$(SINGLE) depth --set training.epochs=10
+	$(SINGLE) box --set training.epochs=24
+	$(BIN)/python train_symmetric.py --config configs/demo/symmetric.yaml $(RUN_FLAGS)
+	$(BIN)/python train_asymmetric.py --config configs/demo/asymmetric.yaml $(RUN_FLAGS)
+	$(BIN)/python evaluate.py $(foreach run,segmentation steering depth box symmetric asymmetric,$(DEMO)/runs/$(run)/best.pt) \
+		$(ROOTS) --workers 1 --json $(DEMO)/results.json
 	@echo
 	@echo "The demo's data, runs and results lie in $(DEMO)/: runs/*/best.pt, runs/*/metrics.jsonl, results.json"
 
