@@ -16,6 +16,7 @@ FRAMES = 12_497  # front-center frames of A2D2 with labels
 
 # The demo's table: (task, metric, what it is)
 DEMO_METRICS = [
+    ("segmentation", "miou", "mIoU"),
     ("segmentation", "miou_frequent", "mIoU, classes over 0.5 % of the pixels"),
     ("segmentation", "accuracy", "pixel accuracy"),
     ("depth", "abs_rel", "AbsRel"),
@@ -23,6 +24,7 @@ DEMO_METRICS = [
     ("box", "map50", "mAP50"),
     ("steering", "mae", "MAE, degrees"),
 ]
+SINGLE_TASK = ["segmentation", "steering", "depth", "box"]  # names of the single-task runs
 BYTES_A_PIXEL = {"camera": 3, "segmentation": 1, "depth": 2}
 
 
@@ -33,15 +35,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def demo_table(results: dict[str, Any]) -> str:
     """The networks of `make demo` beside the predictors that never look at the image."""
-    blind = results["never looks"]
-    networks = {
-        task: scores for name, tasks in results.items() if name != "never looks" for task, scores in tasks.items()
-    }
-    rows = [
-        [task, text, f"{blind[task][metric]:.3f}", f"{networks[task][metric]:.3f}"]
-        for task, metric, text in DEMO_METRICS
-    ]
-    return table(["task", "metric (validation split)", "never looks", "network"], rows)
+    single = {task: scores for name in SINGLE_TASK for task, scores in results[name].items()}
+    columns = [results["never looks"], single, results["symmetric"], results["asymmetric"]]
+    rows = [[task, text, *(f"{column[task][key]:.3f}" for column in columns)] for task, key, text in DEMO_METRICS]
+    return table(["task", "metric", "never looks", "single-task", "symmetric", "asymmetric"], rows)
 
 
 def stages_table(results: dict[str, Any]) -> str:
@@ -80,6 +77,7 @@ def sample_table(results: dict[str, Any]) -> str:
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
+    "long": ("long.json", demo_table),
     "stages": ("stages.json", stages_table),
     "sample": ("dataset.json", sample_table),
     "disk": ("stages.json", disk_table),
@@ -99,10 +97,14 @@ def rendered(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--demo", type=Path, help="results.json of a `make demo` to take over first")
+    for name in ("demo", "long"):
+        parser.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"evaluate.py's JSON to take over as {name}.json"
+        )
     args = parser.parse_args()
-    if args.demo:
-        (RESULTS / "demo.json").write_text(args.demo.read_text())
+    for name in ("demo", "long"):
+        if source := getattr(args, name):
+            (RESULTS / f"{name}.json").write_text(source.read_text())
     readme = ROOT / "README.md"
     readme.write_text(rendered(readme.read_text()))
 
