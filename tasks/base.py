@@ -82,7 +82,10 @@ class Task(ABC):
         For errors 1 - min(1, error / error of the predictor that never looks).
         """
         value = values[self.best_metric]
-        return value if self.higher_is_better else 1 - min(1.0, value / blind_values[self.best_metric])
+        if self.higher_is_better:
+            return value
+        blind = blind_values[self.best_metric]
+        return 1 - min(1.0, value / blind) if blind > 0 else float(value == 0)
 
     @abstractmethod
     def blind(self, labels: Iterable[Any]) -> Any:

@@ -253,6 +253,16 @@ class GradientSimilarity:
         self.rows, self.steps = {}, self.steps + 1
         return similarities
 
+    def state(self) -> dict[str, Any]:
+        return {"rows": self.rows, "steps": self.steps}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.steps = state["steps"]
+        self.rows = {
+            task: [gradient.to(parameter) for gradient, parameter in zip(row, self.shared, strict=True)]
+            for task, row in state["rows"].items()
+        }
+
 
 def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
     """task -> gradients of the same parameters: {"a/b": cosine of the angle between the gradients of a and b}.

@@ -61,6 +61,8 @@ class Plan:
         constants = {**session.constants(), "samples": self.samples_per_task(), "blind": {}}
         if config.compares_tasks:
             constants["blind"] = session.blind_results(self.tasks, self.labelled, self.data)
+        tracker = session.start(constants)
+        tracker.summarise({f"samples/{task}": count for task, count in constants["samples"].items()})
         return Trainer(
             model=self.model,
             tasks=self.tasks,
@@ -73,7 +75,7 @@ class Plan:
             precision=self.precision,
             seed=config.seed,
             run=session.run,
-            tracker=session.start(constants),
+            tracker=tracker,
             constants=constants,
         )
 
@@ -82,7 +84,8 @@ class Plan:
         if not self.session.config.compares_tasks:
             ((name, task),) = self.tasks.items()
             return task.score(results[name])
-        scores = [task.relative_score(results[name], blind.get(name, {})) for name, task in self.tasks.items()]
+        trained = [name for name, count in self.samples_per_task().items() if count]
+        scores = [self.tasks[name].relative_score(results[name], blind.get(name, {})) for name in trained]
         return sum(scores) / len(scores)
 
     def samples_per_task(self) -> dict[str, int]:
@@ -120,12 +123,16 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
         if not samples:
             frames = len(session.split.part(part))
             raise UserError(f"none of the {frames} {part} frames has the labels that {mode} needs: {', '.join(tasks)}")
+    sampling = config.sampling_of(mode)
+    drawn = {task for sample in train for task in sample.tasks if isinstance(sampling, str) or sampling.get(task)}
+    if not drawn:
+        raise UserError(f"sampling: none of the training frames has a label of {', '.join(sampling)}")
     return Data(
         train=A2D2(camera, tasks, train),
         val=A2D2(camera, tasks, val),
         block_size=config.block_size_of(mode),
         micro_batch_size=config.micro_batch_size_of(mode),
-        sampling=config.sampling_of(mode),
+        sampling=sampling,
         workers=config.data.workers,
     )
 

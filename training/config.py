@@ -69,6 +69,13 @@ class LabelsConfig(StrictModel):
         check_known_tasks(shares)
         return shares
 
+    @model_validator(mode="after")
+    def _fits_the_regime(self) -> Self:
+        for regime, key in (("one", "proportions"), ("fractions", "fractions")):
+            if getattr(self, key) and self.regime != regime:
+                raise ValueError(f"{key} need regime: {regime}, not {self.regime}")
+        return self
+
 
 class DataConfig(StrictModel):
     """Images, split and loading."""
@@ -151,7 +158,7 @@ class NetworkConfig(StrictModel):
 
 def with_task_settings(tasks: Any) -> Any:
     """The sections with their `settings` checked by the task that they name. ValueError: an unknown task."""
-    if not isinstance(tasks, dict):
+    if not isinstance(tasks, dict) or not tasks:
         raise ValueError("must hold one section a task")
     check_known_tasks(tasks)
     return {

@@ -211,7 +211,8 @@ class Trainer:
         self.model.eval()
         batches = self._stoppable(stop, progress(self.val_loader, len(self.val_loader), "validation"))
         results = evaluate(self.forward, self.tasks, batches, self.precision)
-        if missing := [name for name in self.tasks if name not in results]:
+        trained = {name for sample in self.data.train.samples for name in sample.tasks}
+        if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
         values = {f"val/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
         self.tracker.log({"epoch": self.position.epoch, **values}, self.updates.samples_seen)
@@ -247,6 +248,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "updates": self.updates.state(),
             "balancing": self.balancing.state(),
+            "similarity": self.similarity.state(),
             "tasks": {name: task.state() for name, task in self.tasks.items()},
             "position": asdict(self.position),
             "best": self.best,
@@ -260,6 +262,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.updates.load_state(state["updates"])
         self.balancing.load_state(state["balancing"])
+        self.similarity.load_state(state["similarity"])
         self.position = Position(**state["position"])
         self.best, self.unreadable = state["best"], set(state["unreadable"])
         self.log.load_state(state["log"])

@@ -1,10 +1,13 @@
 """A network rebuilt from its checkpoint alone, checked against the data that it is to see."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.a2d2 import A2D2, Batch, Camera, Sample, check_processed
 from datasets.layout import Frame, ProcessedData, RawData
@@ -24,11 +27,14 @@ class Restored:
     """A trained network with its tasks, its split and the camera that it saw."""
 
     path: Path
+    kind: str
+    mode: str
     model: nn.Module
     tasks: dict[str, Task]
     split: Split
     data: DataConfig
     camera: Camera
+    samples_seen: dict[str, int]  # training samples with a valid label, by task
 
     @classmethod
     def load(cls, path: Path, raw: RawData, processed: ProcessedData) -> "Restored":
@@ -42,7 +48,20 @@ class Restored:
         model.load_state_dict(content["model"])
         camera = Camera(raw, processed, tuple(config.data.size))
         check_fits(content, camera, str(path))
-        return cls(path, model.eval(), tasks, Split.from_json(content["split"]), config.data, camera)
+        seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks}
+        split = Split.from_json(content["split"])
+        return cls(path, config.kind, content["mode"], model.eval(), tasks, split, config.data, camera, seen)
+
+    def parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def gflop(self) -> float:
+        """Of a forward pass through all heads for one image of the run's size; a multiplication and its addition: 2."""
+        width, height = self.data.size
+        model = copy.deepcopy(self.model).to("meta")  # shapes alone: nothing is computed
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(1, 3, height, width, dtype=torch.uint8, device="meta"), tuple(self.tasks))
+        return counter.get_total_flops() / 1e9
 
     def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:
         """The frames of the part that have a label of at least one of the tasks."""

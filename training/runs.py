@@ -192,7 +192,7 @@ class SymmetricRun(GroupConfig, MultiTaskRun):
         return [SYMMETRIC, *self.tasks]
 
     def task_names(self, mode: str) -> list[str]:
-        return list(self.tasks) if mode == SYMMETRIC else super().task_names(mode)
+        return tasks_in_order(self.tasks) if mode == SYMMETRIC else super().task_names(mode)
 
     def make_samples(self, mode: str, labelled: Labelled) -> list[Sample]:
         """Frames that carry the labels of all the mode's tasks."""
@@ -226,19 +226,21 @@ class AsymmetricRun(MultiTaskRun):
     def _known_pools(cls, sampling: Sampling) -> Sampling:
         if not isinstance(sampling, str):
             check_known_tasks(sampling)
+            if min(sampling.values(), default=0) < 0 or not any(sampling.values()):
+                raise ValueError(f"weights {sampling} must not be negative, nor all 0")
         return sampling
 
     def modes(self) -> list[str]:
         return [ASYMMETRIC]
 
     def task_names(self, mode: str) -> list[str]:
-        return list(self.tasks)
+        return tasks_in_order(self.tasks)
 
     def sampling_of(self, mode: str) -> Sampling:
         return self.sampling
 
     def groups_of(self, mode: str) -> dict[str, GroupConfig]:
-        return {BACKBONE: self.backbone, **self.tasks}
+        return {BACKBONE: self.backbone, **{name: self.tasks[name] for name in self.task_names(mode)}}
 
     def block_size_of(self, mode: str) -> int:
         return self.block_size or super().block_size_of(mode)
@@ -246,6 +248,11 @@ class AsymmetricRun(MultiTaskRun):
 
 # the name that checkpoints give their kind of run -> its class
 RUN_CONFIGS: dict[str, type[RunConfig]] = {run.kind: run for run in (SingleTaskRun, SymmetricRun, AsymmetricRun)}
+
+
+def tasks_in_order(tasks: Mapping[str, Any]) -> list[str]:
+    """In the order of TASKS: a result must not depend on the order of a file's sections."""
+    return [name for name in TASKS if name in tasks]
 
 
 def check_block(micro_batch_size: int, block_size: int, groups: Mapping[str, GroupConfig]) -> None:

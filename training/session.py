@@ -128,10 +128,13 @@ class Session:
         """The validation errors of the predictors that never look, for the tasks whose metric is an error."""
         if self.checkpoint is not None:
             return self.checkpoint["blind"]
-        errors = {name: task for name, task in tasks.items() if not task.higher_is_better}
-        predictions = {
-            name: task.blind(labels_of(task, self.camera.processed, labelled[name])) for name, task in errors.items()
-        }
+        errors = {name: task for name, task in tasks.items() if labelled[name] and not task.higher_is_better}
+        predictions = {}
+        for name, task in errors.items():
+            try:
+                predictions[name] = task.blind(labels_of(task, self.camera.processed, labelled[name]))
+            except ValueError as error:
+                raise UserError(f"{name}: {error}") from None
         batches = make_loader(data.val, tasks, data.workers, torch.device("cpu"), batch_size=data.micro_batch_size)
         return evaluate_blind(errors, predictions, batches)
 

@@ -19,16 +19,23 @@ def _table(task: str, columns: Mapping[str, Mapping[str, float]]) -> str:
     metrics = list(dict.fromkeys(metric for values in columns.values() for metric in values))
     metrics.sort(key=lambda metric: "/" in metric)  # values of single classes last
     rows = [[task, *columns]]
-    rows += [[metric, *(_number(values.get(metric)) for values in columns.values())] for metric in metrics]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join("  ".join(_aligned(row, widths)) for row in rows)
+    rows += [[metric, *(number(values.get(metric)) for values in columns.values())] for metric in metrics]
+    return aligned(rows)
 
 
-def _aligned(row: list[str], widths: list[int]) -> list[str]:
-    return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+def aligned(rows: list[list[str]]) -> str:
+    """Cells -> lines of text: the first column flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """'-' where there is none."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
@@ -36,10 +43,11 @@ def _number(value: float | None) -> str:
 
 def as_json(columns: Mapping[str, Results]) -> dict[str, Any]:
     """The same numbers with None for NaN and infinity, which JSON lacks."""
-    return {
-        name: {
-            task: {metric: value if math.isfinite(value) else None for metric, value in values.items()}
-            for task, values in results.items()
-        }
-        for name, results in columns.items()
-    }
+    return finite_or_none(columns)
+
+
+def finite_or_none(value: Any) -> Any:
+    """Mappings of numbers and text, to any depth, with None for NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {key: finite_or_none(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,13 +3,13 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from datasets.a2d2 import Sample
 from datasets.layout import Frame
-from datasets.sampling import MicroBatch, MicroBatchSampler, epoch_order
+from datasets.sampling import MicroBatch, MicroBatchSampler, Sampling, epoch_order
 
 POOLS = (("depth",), ("box", "depth"), ("steering",))
 
@@ -85,3 +85,100 @@ def test_the_loader_keeps_the_order(workers: int) -> None:
         sampler.order = epoch_order(samples_of(20), 8, 4, 0, epoch)
         assert len(loader) == len(sampler.order)
         assert list(loader) == [part.samples for part in sampler.order]
+
+
+# ---- other samplings than proportional ------------------------------------------------------------------------
+
+TASK_POOLS = ("depth", "box", "steering")
+
+
+def one_task_samples(*counts: int) -> list[Sample]:
+    """So many samples of each task, one task each."""
+    tasks = [task for task, count in zip(TASK_POOLS, counts, strict=True) for _ in range(count)]
+    return [Sample(Frame("20180807_145028", f"{place:09d}"), (task,)) for place, task in enumerate(tasks)]
+
+
+def drawn(samples: list[Sample], sampling: Sampling, **options: int) -> Counter[int]:
+    """Place of a sample -> how often an epoch visits it."""
+    order = epoch_order(samples, 8, 4, options.get("seed", 0), options.get("epoch", 0), sampling)
+    return Counter(place for part in order for place in part.samples)
+
+
+def drawn_by_task(samples: list[Sample], sampling: Sampling) -> dict[str, int]:
+    visits = drawn(samples, sampling)
+    return {
+        task: sum(visits[place] for place, sample in enumerate(samples) if sample.tasks == (task,))
+        for task in TASK_POOLS
+    }
+
+
+some_of_each = st.lists(st.integers(1, 40), min_size=3, max_size=3)
+weights = st.fixed_dictionaries({task: st.floats(0.1, 10) for task in TASK_POOLS})
+
+
+@settings(max_examples=40)
+@given(some_of_each, st.one_of(st.just("uniform"), weights))
+def test_the_total_is_the_same_and_shares_hold_to_rounding(counts: list[int], sampling: Sampling) -> None:
+    by_task = drawn_by_task(one_task_samples(*counts), sampling)
+    shares = dict.fromkeys(TASK_POOLS, 1.0) if sampling == "uniform" else sampling
+    assert sum(by_task.values()) == sum(counts)
+    for task, count in by_task.items():
+        assert abs(count - sum(counts) * shares[task] / sum(shares.values())) <= 1 + 1e-6
+
+
+@settings(max_examples=40)
+@given(some_of_each, st.one_of(st.just("uniform"), weights), st.integers(0, 3))
+def test_small_pools_are_repeated_evenly(counts: list[int], sampling: Sampling, epoch: int) -> None:
+    samples = one_task_samples(*counts)
+    visits = drawn(samples, sampling, epoch=epoch)
+    for task, size in zip(TASK_POOLS, counts, strict=True):
+        times = [visits[place] for place, sample in enumerate(samples) if sample.tasks == (task,)]
+        assert set(times) <= {sum(times) // size, -(-sum(times) // size)}
+
+
+def test_uniform_by_hand() -> None:
+    assert drawn_by_task(one_task_samples(40, 15, 5), "uniform") == {"depth": 20, "box": 20, "steering": 20}
+    assert set(drawn(one_task_samples(40, 15, 5), "uniform").values()) == {1, 2, 4}
+
+
+def test_weights_by_hand() -> None:
+    samples = one_task_samples(40, 15, 5)
+    weights = {"depth": 1, "box": 1, "steering": 2}
+    assert drawn_by_task(samples, weights) == {"depth": 15, "box": 15, "steering": 30}
+
+
+def test_the_frames_of_a_large_pool_take_turns() -> None:
+    """An epoch sees half of the pool: not the same half every time."""
+    samples = one_task_samples(40, 1, 1)
+    epochs = [{place for place in drawn(samples, "uniform", epoch=epoch) if place < 40} for epoch in range(12)]
+    assert {len(places) for places in epochs} == {14}
+    assert len(set().union(*epochs)) == 40
+    assert len({frozenset(places) for places in epochs}) == 12
+
+
+def test_a_task_without_weight_is_not_drawn() -> None:
+    samples = one_task_samples(10, 10, 10)
+    assert drawn_by_task(samples, {"depth": 1.0, "box": 0.0}) == {"depth": 30, "box": 0, "steering": 0}
+
+
+def test_a_weight_for_a_task_without_samples_changes_nothing() -> None:
+    samples = one_task_samples(10, 20, 0)
+    with_it, without = ({"depth": 1.0, "box": 1.0, **more} for more in ({"steering": 5.0, "lanes": 1.0}, {}))
+    assert drawn(samples, with_it) == drawn(samples, without)
+    assert drawn_by_task(samples, with_it) == {"depth": 15, "box": 15, "steering": 0}
+
+
+@settings(max_examples=40)
+@given(some_of_each, st.integers(0, 3))
+def test_proportional_takes_each_once(counts: list[int], epoch: int) -> None:
+    visits = drawn(one_task_samples(*counts), "proportional", epoch=epoch)
+    assert visits == Counter(range(sum(counts)))
+
+
+@pytest.mark.parametrize("sampling", ["uniform", {"depth": 3.0, "box": 1.0, "steering": 0.5}])
+def test_blocks_of_one_task_cut_as_they_please(sampling: Sampling) -> None:
+    samples = one_task_samples(23, 11, 6)
+    whole, cut = (blocks_of(epoch_order(samples, 8, size, 0, 0, sampling)) for size in (8, 2))
+    assert whole == cut
+    assert all(len({samples[place].tasks for place in block}) == 1 for block in whole)
+    assert sum(len(block) < 8 for block in whole) <= 3

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import evaluate
 import train_single_task
 from datasets.layout import ProcessedData, RawData
+from models.pilotnet import PilotNet
+from tasks import TASKS
 from tasks.steering import SteeringTask
 from tests.training.conftest import Printed, Workplace
 from training import checkpoint
+from training.comparison import Row, comparison_json, comparison_table, delta_m
+from training.restore import Restored
 from training.tables import as_json, metric_tables
 
 Call = Callable[..., Printed]
@@ -89,8 +94,9 @@ def test_two_checkpoints_are_two_columns(workplace: Workplace, call: Call, train
     weights = checkpoint.load(trained / "best.pt")["model"]
     other = changed(trained, "other", model={key: torch.zeros_like(value) for key, value in weights.items()})
     numbers = numbers_of(call, workplace, trained / "best.pt", other)
-    assert list(numbers) == ["never looks", "steering", "other"]
+    assert list(numbers) == ["never looks", "steering", "other", "comparison"]
     assert numbers["other"]["steering"]["mae"] != numbers["steering"]["steering"]["mae"]
+    del numbers["comparison"]
     assert numbers == {**numbers_of(call, workplace, other), **numbers_of(call, workplace, trained / "best.pt")}
 
 
@@ -104,7 +110,82 @@ def test_networks_of_different_tasks_stand_side_by_side(workplace: Workplace, ca
 
 def test_best_and_last_of_one_run_are_told_apart(workplace: Workplace, call: Call, trained: Path) -> None:
     numbers = numbers_of(call, workplace, trained / "best.pt", trained / "last.pt")
-    assert list(numbers)[1:] == [str(trained / "best.pt"), str(trained / "last.pt")]
+    assert list(numbers)[1:-1] == [str(trained / "best.pt"), str(trained / "last.pt")]
+
+
+def test_a_run_named_as_a_key_of_the_json(workplace: Workplace, call: Call, trained: Path) -> None:
+    path = changed(trained, "comparison")
+    assert list(numbers_of(call, workplace, path)) == ["never looks", str(path)]
+
+
+# ---- comparison -----------------------------------------------------------------------------------------------
+
+TASK_OBJECTS = {name: TASKS[name]() for name in ("segmentation", "depth")}  # mIoU: higher is better; AbsRel: lower
+
+
+@pytest.mark.parametrize(
+    ("network", "single", "expected"),
+    [
+        ({"segmentation": 0.6, "depth": 0.2}, {"segmentation": 0.5, "depth": 0.25}, (0.2 + 0.2) / 2),
+        ({"segmentation": 0.4, "depth": 0.2}, {"segmentation": 0.5, "depth": 0.1}, (-0.2 - 1.0) / 2),
+        ({"depth": 0.3}, {"segmentation": 0.5, "depth": 0.2}, -0.5),  # its own tasks alone
+        ({"segmentation": 0.5}, {"segmentation": 0.5}, 0.0),
+        ({"segmentation": 0.6, "depth": 0.2}, {"segmentation": 0.0, "depth": 0.25}, math.nan),
+        ({"segmentation": 0.6, "depth": 0.2}, {"depth": 0.25}, math.nan),
+        ({"segmentation": 0.6, "depth": 0.2}, {}, math.nan),
+        ({"segmentation": math.nan, "depth": 0.2}, {"segmentation": 0.5, "depth": 0.25}, math.nan),
+    ],
+)
+def test_delta_m(network: dict[str, float], single: dict[str, float], expected: float) -> None:
+    assert delta_m(network, single, TASK_OBJECTS) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_comparison_of_single_task_networks(workplace: Workplace, call: Call, trained: Path) -> None:
+    weights = checkpoint.load(trained / "best.pt")["model"]
+    other = changed(trained, "other", model={key: torch.zeros_like(value) for key, value in weights.items()})
+    numbers = numbers_of(call, workplace, trained / "best.pt", other)
+    first, second = numbers["comparison"].values()
+    mae, other_mae = (numbers[name]["steering"]["mae"] for name in ("steering", "other"))
+    assert first["values"] == {"steering": mae}
+    assert first["delta_m"] == 0
+    assert second["delta_m"] == pytest.approx(-(other_mae - mae) / mae)  # the first network is the baseline
+    seen = checkpoint.load(trained / "best.pt")["updates"]["seen"]
+    assert first["samples_seen"] == seen
+    assert seen["steering"] > 0
+    assert first["parameters"] == sum(p.numel() for p in PilotNet().parameters())
+    assert (first["kind"], first["mode"]) == ("single_task", "steering")
+
+
+def test_gflop_is_that_of_all_heads_at_the_runs_size(workplace: Workplace, call: Call, trained: Path) -> None:
+    network = Restored.load(trained / "best.pt", workplace.raw, workplace.processed)
+    with FlopCounterMode(display=False) as counter:
+        network.model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), ("steering",))
+    assert network.gflop() == counter.get_total_flops() / 1e9 > 0
+
+
+def test_the_comparison_is_printed_for_several_checkpoints(workplace: Workplace, call: Call, trained: Path) -> None:
+    other = changed(trained, "other")
+    alone, both = run(call, workplace, other), run(call, workplace, trained / "best.pt", other)
+    assert "delta_m" not in alone.out
+    head, first, second = both.out.strip().split("\n\n")[-1].splitlines()
+    assert head.split()[:3] == ["network", "steering", "mae"]
+    assert first.startswith("steering (single_task/steering)")
+    assert second.startswith("other (single_task/steering)")
+    assert "+0.0" in second
+
+
+def test_comparison_table() -> None:
+    symmetric = {"values": {"segmentation": 0.6, "depth": 0.2}, "samples_seen": {"segmentation": 80, "depth": 70}}
+    rows = {
+        "unet": Row("single_task", "segmentation", {"segmentation": 0.5}, 0.0, 31_000_000, 1546.3, {"segmentation": 9}),
+        "both": Row("symmetric", "symmetric", delta_m=math.nan, parameters=2_500_000, gflop=0.125, **symmetric),
+    }
+    head, unet, both = comparison_table(rows, TASK_OBJECTS).splitlines()
+    assert head.split("  ")[0] == "network"
+    assert unet.split() == ["unet", "(single_task/segmentation)", "0.5000", "-", "+0.0", "31.00", "1546.30", "9", "-"]
+    assert both.split()[2:] == ["0.6000", "0.2000", "n/a", "2.50", "0.12", "80", "70"]
+    assert len({len(line) for line in (head, unet, both)}) == 1  # aligned
+    assert comparison_json(rows)["both"]["delta_m"] is None
 
 
 # ---- an error, not a wrong number -----------------------------------------------------------------------------

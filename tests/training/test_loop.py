@@ -131,7 +131,7 @@ def assert_same_state(a: Any, b: Any, where: str = "") -> None:
     elif isinstance(a, Tensor):
         assert torch.equal(a, b), where
     else:
-        assert a == b, where
+        assert a == b or (a != a and b != b), where  # NaN is like NaN
 
 
 class Disturbed(BalanceTask):

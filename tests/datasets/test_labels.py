@@ -1,0 +1,145 @@
+"""Label regimes: who keeps what depends on the seed and the frame alone."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.labels import Labelled, keep_fractions, keep_one
+from datasets.layout import Frame
+
+TASKS = ("segmentation", "steering", "box", "depth")
+
+
+def frames(count: int, scene: str = "20180807_145028") -> list[Frame]:
+    return [Frame(scene, f"{91 + 30 * number:09d}") for number in range(count)]
+
+
+def fully_labelled(count: int) -> Labelled:
+    return {task: frames(count) for task in TASKS}
+
+
+def counts(labelled: Labelled) -> dict[str, int]:
+    return {task: len(kept) for task, kept in labelled.items()}
+
+
+def kept_by(labelled: Labelled) -> dict[Frame, str]:
+    """Frame -> the task that keeps it, where only one does."""
+    return {frame: task for task, kept in labelled.items() for frame in kept}
+
+
+# label sets of 30 frames: each frame has any of the tasks, or none
+partly = st.lists(st.sets(st.sampled_from(TASKS)), min_size=30, max_size=30).map(
+    lambda sets: {task: [f for f, has in zip(frames(30), sets, strict=True) if task in has] for task in TASKS}
+)
+
+# ---- one label a frame ----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(partly, st.integers(0, 5))
+def test_every_frame_with_a_label_keeps_exactly_one_of_its_own(labelled: Labelled, seed: int) -> None:
+    kept = keep_one(labelled, {"box": 3.0}, seed)
+    assert list(kept) == list(labelled)
+    assert Counter(frame for some in kept.values() for frame in some) == Counter(set().union(*labelled.values()))
+    for task, some in kept.items():
+        assert set(some) <= set(labelled[task])
+        assert some == sorted(some)
+
+
+@pytest.mark.parametrize(
+    "proportions",
+    [{}, {"depth": 3.0}, {"segmentation": 0.1, "steering": 0.2, "box": 0.3, "depth": 0.4}, {"box": 0.0, "depth": 5.0}],
+)
+@pytest.mark.parametrize("seed", [0, 7])
+def test_proportions_are_respected(proportions: dict[str, float], seed: int) -> None:
+    """To 4.5 standard deviations of the binomial distribution: 4,000 frames, the same ones in every run."""
+    total = 4000
+    shares = {task: proportions.get(task, 1.0) for task in TASKS}
+    for task, count in counts(keep_one(fully_labelled(total), proportions, seed)).items():
+        share = shares[task] / sum(shares.values())
+        assert abs(count - total * share) <= 4.5 * (total * share * (1 - share)) ** 0.5
+
+
+def test_proportions_hold_among_the_labels_that_a_frame_has() -> None:
+    labelled = fully_labelled(3000) | {"depth": [], "box": []}
+    kept = counts(keep_one(labelled, {"segmentation": 3.0, "depth": 100.0}, 0))
+    assert kept["segmentation"] + kept["steering"] == 3000
+    assert kept["segmentation"] == pytest.approx(2250, abs=110)
+
+
+def test_a_task_of_proportion_0_keeps_nothing() -> None:
+    only_box = frames(10, "20181108_091945")
+    labelled = fully_labelled(500)
+    labelled["box"] = labelled["box"] + only_box
+    kept = keep_one(labelled, {"box": 0.0}, 3)
+    assert kept["box"] == []
+    assert sum(counts(kept).values()) == 500  # the frames that have nothing but a box are left out
+    assert not set(only_box) & set(kept_by(kept))
+
+
+@settings(max_examples=30)
+@given(st.sets(st.integers(0, 39), min_size=1), st.integers(0, 5))
+def test_one_depends_on_seed_and_frame_not_on_the_other_frames(places: set[int], seed: int) -> None:
+    everyone = kept_by(keep_one(fully_labelled(40), {"depth": 2.0}, seed))
+    some = [frames(40)[place] for place in sorted(places)]
+    alone = kept_by(keep_one(dict.fromkeys(TASKS, some), {"depth": 2.0}, seed))
+    assert alone == {frame: everyone[frame] for frame in some}
+
+
+def test_one_does_not_depend_on_the_order_of_tasks_or_frames() -> None:
+    shuffled = {task: frames(200)[::-1] for task in reversed(TASKS)}
+    assert keep_one(shuffled, {"box": 2.0}, 1) == keep_one(fully_labelled(200), {"box": 2.0}, 1)
+
+
+def test_one_depends_on_the_seed() -> None:
+    first, again, other = (kept_by(keep_one(fully_labelled(400), {}, seed)) for seed in (0, 0, 1))
+    assert first == again
+    same = sum(first[frame] == other[frame] for frame in first)
+    assert same == pytest.approx(100, abs=40)  # as independent draws agree: one in four
+
+
+# ---- fractions ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(partly, st.floats(0, 1), st.integers(0, 5))
+def test_the_share_is_exact_and_others_are_untouched(labelled: Labelled, fraction: float, seed: int) -> None:
+    kept = keep_fractions(labelled, {"box": fraction}, seed)
+    assert len(kept["box"]) == round(fraction * len(labelled["box"]))
+    assert set(kept["box"]) <= set(labelled["box"])
+    assert kept["box"] == sorted(set(kept["box"]))
+    assert {**kept, "box": None} == {**labelled, "box": None}
+
+
+@settings(max_examples=30)
+@given(st.floats(0, 1), st.floats(0, 1), st.integers(0, 5))
+def test_a_larger_fraction_keeps_the_frames_of_a_smaller_one(a: float, b: float, seed: int) -> None:
+    smaller, larger = (
+        keep_fractions(fully_labelled(30), {"depth": fraction}, seed)["depth"] for fraction in sorted((a, b))
+    )
+    assert set(smaller) <= set(larger)
+
+
+def test_fractions_0_and_1() -> None:
+    kept = keep_fractions(fully_labelled(50), {"box": 0.0, "depth": 1.0}, 0)
+    assert (kept["box"], kept["depth"]) == ([], frames(50))
+
+
+def test_fractions_depend_on_the_seed_and_differ_between_tasks() -> None:
+    share = dict.fromkeys(TASKS, 0.5)
+    first, again, other = (keep_fractions(fully_labelled(400), share, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert len(set(first["box"]) & set(other["box"])) == pytest.approx(100, abs=30)
+    assert len(set(first["box"]) & set(first["depth"])) == pytest.approx(100, abs=30)  # not always the same frames
+
+
+def test_the_order_among_frames_does_not_depend_on_the_others() -> None:
+    """Of the frames that a part keeps, those of the whole come first: the ranks are the frames' own."""
+    whole = set(keep_fractions({"box": frames(200)}, {"box": 0.3}, 4)["box"])
+    part = frames(200)[50:150]
+    kept = set(keep_fractions({"box": part}, {"box": 0.3}, 4)["box"])
+    within = whole & set(part)
+    assert within <= kept or kept <= within
+    assert len(within) == pytest.approx(30, abs=14)
