@@ -49,6 +49,8 @@ lint: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.stages --data-root $(BENCH_ROOT)
 	$(BIN)/python -m benchmarks.dataset --json benchmarks/results/dataset.json
+	$(BIN)/python -m benchmarks.memory --check --json benchmarks/results/memory.json
+	$(BIN)/python -m benchmarks.balancing --json benchmarks/results/balancing.json
 
 readme: .venv/installed
 	$(BIN)/python -m benchmarks.readme

@@ -1,9 +1,11 @@
 """Evaluate checkpoints: one table a task, one column a checkpoint, beside the predictor that never looks.
+Several are then compared: delta_m against the single-task networks among them, and what each costs.
 
 python evaluate.py runs/A/best.pt [runs/B/best.pt ...] --split val
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import torch
 
 from datasets.layout import ProcessedData, RawData, write_json
 from errors import UserError, run_as_script
+from training.comparison import compare, comparison_json, comparison_table, known_tasks
 from training.evaluation import Precision, Results
 from training.restore import Restored
 from training.session import make_device
 from training.tables import as_json, metric_tables
+
+BLIND, COMPARISON = "never looks", "comparison"  # keys of the JSON beside the networks' names
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -33,19 +38,23 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     roots = RawData(args.data_root), ProcessedData(args.processed_root)
-    networks = [Restored.load(path, *roots) for path in args.checkpoints]
-    check_same_split(networks)
+    networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
+    check_same_split(*networks.values())
     options = (args.split, Precision("auto", make_device(args.device)), args.batch_size, args.workers)
 
-    columns = {"never looks": blind_results(networks, *options)}
-    for name, network in zip(column_names(args.checkpoints), networks, strict=True):
-        columns[name] = network.evaluate(*options)
+    columns = {BLIND: blind_results(networks.values(), *options)}
+    columns |= {name: network.evaluate(*options) for name, network in networks.items()}
     print(metric_tables(columns))
+    numbers = as_json(columns)
+    if len(networks) > 1:
+        rows = compare(networks, columns)
+        print("", comparison_table(rows, known_tasks(networks)), sep="\n")
+        numbers[COMPARISON] = comparison_json(rows)
     if args.json:
-        write_json(args.json, as_json(columns), indent=2)
+        write_json(args.json, numbers, indent=2)
 
 
-def blind_results(networks: list[Restored], *options: Any) -> Results:
+def blind_results(networks: Iterable[Restored], *options: Any) -> Results:
     """Each task's predictor that never looks, once, whichever network has the task."""
     results: Results = {}
     for network in networks:
@@ -54,16 +63,16 @@ def blind_results(networks: list[Restored], *options: Any) -> Results:
     return results
 
 
-def check_same_split(networks: list[Restored]) -> None:
-    for other in networks[1:]:
-        if other.split != networks[0].split:
-            raise UserError(f"{networks[0].path} and {other.path} have different splits: their numbers don't compare")
+def check_same_split(first: Restored, *others: Restored) -> None:
+    for other in others:
+        if other.split != first.split:
+            raise UserError(f"{first.path} and {other.path} have different splits: their numbers don't compare")
 
 
-def column_names(paths: list[Path]) -> list[str]:
-    """The runs' names where they tell the checkpoints apart, else the paths."""
-    names = [path.parent.name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+def named(paths: list[Path]) -> dict[str, Path]:
+    """Under the runs' names where they tell the checkpoints apart, else under the paths."""
+    names = {path.parent.name: path for path in paths}
+    return names if len(names.keys() - {BLIND, COMPARISON}) == len(paths) else {str(path): path for path in paths}
 
 
 if __name__ == "__main__":

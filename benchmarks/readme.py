@@ -38,6 +38,8 @@ def demo_table(results: dict[str, Any]) -> str:
     single = {task: scores for name in SINGLE_TASK for task, scores in results[name].items()}
     columns = [results["never looks"], single, results["symmetric"], results["asymmetric"]]
     rows = [[task, text, *(f"{column[task][key]:.3f}" for column in columns)] for task, key, text in DEMO_METRICS]
+    gains = [f"{100 * results['comparison'][name]['delta_m']:+.1f}" for name in ("symmetric", "asymmetric")]
+    rows.append(["all", "Delta-m, %", "", "", *gains])
     return table(["task", "metric", "never looks", "single-task", "symmetric", "asymmetric"], rows)
 
 
@@ -75,12 +77,39 @@ def sample_table(results: dict[str, Any]) -> str:
     return table(["ms a sample", "MB a sample", "ratio to cv2.imread of one full-size camera PNG"], [row])
 
 
+def memory_table(results: dict[str, Any]) -> str:
+    """Estimated peak memory of training, GB = 1e9 bytes."""
+    parts = ["parameters", "gradients", "optimiser", "activations", "total", "needed"]
+    rows = [
+        [
+            row["case"],
+            str(row["micro_batch_size"]),
+            *(f"{row[part] / 1e9:.2f}" for part in parts),
+            "yes" if row["fits"] else f"no; with {row['micro_batch_that_fits']}",
+        ]
+        for row in results["rows"]
+    ]
+    width, height = results["size"]
+    return table([f"GB at {width} x {height}", "micro-batch", *parts[:-1], "with margin", "fits 12 GB"], rows)
+
+
+def balancing_table(results: dict[str, Any]) -> str:
+    """What each balancing method costs a step of the demo's network."""
+    rows = [
+        [row["method"], f"{row['time_ratio']:.2f}", f"{row['peak_mb']:.1f}", f"{row['memory_ratio']:.2f}"]
+        for row in results["rows"]
+    ]
+    return table(["balancing", "time of a step, ratio to fixed", "peak memory, MB", "ratio to fixed"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
     "long": ("long.json", demo_table),
     "stages": ("stages.json", stages_table),
     "sample": ("dataset.json", sample_table),
     "disk": ("stages.json", disk_table),
+    "memory": ("memory.json", memory_table),
+    "balancing": ("balancing.json", balancing_table),
 }
 
 

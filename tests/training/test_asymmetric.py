@@ -108,7 +108,7 @@ def uneven_data(
         processed.path("steering", frame).unlink()
     for kind, nothing in (("depth", 0), ("segmentation", 255)):
         path = processed.path(kind, train[5])
-        np.save(path, np.full_like(np.load(path), nothing))
+        np.save(path, np.full_like(np.load(path, allow_pickle=False), nothing))
     return raw, processed
 
 

@@ -1,0 +1,87 @@
+"""What each balancing method costs a step: time and peak memory, on the demo's small network and the CPU.
+
+    python -m benchmarks.balancing [--json FILE]
+
+One step of configs/demo/symmetric.yaml in float32: one micro-batch of made-up labels, which fills the batch, and an
+update of all groups. Methods take turns, so that all meet the machine in the same state; of each the median counts.
+Memory: parameters, gradients and optimiser states, and what the step allocates beside them at its peak, by the events
+of torch's allocator.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import describe_machine
+from benchmarks.memory import CONFIGS
+from benchmarks.steps import Step, allocated_peak
+from datasets.layout import write_json
+from training.config import load_config
+from training.runs import SYMMETRIC, SymmetricRun
+
+METHODS = ["fixed", "uncertainty", "pcgrad", "upgrad"]
+
+
+def make_step(method: str) -> Step:
+    config = load_config(SymmetricRun, CONFIGS / "demo" / "symmetric.yaml", [f"balancing={method}"])
+    return Step(config, SYMMETRIC, size=tuple(config.data.size), precision=None)
+
+
+def train_once(step: Step) -> None:
+    step.accumulate()
+    step.update()
+
+
+def step_seconds(step: Step) -> float:
+    start = time.perf_counter()
+    train_once(step)
+    return time.perf_counter() - start
+
+
+def measure(methods: list[str], repeats: int) -> list[dict[str, Any]]:
+    """A row a method; ratios are to the first."""
+    steps = {method: make_step(method) for method in methods}
+    # held before the step, since the update sets gradients free; this first step also warms up
+    memory = {
+        method: sum(step.held().values()) + allocated_peak(lambda step=step: train_once(step))
+        for method, step in steps.items()
+    }
+    times: dict[str, list[float]] = {method: [] for method in methods}
+    for _ in range(repeats):
+        for method, step in steps.items():
+            times[method].append(step_seconds(step))
+    seconds = {method: statistics.median(values) for method, values in times.items()}
+    first = methods[0]
+    return [
+        {
+            "method": method,
+            "step_ms": 1000 * seconds[method],
+            "time_ratio": seconds[method] / seconds[first],
+            "peak_mb": memory[method] / 1e6,
+            "memory_ratio": memory[method] / memory[first],
+        }
+        for method in methods
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=21, help="default 21")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = measure(METHODS, args.repeats)
+    print(f"{'method':14}{'ms/step':>10}{'ratio':>8}{'peak MB':>10}{'ratio':>8}")
+    for row in rows:
+        method, ms, time_ratio, mb, memory_ratio = row.values()
+        print(f"{method:14}{ms:10.1f}{time_ratio:8.2f}{mb:10.1f}{memory_ratio:8.2f}")
+    if args.json:
+        write_json(args.json, {"repeats": args.repeats, "rows": rows, "machine": describe_machine()}, indent=2)
+
+
+if __name__ == "__main__":
+    main()

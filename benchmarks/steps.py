@@ -1,0 +1,175 @@
+"""One training step without data on the disk: a network, its groups of parameters, and a micro-batch of made-up labels.
+
+It runs on real tensors and, but for `update`, on fake ones (torch's FakeTensorMode: shapes and types without content).
+"""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.profiler import ProfilerActivity, profile
+
+from models.multitask import BACKBONE
+from tasks.box import BoxLabel
+from tasks.depth import STEPS_PER_METRE
+from training.balancing import Aggregated
+from training.runs import RunConfig
+from training.updates import Group
+
+BOXES = 20  # of a frame; they weigh next to nothing
+
+
+def made_up_labels(width: int, height: int) -> dict[str, Any]:
+    """Task -> a label as its `read` gives it."""
+    corners = np.random.default_rng(0).uniform(0, 0.5, (BOXES, 2))
+    return {
+        "steering": np.zeros(10, np.float32),
+        "segmentation": np.zeros((height, width), np.uint8),
+        "depth": np.full((height, width), 20 * STEPS_PER_METRE, np.uint16),  # 20 m
+        "box": BoxLabel(np.hstack([corners, corners + 0.25]).astype(np.float32), np.zeros(BOXES, np.int64)),
+    }
+
+
+class CudaCasts(TorchFunctionMode):
+    """Group norm in float32, as autocast does it on CUDA; on the CPU it stays in bf16, which takes half the memory."""
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is nn.functional.group_norm:
+            args = (args[0].float(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+class Step:
+    """A mode of a config in the middle of a batch: gradients are pending and the optimisers have their states.
+
+    carries: the tasks whose labels the micro-batch has (default: all of the mode).
+    precision: of autocast on the CPU, None for float32.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        mode: str,
+        carries: list[str] | None = None,
+        *,
+        size: tuple[int, int],
+        micro_batch_size: int | None = None,
+        precision: torch.dtype | None = torch.bfloat16,
+        fake: FakeTensorMode | None = None,
+    ):
+        self.precision, self.fake = precision, fake
+        self.tasks = config.make_tasks(mode)
+        labels = made_up_labels(*size)
+        for name, task in self.tasks.items():
+            task.fit([labels[name]])
+        count = micro_batch_size or config.micro_batch_size_of(mode)
+        targets = {name: self.tasks[name].collate([labels[name]] * count) for name in carries or self.tasks}
+        with fake or nullcontext():
+            self.images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
+            self.targets = {
+                name: {key: self._placed(value) for key, value in target.items()} for name, target in targets.items()
+            }
+            self.model = config.make_model(mode, self.tasks).train()
+            self.balancing = config.make_balancing(mode, self.model, self.tasks)
+            self.groups = self._make_groups(config, mode)
+            for group in self.groups.values():
+                self._start(group)
+
+    def _placed(self, value: Tensor) -> Tensor:
+        return self.fake.from_tensor(value) if self.fake else value
+
+    def _make_groups(self, config: RunConfig, mode: str) -> dict[str, Group]:
+        """As training/build.py makes them; with torch's choice of AdamW on CUDA (foreach), which needs more memory."""
+        configs, aggregate = config.groups_of(mode), getattr(self.balancing, "aggregate", None)
+        groups = {}
+        for name, parameters in self.model.groups().items():
+            own = [] if name == BACKBONE else self.balancing.parameters_of(name)
+            make_gradient = aggregate if name == BACKBONE else None
+            groups[name] = Group(name, [*parameters, *own], configs[name], config.training.clip, make_gradient)
+            for options in groups[name].optimizer.param_groups:
+                options["foreach"] = True
+        return groups
+
+    def _start(self, group: Group) -> None:
+        """Optimiser states by a step along zero, then pending gradients (zero as well), unless rows stand for them."""
+        for parameter in group.parameters:
+            parameter.grad = torch.zeros_like(parameter)
+        group.optimizer.step()
+        if group.make_gradient:
+            group.clear()
+
+    # ---- what a step does ---------------------------------------------------------------------------------------
+
+    def accumulate(self) -> None:
+        """Forward, losses, backward, as in training/loop.py."""
+        with torch.autocast("cpu", self.precision, enabled=self.precision is not None):
+            outputs = self.model(self.images, tuple(self.targets))
+        losses, valid = {}, {}
+        for name, target in self.targets.items():
+            losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)
+        self.balancing.backward(losses, valid)
+
+    def step_optimisers(self) -> None:
+        """Clip and step every group: the part of `update` that needs no numbers."""
+        for group in self.groups.values():
+            nn.utils.clip_grad_norm_(group.parameters, group.clip, foreach=True)
+            group.optimizer.step()
+
+    def update(self) -> None:
+        """Step every group, real tensors only: whether a gradient is finite is a question about numbers."""
+        for group in self.groups.values():
+            group.count = len(self.images)
+            group.step(loss_scale=1.0)
+
+    # ---- memory -------------------------------------------------------------------------------------------------
+
+    def held(self) -> dict[str, int]:
+        """Bytes that stay from micro-batch to micro-batch; parameters with buffers, gradients with `rows`."""
+        parameters = [parameter for group in self.groups.values() for parameter in group.parameters]
+        return {
+            "parameters": bytes_of([*self.model.buffers(), *{*self.model.parameters(), *parameters}]),
+            "gradients": bytes_of([*(p.grad for p in parameters if p.grad is not None), *self.rows()]),
+            "optimiser": bytes_of(self.optimiser_states()),
+        }
+
+    def inputs(self) -> list[Tensor]:
+        """Images and targets."""
+        return [self.images, *(tensor for target in self.targets.values() for tensor in target.values())]
+
+    def rows(self) -> list[Tensor]:
+        """The gradients a task that balancing by gradients keeps."""
+        return self.balancing.jacobians if isinstance(self.balancing, Aggregated) else []
+
+    def optimiser_states(self) -> Iterator[Tensor]:
+        for group in self.groups.values():
+            for state in group.optimizer.state.values():
+                yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def allocated_peak(call: Callable[[], Any]) -> int:
+    """The most bytes that a call on real tensors has allocated at once, by the CPU allocator's own events.
+
+    torch.profiler records each allocation and each release, those inside operators included, which fake tensors
+    don't show. What oneDNN takes past torch's allocator is not seen.
+    """
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        call()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        recorded.export_chrome_trace(str(trace))
+        events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"] == "[memory]"]
+    changes = [event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])]
+    return max(accumulate(changes, initial=0))
