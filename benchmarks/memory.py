@@ -18,8 +18,8 @@ Balancing by gradients costs the same whatever the method: `aggregate` itself, w
 on fake tensors, comes when the activations are gone.
 
 --check: the same on the CPU with real tensors, at a small size, measured by the events of torch's allocator. It holds
-the estimate of the activations to account; the other columns are the tensors' own sizes in both. Temporary memory inside
-an operator is not seen by fake tensors: on a network of a few MB the estimate can be 15 % too low.
+the estimate of the activations to account; the other columns are the tensors' own sizes in both. Fake tensors do not
+show temporary memory inside an operator: on a network of a few MB the estimate can be 15 % too low.
 """
 
 import argparse
