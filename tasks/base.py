@@ -1,7 +1,7 @@
 """The contract of a task: everything that differs between steering, segmentation, depth and boxes.
 
-The loop, the dataset and the evaluation know only this class. A new task is one file beside this one and one line in
-`tasks/__init__.py`.
+The loop, the dataset and the evaluation know only this class. A new task is one file beside this one, one line in
+`tasks/__init__.py`, and its kind of label in `PROCESSED_KINDS` of `datasets/layout.py`.
 
 A label passes through these forms:
     read     processed file -> label, numpy as it lies on disk (None where the frame has no such label)

@@ -145,7 +145,7 @@ class Aggregated(Fixed):
         self.aggregator = AGGREGATORS[name]()
         self.tasks = list(weights)
         self.shared = [parameter for parameter in shared if parameter.requires_grad]
-        self.jacobians = [p.new_zeros(len(self.tasks), *p.shape) for p in self.shared]
+        self.jacobians = [rows_like(p, len(self.tasks)) for p in self.shared]
         self.counts = torch.zeros(len(self.tasks), dtype=torch.int64, device=self.shared[0].device)
         self.seed, self.steps = seed, 0
         # of the last step, for logging
@@ -215,6 +215,12 @@ class Aggregated(Fixed):
             torch.manual_seed(self.seed + self.steps)
             weights = jac_to_grad(self.shared, self.aggregator, optimize_gramian_computation=by_gramian)
         return [1.0] * len(jacobians[0]) if weights is None else weights.tolist()
+
+
+def rows_like(parameter: nn.Parameter, count: int) -> Tensor:
+    """Zeros, count x the parameter's shape; each row has its memory format, so that autograd adds without copying."""
+    size = parameter.numel()
+    return parameter.new_zeros(count * size).as_strided((count, *parameter.shape), (size, *parameter.stride()))
 
 
 def total(losses: Tensor, valid: Tensor) -> Tensor:

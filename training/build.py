@@ -47,7 +47,8 @@ class Plan:
         check_size(config.data.size, model, session.args.config)
         if session.checkpoint is None:
             config.load_pretrained(model, tasks)
-        model.to(session.device)
+        memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
+        model.to(session.device, memory_format=memory_format)
 
         precision = Precision(config.training.precision, session.device)
         balancing = config.make_balancing(mode, model, tasks)

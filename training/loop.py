@@ -94,7 +94,6 @@ class Trainer:
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        model.to(memory_format=self.memory_format)
         self.forward = torch.compile(model) if config.compile else model
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
