@@ -108,11 +108,3 @@ def colour_table() -> np.ndarray:
         red, green, blue = rgb_of(colour)
         table[red | green << 8 | blue << 16] = SEMANTIC_CLASSES.index(class_of(name))
     return table
-
-
-def palette() -> np.ndarray:
-    """uint8 256 x 3: the first listed colour of each class, black for IGNORE and unused indices. For drawing."""
-    colours = np.zeros((256, 3), np.uint8)
-    for colour, name in reversed(COLOURS.items()):
-        colours[SEMANTIC_CLASSES.index(class_of(name))] = rgb_of(colour)
-    return colours

@@ -10,7 +10,6 @@ from datasets.classes import (
     SEMANTIC_CLASSES,
     class_of,
     colour_table,
-    palette,
     rgb_of,
 )
 from datasets.layout import RawData, read_json
@@ -95,15 +94,6 @@ def test_no_two_classes_share_an_index(table: np.ndarray) -> None:
 
 def test_rgb_of() -> None:
     assert rgb_of("#ff8001") == (255, 128, 1)
-
-
-def test_palette_is_each_classs_first_colour() -> None:
-    colours = palette()
-    assert (colours.shape, colours.dtype) == ((256, 3), np.uint8)
-    for index, name in enumerate(SEMANTIC_CLASSES):
-        first = next(colour for colour, listed in COLOURS.items() if class_of(listed) == name)
-        assert tuple(colours[index]) == rgb_of(first)
-    assert not colours[len(SEMANTIC_CLASSES) :].any()
 
 
 def test_box_classes_are_those_of_the_real_boxes(real_data: RawData) -> None:
