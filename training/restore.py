@@ -19,7 +19,7 @@ from training import checkpoint
 from training.config import DataConfig, validated
 from training.evaluation import Precision, Results, evaluate, evaluate_blind, make_loader
 from training.runs import RUN_CONFIGS
-from training.session import check_fits, labels_of
+from training.session import blind_prediction, check_fits, labelled_samples
 
 
 @dataclass
@@ -66,8 +66,7 @@ class Restored:
     def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:
         """The frames of the part that have a label of at least one of the tasks."""
         check_processed(self.camera.processed, self.camera, list(tasks))
-        labelled = {frame for name in tasks for frame in self.camera.processed.frames(name)}
-        samples = [Sample(frame, tuple(tasks)) for frame in self.split.part(part) if frame in labelled]
+        samples = labelled_samples(self.camera.processed, self.split.part(part), tasks)
         if not samples:
             raise UserError(f"{self.path}: none of its {part} frames has a label of {', '.join(tasks)} here")
         return samples
@@ -81,13 +80,11 @@ class Restored:
     def evaluate_blind(self, part: str, precision: Precision, batch_size: int, workers: int) -> Results:
         """The same for the predictors that never look at the image, fitted to the training labels."""
         check_processed(self.camera.processed, self.camera, list(self.tasks))
-        predictions = {}
-        for name, task in self.tasks.items():
-            try:
-                labels = labels_of(task, self.camera.processed, self._labelled(name, self.split.train))
-                predictions[name] = task.blind(labels)
-            except ValueError as error:
-                raise UserError(f"{self.path}: {name}: {error}") from None
+        processed, source = self.camera.processed, f"{self.path}: "
+        predictions = {
+            name: blind_prediction(task, processed, self._labelled(name, self.split.train), source)
+            for name, task in self.tasks.items()
+        }
         return evaluate_blind(self.tasks, predictions, self._batches(part, precision, batch_size, workers))
 
     def _labelled(self, kind: str, frames: tuple[Frame, ...]) -> list[Frame]:

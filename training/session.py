@@ -2,7 +2,7 @@
 
 import argparse
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +110,7 @@ class Session:
 
     def validation_samples(self, tasks: Mapping[str, Task]) -> list[Sample]:
         """The validation frames that have a label of at least one of the tasks; all their labels count."""
-        labelled = {frame for name in tasks for frame in self.camera.processed.frames(name)}
-        return [Sample(frame, tuple(tasks)) for frame in self.split.val if frame in labelled]
+        return labelled_samples(self.camera.processed, self.split.val, tasks)
 
     def prepare_tasks(self, tasks: Mapping[str, Task], labelled: Labelled) -> None:
         """Let the tasks learn from the training labels what they need, or restore what they had learnt."""
@@ -129,12 +128,9 @@ class Session:
         if self.checkpoint is not None:
             return self.checkpoint["blind"]
         errors = {name: task for name, task in tasks.items() if labelled[name] and not task.higher_is_better}
-        predictions = {}
-        for name, task in errors.items():
-            try:
-                predictions[name] = task.blind(labels_of(task, self.camera.processed, labelled[name]))
-            except ValueError as error:
-                raise UserError(f"{name}: {error}") from None
+        predictions = {
+            name: blind_prediction(task, self.camera.processed, labelled[name]) for name, task in errors.items()
+        }
         batches = make_loader(data.val, tasks, data.workers, torch.device("cpu"), batch_size=data.micro_batch_size)
         return evaluate_blind(errors, predictions, batches)
 
@@ -224,6 +220,20 @@ def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespac
     if config.mode == "overfit":
         return overfit(frames)
     return split_by_time(frames, config.fractions, config.gap_frames, config.gap_seconds)
+
+
+def labelled_samples(processed: ProcessedData, frames: Iterable[Frame], tasks: Mapping[str, Task]) -> list[Sample]:
+    """The frames that have a label of at least one of the tasks, with all tasks asked of each."""
+    labelled = {frame for name in tasks for frame in processed.frames(name)}
+    return [Sample(frame, tuple(tasks)) for frame in frames if frame in labelled]
+
+
+def blind_prediction(task: Task, processed: ProcessedData, frames: list[Frame], source: str = "") -> Any:
+    """The task's predictor that never looks, fitted to the frames' labels. UserError, begun with `source`: no label."""
+    try:
+        return task.blind(labels_of(task, processed, frames))
+    except ValueError as error:
+        raise UserError(f"{source}{task.name}: {error}") from None
 
 
 def labels_of(task: Task, processed: ProcessedData, frames: list[Frame]) -> Iterator[Any]:
