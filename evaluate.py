@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from datasets.layout import ProcessedData, RawData, write_json
+from datasets.layout import ProcessedData, RawData, add_root_arguments, write_json
 from errors import UserError, run_as_script
 from training.comparison import compare, comparison_json, comparison_table, known_tasks
 from training.evaluation import Precision, Results
@@ -27,8 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--split", choices=["val", "test"], default="val", help="default val")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    parser.add_argument("--data-root", type=Path, default=Path("Datasets"), help="default Datasets")
-    parser.add_argument("--processed-root", type=Path, default=Path("Datasets/processed"))
+    add_root_arguments(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--workers", type=int, default=4, help="loader processes (default 4)")

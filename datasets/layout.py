@@ -4,6 +4,7 @@ Raw data (`RawData`) is only ever read. Labels made from it (`ProcessedData`) an
 `whole_file`, so that a reader sees a file whole or not at all.
 """
 
+import argparse
 import json
 import os
 import re
@@ -187,6 +188,24 @@ class ProcessedData:
             for name in _sorted_names(folder):
                 if _is_abandoned(name):
                     (folder / name).unlink(missing_ok=True)
+
+
+def add_root_arguments(parser: argparse.ArgumentParser) -> None:
+    """--data-root and --processed-root; A2D2_DATA and A2D2_PROCESSED (scratch file systems) are their defaults."""
+    _add_root(parser, "--data-root", "A2D2_DATA", "Datasets", "raw data")
+    _add_root(parser, "--processed-root", "A2D2_PROCESSED", "Datasets/processed", "labels made from it")
+
+
+def add_runs_root_argument(parser: argparse.ArgumentParser) -> None:
+    """--runs-root, by default A2D2_RUNS."""
+    _add_root(parser, "--runs-root", "A2D2_RUNS", "runs", "folder of the training runs")
+
+
+def _add_root(parser: argparse.ArgumentParser, flag: str, variable: str, default: str, what: str) -> None:
+    path = Path(os.environ.get(variable) or default)
+    parser.add_argument(
+        flag, type=Path, default=path, metavar="DIR", help=f"{what} (default ${variable}, else {default})"
+    )
 
 
 class RunDir:

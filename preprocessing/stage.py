@@ -26,7 +26,15 @@ import numpy as np
 import pyspng
 
 from datasets.geometry import Calibration
-from datasets.layout import Frame, ProcessedData, RawData, whole_file, write_json, write_json_once
+from datasets.layout import (
+    Frame,
+    ProcessedData,
+    RawData,
+    add_root_arguments,
+    whole_file,
+    write_json,
+    write_json_once,
+)
 from errors import UserError
 from progress import progress, warn
 
@@ -126,8 +134,7 @@ def parse_arguments(stage: Stage, argv: list[str] | None) -> argparse.Namespace:
     doc = (sys.modules[type(stage).__module__].__doc__ or "").strip()
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=positive, default=4, metavar="N", help="worker processes (default 4)")
-    parser.add_argument("--data-root", type=Path, default=Path("Datasets"), help="raw data (default Datasets)")
-    parser.add_argument("--processed-root", type=Path, default=Path("Datasets/processed"), help="where labels go")
+    add_root_arguments(parser)
     parser.add_argument("--size", type=positive, nargs=2, default=(1024, 1024), metavar=("W", "H"))
     parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
     parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only units I, I+N, I+2N ... of the list")

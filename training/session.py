@@ -13,7 +13,16 @@ from torch import nn
 from datasets.a2d2 import Camera, Sample
 from datasets.classes import BOX_CLASSES, SEMANTIC_CLASSES
 from datasets.labels import Labelled, keep_fractions, keep_one
-from datasets.layout import Frame, ProcessedData, RawData, RunDir, whole_file, write_json
+from datasets.layout import (
+    Frame,
+    ProcessedData,
+    RawData,
+    RunDir,
+    add_root_arguments,
+    add_runs_root_argument,
+    whole_file,
+    write_json,
+)
 from datasets.splits import Split, overfit, split_by_scenes, split_by_time
 from errors import UserError
 from progress import warn
@@ -36,9 +45,8 @@ def parse_arguments(description: str, config: str, modes: list[str], default_mod
     parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=3")
     parser.add_argument("--name", help="name of the run (default: the mode)")
-    parser.add_argument("--runs-root", type=Path, default=Path("runs"), help="default runs")
-    parser.add_argument("--data-root", type=Path, default=Path("Datasets"), help="default Datasets")
-    parser.add_argument("--processed-root", type=Path, default=Path("Datasets/processed"))
+    add_runs_root_argument(parser)
+    add_root_arguments(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
     parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")

@@ -1,5 +1,6 @@
 """Paths, frame lists, and files that appear whole or not at all."""
 
+import argparse
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from datasets.layout import (
     ProcessedData,
     RawData,
     RunDir,
+    add_root_arguments,
+    add_runs_root_argument,
     parse_bus_frame_name,
     read_json,
     whole_file,
@@ -386,3 +389,29 @@ def test_run_dir(tmp_path: Path) -> None:
     touch(run.config)
     assert run.exists()
     assert run.config == tmp_path / "first" / "config.yaml"
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "default"),
+    [
+        ("data_root", "A2D2_DATA", "Datasets"),
+        ("processed_root", "A2D2_PROCESSED", "Datasets/processed"),
+        ("runs_root", "A2D2_RUNS", "runs"),
+    ],
+)
+def test_roots_come_from_the_flag_then_the_environment_then_the_default(
+    flag: str, variable: str, default: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parsed(*argv: str) -> Path:
+        parser = argparse.ArgumentParser()
+        add_root_arguments(parser)
+        add_runs_root_argument(parser)
+        return getattr(parser.parse_args(argv), flag)
+
+    monkeypatch.delenv(variable, raising=False)
+    assert parsed() == Path(default)
+    monkeypatch.setenv(variable, "")  # as `export A2D2_DATA=` in a batch script
+    assert parsed() == Path(default)
+    monkeypatch.setenv(variable, "/scratch/a")
+    assert parsed() == Path("/scratch/a")
+    assert parsed(f"--{flag.replace('_', '-')}", "elsewhere") == Path("elsewhere")
