@@ -30,7 +30,7 @@ class Restored:
     kind: str
     mode: str
     model: nn.Module
-    tasks: dict[str, Task]
+    tasks: dict[str, Task]  # those that it was trained for: a head without any sample tells nothing
     split: Split
     data: DataConfig
     camera: Camera
@@ -48,7 +48,8 @@ class Restored:
         model.load_state_dict(content["model"])
         camera = Camera(raw, processed, tuple(config.data.size))
         check_fits(content, camera, str(path))
-        seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks}
+        seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks and count}
+        tasks = {name: tasks[name] for name in seen}
         split = Split.from_json(content["split"])
         return cls(path, config.kind, content["mode"], model.eval(), tasks, split, config.data, camera, seen)
 

@@ -290,11 +290,16 @@ def test_what_needs_labels_says_so():
     with pytest.raises(RuntimeError, match="fit"):
         task.network()
     nothing = np.zeros((2, 2), np.uint16)
-    with pytest.raises(ValueError, match="no training label"):
-        task.fit(iter([nothing]))
     for labels in ([], [nothing]):
         with pytest.raises(ValueError, match="no training label"):
             task.blind(iter(labels))
+
+
+def test_without_measurements_the_network_starts_at_a_typical_depth():
+    task = DepthTask(SMALL)
+    task.fit(iter([np.zeros((2, 2), np.uint16)]))
+    depth = task.network().eval()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    assert 5 < depth.median() < 50
 
 
 # ---- predictions --------------------------------------------------------------------------------------------

@@ -219,8 +219,13 @@ def test_a_weighted_loss_without_weights_is_refused():
     task = SegmentationTask(WEIGHTED)
     with pytest.raises(RuntimeError, match="fit"):
         task.loss(random_logits(1), task.collate(random_labels(1)))
-    with pytest.raises(ValueError, match="no training label"):
-        task.fit(iter([np.full((2, 2), IGNORE, np.uint8)]))
+
+
+def test_without_training_labels_all_classes_weigh_alike():
+    task = SegmentationTask(WEIGHTED)
+    task.fit(iter([np.full((2, 2), IGNORE, np.uint8)]))
+    target, logits = task.collate(random_labels(2)), random_logits(2)
+    torch.testing.assert_close(task.loss(logits, target), SegmentationTask().loss(logits, target))
 
 
 # ---- metric -------------------------------------------------------------------------------------------------

@@ -409,9 +409,12 @@ def test_a_kind_whose_files_are_all_missing(place: Workplace, tmp_path: Path) ->
     assert set(trainer.best["results"]) == {"segmentation", "box", "depth"}
 
 
-def test_a_head_that_is_fitted_to_labels_cannot_do_without(place: Workplace) -> None:
-    with pytest.raises(UserError, match=r"^depth: no training label has a measured pixel"):
-        make_plan(place, "data.labels={regime: fractions, fractions: {depth: 0}}")
+def test_a_network_fitted_to_labels_does_without(place: Workplace) -> None:
+    """DenseDepth's head starts at the median of the training labels."""
+    trainer = make_plan(place, "training.epochs=1", "data.labels={regime: fractions, fractions: {depth: 0}}").trainer()
+    before = head_of(trainer, "depth")
+    trainer.train()
+    assert_left_alone(trainer, before, "depth")
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # the blind predictor's
