@@ -97,8 +97,34 @@ BOX_CLASSES = (
 )
 
 
+# a colour for each class of boxes in pictures, in the order above
+BOX_COLOURS = (
+    "#1f77b4",
+    "#d62728",
+    "#ff7f0e",
+    "#17becf",
+    "#e377c2",
+    "#bcbd22",
+    "#9467bd",
+    "#f7b6d2",
+    "#8c564b",
+    "#c5b0d5",
+    "#98df8a",
+    "#2ca02c",
+    "#ffbb78",
+    "#c7c7c7",
+)
+
 # processed kind -> the classes that its labels refer to by index or by name
 CLASSES_OF_KIND = {"segmentation": SEMANTIC_CLASSES, "box": BOX_CLASSES}
+
+
+def palette() -> np.ndarray:
+    """uint8 256 x 3: the colour of each class, that of its first instance in A2D2's list; black where no class is."""
+    colours = np.zeros((256, 3), np.uint8)
+    for colour, name in reversed(COLOURS.items()):
+        colours[SEMANTIC_CLASSES.index(class_of(name))] = rgb_of(colour)
+    return colours
 
 
 def colour_table() -> np.ndarray:

@@ -8,18 +8,24 @@ A label passes through these forms:
     collate  B labels       -> target, a dict of tensors whose first dimension is B; still compact (uint8, uint16)
     loss     (output, target) -> B losses and a mask of the samples that have a valid label
     decode   output         -> predictions in physical units, which `metric` compares with the target
+    draw     a prediction, a target, or both -> a picture
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datasets.layout import Frame, ProcessedData
+
+if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
+    from matplotlib.figure import Figure
 
 Target = dict[str, Tensor]
 
@@ -30,11 +36,22 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+@dataclass(frozen=True)
+class DrawOptions:
+    """How pictures are drawn; each task looks at what concerns it."""
+
+    threshold: float = 0.3
+    """Boxes with a lower score are not drawn."""
+    errors: bool = False
+    """Show only where prediction and truth differ, where that makes sense."""
+
+
 class Task(ABC):
     """One kind of label and what a network makes of it."""
 
     name: ClassVar[str]  # also the kind of its processed labels and its key in configs
     best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
+    best_metric_title: ClassVar[str]  # the same as people write it, with its unit
     higher_is_better: ClassVar[bool]
     likelihood: ClassVar[Literal["regression", "classification"]]  # which the loss resembles; for uncertainty weights
 
@@ -117,6 +134,36 @@ class Task(ABC):
 
     def load_pretrained(self, network: nn.Module) -> None:
         """Put the initial weights that the settings name into a network from `network()`. Default: there are none."""
+
+    # ---- pictures ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def draw(
+        self, image: np.ndarray, prediction: Any | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """One frame's picture, uint8 RGB; its size depends on the task and the image's size alone.
+
+        image: uint8 H x W x 3, RGB, at any size; prediction: as from `decode`, target: as from `collate`, both B = 1.
+        Without a prediction it shows the truth; with both, the prediction, and the truth where that helps to compare.
+        At least one of them is given.
+        """
+
+    def overlay(self, prediction: Any, target: Target) -> dict[str, Any]:
+        """Keywords of `wandb.Image` that lay a frame's prediction and truth (B = 1) over its image on the dashboard.
+
+        Default: none; then the picture of `draw` is shown.
+        """
+        return {}
+
+    def plots(self, metric: Metric) -> "dict[str, Figure]":
+        """What a metric holds beyond numbers, as plots by name. Default: none."""
+        return {}
+
+    def plot_scene(
+        self, seconds: Sequence[float], targets: Sequence[Target | None], predictions: dict[str, Sequence[Any | None]]
+    ) -> "Figure | None":
+        """A whole scene as one plot over time: truth and each network's predictions, B = 1 each. Default: none."""
+        return None
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

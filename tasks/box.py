@@ -6,30 +6,31 @@ image's width and height, so they fit the image at every size; IoU, and with it 
 """
 
 import json
-import math
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
-from torchmetrics.detection import MeanAveragePrecision
 from torchvision.ops import batched_nms, box_iou
 
-from datasets.classes import BOX_CLASSES
+from datasets.classes import BOX_CLASSES, BOX_COLOURS, rgb_of
 from datasets.layout import Frame, ProcessedData
 from models.heads import BoxHead
 from models.yolov1 import BOX_VALUES, YOLOv1
-from tasks.base import StrictModel, Target, Task
+from tasks.base import DrawOptions, StrictModel, Target, Task
+from tasks.box_grid import assign, encode, paired_iou, to_boxes
+from tasks.box_metric import BoxMetric, Predictions
+from tasks.drawing import dashed_rectangle, line_width, tag, text_size
 
 CLASSES = len(BOX_CLASSES)
 CLASS_INDEX = {name: index for index, name in enumerate(BOX_CLASSES)}
+COLOURS = tuple(map(rgb_of, BOX_COLOURS))
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
-
-Predictions = list[dict[str, Tensor]]  # an image: boxes N x 4 (fractions), scores N, labels N; best first
 
 
 class BoxLabel(NamedTuple):
@@ -42,6 +43,7 @@ class BoxLabel(NamedTuple):
 class BoxTask(Task):
     name = "box"
     best_metric = "map50"
+    best_metric_title = "mAP50"
     higher_is_better = True
     likelihood = "classification"  # of objectness and class; position and size are squares
 
@@ -198,6 +200,57 @@ class BoxTask(Task):
     def head(self, channels: int) -> nn.Module:
         return BoxHead(channels=channels, classes=CLASSES, grid=self.settings.grid, predictors=self.settings.predictors)
 
+    def draw(
+        self, image: np.ndarray, prediction: Predictions | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """Predicted boxes in solid lines with class and score, true ones dashed; a colour a class.
+
+        The true ones carry their class where no prediction is drawn.
+        """
+        canvas = Image.fromarray(image)
+        pen, line = ImageDraw.Draw(canvas), line_width(canvas.width)
+        scale = torch.tensor([canvas.width - 1, canvas.height - 1] * 2)
+        truths = _true_boxes(target) if target is not None else []
+        for box, index in truths:
+            dashed_rectangle(pen, (box * scale).tolist(), COLOURS[index], line)
+        drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
+        for box, index, _ in reversed(drawn):  # the best on top
+            pen.rectangle((box * scale).tolist(), outline=COLOURS[index], width=line)
+        named = [(box, index, f" {score:.2f}") for box, index, score in reversed(drawn)]
+        if prediction is None:
+            named = [(box, index, "") for box, index in truths]
+        size = round(0.8 * text_size(canvas.width))
+        for box, index, score in named:
+            left, top, *_ = (box * scale).tolist()
+            tag(pen, f"{BOX_CLASSES[index]}{score}", (left, top), COLOURS[index], size)
+        return np.array(canvas)
+
+    def overlay(self, prediction: Predictions, target: Target) -> dict[str, Any]:
+        labels = dict(enumerate(BOX_CLASSES))
+        predicted = [_wandb_box(box, index, score) for box, index, score in _boxes_over(prediction[0], 0.0)]
+        true = [_wandb_box(box, index) for box, index in _true_boxes(target)]
+        boxes = {"prediction": predicted, "truth": true}
+        return {"boxes": {name: {"box_data": data, "class_labels": labels} for name, data in boxes.items()}}
+
+
+def _true_boxes(target: Target) -> list[tuple[Tensor, int]]:
+    """The boxes of the only image: 4 fractions, class."""
+    boxes, labels = target["boxes"][0].cpu(), target["labels"][0].tolist()
+    return [(box, index) for box, index in zip(boxes, labels, strict=True) if index >= 0]
+
+
+def _boxes_over(image: dict[str, Tensor], threshold: float) -> list[tuple[Tensor, int, float]]:
+    """An image's predicted boxes with at least this score, best first: 4 fractions, class, score."""
+    boxes, labels, scores = image["boxes"].float().cpu(), image["labels"].tolist(), image["scores"].tolist()
+    return [found for found in zip(boxes, labels, scores, strict=True) if found[2] >= threshold]
+
+
+def _wandb_box(box: Tensor, index: int, score: float | None = None) -> dict[str, Any]:
+    """A box in wandb's format, with its score for the dashboard's slider."""
+    position = dict(zip(("minX", "minY", "maxX", "maxY"), box.tolist(), strict=True))
+    name, scores = BOX_CLASSES[index], {} if score is None else {"scores": {"score": score}}
+    return {"position": position, "class_id": index, "box_caption": name, **scores}
+
 
 def _parse(content: dict) -> BoxLabel:
     """A processed label's JSON -> BoxLabel. LookupError, TypeError, ValueError: it is not such a label."""
@@ -219,65 +272,6 @@ def _parse(content: dict) -> BoxLabel:
     return BoxLabel((edges / np.tile(size, 2)).astype(np.float32), classes)
 
 
-# ---- cells and predictors ---------------------------------------------------------------------------------------
-
-
-def encode(boxes: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-    """Boxes ... x 4 -> the cell of the centre, row * grid + column, and what its predictor should say (... x 4).
-
-    That is x and y within the cell, square root of width and of height in the image; all from 0 to 1.
-    """
-    low, high = boxes[..., :2], boxes[..., 2:]
-    centre = (low + high) / 2 * grid
-    corner = centre.floor().clamp(0, grid - 1)  # a centre on the image's last edge belongs to the last cell
-    column, row = corner.long().unbind(-1)
-    return row * grid + column, torch.cat([centre - corner, (high - low).clamp(min=0).sqrt()], -1)
-
-
-def to_boxes(values: Tensor, cell: Tensor, grid: int) -> Tensor:
-    """The inverse of `encode`: x, y, sqrt w, sqrt h (... x 4) of predictors in `cell` (...) -> boxes ... x 4."""
-    corner = torch.stack([cell % grid, cell // grid], -1)
-    centre = (corner + values[..., :2]) / grid
-    half = values[..., 2:].square() / 2
-    return torch.cat([centre - half, centre + half], -1)
-
-
-def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """IoU of each box of `a` with the one of `b` in the same place: ... x 4, ... x 4 -> ... (shapes broadcast)."""
-    size = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
-    overlap, area_a, area_b = size.prod(-1), (a[..., 2:] - a[..., :2]).prod(-1), (b[..., 2:] - b[..., :2]).prod(-1)
-    return overlap / (area_a + area_b - overlap)
-
-
-def assign(iou: Tensor, distance: Tensor, cell: Tensor, valid: Tensor, cells: int) -> Tensor:
-    """Which predictor of its cell is responsible for each box: B x N, -1 where none (padding, or the cell is full).
-
-    iou, distance: B x N x predictors, of each box to the predictors of its cell; cell, valid: B x N.
-    Greedy in each cell: of all pairs of a free predictor and a box without one, the best is taken, until one side runs
-    out. Best = highest IoU, then smallest distance (decides where nothing overlaps yet), then first box, then first
-    predictor. All cells of the batch advance at once, one pair a round.
-    """
-    b, n, predictors = iou.shape
-    nearest = distance.flatten(1).argsort(stable=True)
-    best_first = iou.flatten(1).gather(1, nearest).argsort(descending=True, stable=True)
-    order = nearest.gather(1, best_first)  # B N*predictors: pairs of the sample, best first
-    rank = order.argsort().view(b, n, predictors)  # the pair's place in that order; no two are equal
-    never = n * predictors
-    rank = rank.masked_fill(~valid[..., None], never)
-
-    chosen = torch.full_like(cell, -1)
-    indices = torch.arange(predictors, device=iou.device)
-    for _ in range(predictors):
-        best, predictor = rank.min(2)  # B N: of each box
-        best_in_cell = best.new_full((b, cells), never).scatter_reduce(1, cell, best, "amin")
-        wins = (best == best_in_cell.gather(1, cell)) & (best < never)  # at most one box a cell
-        chosen = predictor.where(wins, chosen)
-        taken = cell.new_full((b, cells), -1).scatter_reduce(1, cell, predictor.where(wins, -1), "amax")
-        served = indices == taken.gather(1, cell)[..., None]  # B N predictors: this predictor has a box now
-        rank = rank.masked_fill(served | wins[..., None], never)
-    return chosen
-
-
 def commonest_boxes(boxes: Tensor, how_many: int = 20, of_at_most: int = 2000) -> tuple[Tensor, Tensor]:
     """N x 4 -> the `how_many` commonest places (x 4) and how many of the N boxes each stands for.
 
@@ -295,112 +289,3 @@ def commonest_boxes(boxes: Tensor, how_many: int = 20, of_at_most: int = 2000) -
         counts.append(int(together[picks[-1]]) * step)
         left &= ~close[picks[-1]]
     return boxes[picks], torch.tensor(counts, dtype=boxes.dtype)
-
-
-# ---- metric -----------------------------------------------------------------------------------------------------
-
-
-class BoxMetric(Metric):
-    """COCO's average precision over all images of the split.
-
-    update: predictions as from `BoxTask.decode`, target as from `BoxTask.collate`. compute:
-        map, map50, map75  mean over the classes present: of IoU 0.50, 0.55 ... 0.95; at 0.5; at 0.75
-        ap/CLASS           the class's own share of map, for each class present
-        ap50/CLASS         the class's own share of map50
-        matched_iou        mean IoU of the matched boxes: by falling score, with the free box of the class and image
-                           that fits best, if by 0.5 or more (as COCO matches)
-        dropped_boxes      boxes that no predictor could answer for, since their cell has more boxes than predictors
-    A mean over nothing (a split without boxes) is NaN.
-
-    States are flat, since torchmetrics' own MeanAveragePrecision hangs when processes have seen different numbers of
-    images.
-    """
-
-    full_state_update = False
-
-    def __init__(self, *, grid: int, predictors: int):
-        super().__init__()
-        self.grid, self.predictors = grid, predictors
-        for name in ("detections", "detection_counts", "truths", "truth_counts"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-        self.add_state("dropped", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predictions: Predictions, target: Target) -> None:
-        present, real = target["present"], target["labels"] >= 0
-        truths = torch.cat([target["boxes"], target["labels"][..., None]], -1)  # B N 5
-        self.truths.append(truths[real].flatten())
-        self.truth_counts.append(real.sum(1)[present].float())
-
-        # one blind prediction stands for every image
-        predictions = predictions * len(present) if len(predictions) == 1 else predictions
-        seen = [image for image, labelled in zip(predictions, present.tolist(), strict=True) if labelled]
-        rows = [torch.cat([p["boxes"], p["labels"][:, None], p["scores"][:, None]], 1).flatten() for p in seen]
-        self.detections.append(torch.cat([truths.new_zeros(0), *(row.to(truths) for row in rows)]))  # 6 a detection
-        self.detection_counts.append(truths.new_tensor([len(p["scores"]) for p in seen]))
-
-        cell, _ = encode(target["boxes"], self.grid)
-        boxes_in_cell = cell.new_zeros(len(cell), self.grid**2).scatter_add(1, cell, real.long())
-        self.dropped += (boxes_in_cell - self.predictors).clamp(min=0).sum()
-
-    def compute(self) -> dict[str, float]:
-        truths = [
-            {"boxes": rows[:, :4], "labels": rows[:, 4].long()}
-            for rows in _images(self.truths, self.truth_counts, columns=5)
-        ]
-        detections = [
-            {"boxes": rows[:, :4], "labels": rows[:, 4].long(), "scores": rows[:, 5]}
-            for rows in _images(self.detections, self.detection_counts, columns=6)
-        ]
-        return _coco(detections, truths) | {"dropped_boxes": float(self.dropped)}
-
-
-def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns: int) -> tuple[Tensor, ...]:
-    """A pair of the metric's states (lists, or one tensor once processes are merged) -> rows x columns, by image."""
-    rows, counts = (
-        (state if isinstance(state, Tensor) else torch.cat([torch.zeros(0), *(part.cpu() for part in state)])).cpu()
-        for state in (rows, counts)
-    )
-    return rows.view(-1, columns).split(counts.long().tolist())
-
-
-def _coco(detections: Predictions, truths: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Average precision by COCO's own rules, over the images of this list."""
-    present = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).unique().tolist()
-    if not present:
-        return dict.fromkeys(("map", "map50", "map75", "matched_iou"), math.nan)
-    coco = MeanAveragePrecision(
-        extended_summary=True,
-        backend="faster_coco_eval",
-        sync_on_compute=False,
-        # torchmetrics' own are rounded to float32, so that a recall of exactly 0.2 misses the threshold 0.2
-        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
-        rec_thresholds=np.linspace(0, 1, 101).tolist(),
-    )
-    coco.warn_on_many_detections = False  # it looks at the 100 best of each class
-    coco.update(detections, truths)
-    result = coco.compute()
-    # IoU thresholds, recalls, classes, areas (0 = all), detections an image (-1 = most) -> 10 thresholds x classes
-    precision = result["precision"][:, :, :, 0, -1].mean(1)
-    listed = result["classes"].view(-1).tolist()  # with those that are only detected: they have no precision, but -1
-    ap = precision[:, [listed.index(index) for index in present]]
-    names = [BOX_CLASSES[index] for index in present]
-    return {
-        "map": ap.mean().item(),
-        "map50": ap[0].mean().item(),
-        "map75": ap[5].mean().item(),
-        "matched_iou": _matched_iou(result["ious"].values()),
-        **{f"ap/{name}": value for name, value in zip(names, ap.mean(0).tolist(), strict=True)},
-        **{f"ap50/{name}": value for name, value in zip(names, ap[0].tolist(), strict=True)},
-    }
-
-
-def _matched_iou(tables: Iterable[Tensor]) -> float:
-    """Tables of IoU, detections by falling score x truths, one of each image and class -> mean IoU of the matched."""
-    matched = []
-    for table in tables:
-        free = np.atleast_2d(torch.as_tensor(table).numpy().copy())  # torchmetrics makes a 1 x 1 table a scalar
-        for row in free:
-            if row.size and row.max() >= 0.5:
-                matched.append(row.max())
-                free[:, row.argmax()] = 0
-    return float(np.mean(matched)) if matched else math.nan

@@ -4,11 +4,14 @@ label: uint16 H x W, metres x 256, 0 = no measurement; target {"depth": uint16 B
 positive.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchmetrics import Metric
@@ -18,13 +21,15 @@ from datasets.layout import Frame, ProcessedData
 from models.densedepth import DenseDepth
 from models.heads import DepthHead
 from models.pretrained import load_pretrained
-from tasks.base import StrictModel, Target, Task, masked_mean
+from tasks.base import DrawOptions, StrictModel, Target, Task, masked_mean
+from tasks.drawing import BLACK, fitted, font, greyed, text_size, with_strip
 from tasks.maps import flip_maps, read_map, stack_maps
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
 TYPICAL_DEPTH = 16.0  # m, about the median of a sweep: where a network starts that never sees a measurement
 MIN_EVALUATED = 1.0  # m; nothing outside the car is nearer
+SCALE_LINES = 2  # of text, the height of the scale bar in pictures
 
 IMAGENET_WEIGHTS = {
     "densenet169": DenseNet169_Weights.IMAGENET1K_V1,
@@ -35,6 +40,7 @@ IMAGENET_WEIGHTS = {
 class DepthTask(Task):
     name = "depth"
     best_metric = "abs_rel"
+    best_metric_title = "AbsRel"
     higher_is_better = False
     likelihood = "regression"
 
@@ -127,6 +133,49 @@ class DepthTask(Task):
     def load_pretrained(self, network: DenseDepth) -> None:
         encoder = self.settings.encoder
         load_pretrained(network.encoder, self.settings.pretrained, IMAGENET_WEIGHTS.get(encoder), f"depth, {encoder}")
+
+    def draw(
+        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """Metres by colour, logarithmic from 1 m to the cap, the same for truth and prediction, with a scale bar.
+
+        Predictions fill the picture; measurements are dots on the image in grey.
+        """
+        if prediction is not None:
+            picture = self._colours(fitted(prediction[0].float().cpu().numpy(), image))
+        else:
+            picture = self._dots(image, metres(target["depth"][0].cpu(), torch.float32).numpy())
+        canvas, pen = with_strip(picture, SCALE_LINES)
+        self._scale_bar(canvas, pen, picture.shape[0])
+        return np.array(canvas)
+
+    def _colours(self, depth: np.ndarray) -> np.ndarray:
+        """Metres, any shape H x W -> RGB. Near is bright."""
+        place = np.log(np.clip(depth, MIN_EVALUATED, self.settings.cap) / MIN_EVALUATED)
+        grey = 255 - np.rint(255 * place / np.log(self.settings.cap / MIN_EVALUATED)).astype(np.uint8)
+        return cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1]
+
+    def _dots(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
+        """A dot at the pixel of every measurement, near ones over far ones."""
+        rows, columns = np.nonzero(depth)
+        far_first = np.argsort(-depth[rows, columns], kind="stable")
+        rows, columns = rows[far_first], columns[far_first]
+        colours = self._colours(depth[rows, columns][None])[0].tolist()
+        scale = np.array(image.shape[:2]) / depth.shape
+        picture, radius = greyed(image, 120, 230), max(1, image.shape[1] // 400)
+        for y, x, colour in zip((rows + 0.5) * scale[0], (columns + 0.5) * scale[1], colours, strict=True):
+            cv2.circle(picture, (int(x), int(y)), radius, colour, cv2.FILLED)
+        return picture
+
+    def _scale_bar(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None:
+        """The colours from 1 m to the cap and numbers below them."""
+        width, size, cap = canvas.width, text_size(canvas.width), self.settings.cap
+        left, length = width // 10, width * 8 // 10
+        bar = np.geomspace(MIN_EVALUATED, cap, length, dtype=np.float32)[None].repeat(size, 0)
+        canvas.paste(Image.fromarray(self._colours(bar)), (left, top + size // 2))
+        for mark in [mark for mark in (1, 2, 5, 10, 20, 40) if mark <= 0.6 * cap] + [cap]:
+            x = left + length * math.log(mark / MIN_EVALUATED) / math.log(cap / MIN_EVALUATED)
+            pen.text((x, top + 1.7 * size), f"{mark:g} m", fill=BLACK, font=font(size), anchor="mt")
 
     def _fitted_median(self) -> float:
         if self.median_depth is None:

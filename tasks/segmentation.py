@@ -4,7 +4,7 @@ label: uint8 H x W, class 0-37, 255 = no class; target {"classes": uint8 B x H x
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -13,20 +13,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.classes import IGNORE, SEMANTIC_CLASSES
+from datasets.classes import IGNORE, SEMANTIC_CLASSES, palette
 from datasets.layout import Frame, ProcessedData
 from models.heads import DenseHead
 from models.unet import UNet
-from tasks.base import StrictModel, Target, Task, masked_mean
+from tasks.base import DrawOptions, StrictModel, Target, Task, masked_mean
+from tasks.drawing import blended, fitted, greyed, legend, with_strip
 from tasks.maps import flip_maps, read_map, stack_maps
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CLASSES = len(SEMANTIC_CLASSES)
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
+COLOUR_SHARE = 0.6  # of a class's colour in pictures; the rest is the image
+LEGEND_LINES = 4
 
 
 class SegmentationTask(Task):
     name = "segmentation"
     best_metric = "miou"
+    best_metric_title = "mIoU"
     higher_is_better = True
     likelihood = "classification"
 
@@ -112,6 +119,37 @@ class SegmentationTask(Task):
     def head(self, channels: int) -> nn.Module:
         return DenseHead(channels=channels, out_channels=CLASSES)
 
+    def draw(
+        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """Classes in A2D2's colours over the image, and a legend of those present, the commonest first.
+
+        With `options.errors` a prediction shows only its wrong pixels, on the image in grey.
+        """
+        truth = None if target is None else fitted(target["classes"][0].cpu().numpy(), image)
+        shown = truth if prediction is None else fitted(prediction[0].cpu().numpy(), image)
+        visible = shown != IGNORE
+        if options.errors and prediction is not None and truth is not None:
+            visible &= (truth != IGNORE) & (shown != truth)
+            image = greyed(image, 0, 128)
+        colours = palette()
+        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), LEGEND_LINES)
+        counts = np.bincount(shown[visible], minlength=CLASSES)
+        present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
+        entries = [(SEMANTIC_CLASSES[index], tuple(colours[index].tolist())) for index in present]
+        legend(pen, entries, (0, image.shape[0]), image.shape[1], LEGEND_LINES)
+        return np.array(picture)
+
+    def overlay(self, prediction: Tensor, target: Target) -> dict[str, Any]:
+        labels = dict(enumerate(SEMANTIC_CLASSES)) | {IGNORE: "no class"}
+        masks = {"prediction": prediction[0], "truth": target["classes"][0]}
+        return {
+            "masks": {name: {"mask_data": mask.cpu().numpy(), "class_labels": labels} for name, mask in masks.items()}
+        }
+
+    def plots(self, metric: Metric) -> "dict[str, Figure]":
+        return {"confusion": confusion_figure(metric.confusion.cpu().numpy())}
+
     def _class_weights(self, logits: Tensor) -> Tensor | None:
         if self.settings.class_weights == "none":
             return None
@@ -159,6 +197,25 @@ class SegmentationMetric(Metric):
             "classes_present": float(present.sum()),
         }
         return scores | {f"iou/{SEMANTIC_CLASSES[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
+
+
+def confusion_figure(confusion: np.ndarray) -> "Figure":
+    """Truth by row, prediction by column, as shares of the row; classes in neither are left out."""
+    from matplotlib.figure import Figure
+
+    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    counts = confusion[np.ix_(present, present)].astype(np.float64)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [SEMANTIC_CLASSES[index] for index in present]
+    side = 3 + 0.32 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+    axes.set(xlabel="prediction", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))
+    axes.set_xticklabels(names, rotation=90)
+    axes.set_yticklabels(names)
+    figure.colorbar(image, label="share of the true class's pixels", shrink=0.8)
+    return figure
 
 
 def _class_counts(label: np.ndarray) -> np.ndarray:

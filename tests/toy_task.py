@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from datasets.layout import Frame, ProcessedData
-from tasks.base import StrictModel, Target, Task
+from tasks.base import DrawOptions, StrictModel, Target, Task
 
 KIND = "balance"
 SUFFIXES = (".json",)
@@ -23,6 +23,7 @@ SUFFIXES = (".json",)
 class BalanceTask(Task):
     name = KIND
     best_metric = "mae"
+    best_metric_title = "MAE, grey levels / 10"
     higher_is_better = False
     likelihood = "regression"
 
@@ -57,6 +58,15 @@ class BalanceTask(Task):
 
     def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
         return torch.tensor([np.mean(list(labels))])
+
+    def draw(
+        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """The image with a first row as bright as the value is high."""
+        value = float((target["balance"] if prediction is None else prediction)[0])
+        picture = image.copy()
+        picture[0] = np.clip(128 + 5 * value, 0, 255)
+        return picture
 
     def network(self) -> nn.Module:
         return BalanceNet(self.settings.cells)

@@ -15,7 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from datasets.classes import BOX_CLASSES
 from datasets.layout import Frame, ProcessedData
-from tasks.box import BoxLabel, BoxTask, assign, commonest_boxes, encode, to_boxes
+from tasks.box import BoxLabel, BoxTask, commonest_boxes
+from tasks.box_grid import assign, encode, to_boxes
 
 CAR, PEDESTRIAN, BUS = (BOX_CLASSES.index(name) for name in ("Car", "Pedestrian", "Bus"))
 FRAME = Frame("20180807_145028", "000000091")

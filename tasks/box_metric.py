@@ -1,0 +1,122 @@
+"""COCO's average precision for boxes, as a metric that merges exactly over processes."""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.detection import MeanAveragePrecision
+
+from datasets.classes import BOX_CLASSES
+from tasks.base import Target
+from tasks.box_grid import encode
+
+Predictions = list[dict[str, Tensor]]  # an image: boxes N x 4 (fractions), scores N, labels N; best first
+
+
+class BoxMetric(Metric):
+    """COCO's average precision over all images of the split.
+
+    update: predictions as from `BoxTask.decode`, target as from `BoxTask.collate`. compute:
+        map, map50, map75  mean over the classes present: of IoU 0.50, 0.55 ... 0.95; at 0.5; at 0.75
+        ap/CLASS           the class's own share of map, for each class present
+        ap50/CLASS         the class's own share of map50
+        matched_iou        mean IoU of the matched boxes: by falling score, with the free box of the class and image
+                           that fits best, if by 0.5 or more (as COCO matches)
+        dropped_boxes      boxes that no predictor could answer for, since their cell has more boxes than predictors
+    A mean over nothing (a split without boxes) is NaN.
+
+    States are flat, since torchmetrics' own MeanAveragePrecision hangs when processes have seen different numbers of
+    images.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *, grid: int, predictors: int):
+        super().__init__()
+        self.grid, self.predictors = grid, predictors
+        for name in ("detections", "detection_counts", "truths", "truth_counts"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+        self.add_state("dropped", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Predictions, target: Target) -> None:
+        present, real = target["present"], target["labels"] >= 0
+        truths = torch.cat([target["boxes"], target["labels"][..., None]], -1)  # B N 5
+        self.truths.append(truths[real].flatten())
+        self.truth_counts.append(real.sum(1)[present].float())
+
+        # one blind prediction stands for every image
+        predictions = predictions * len(present) if len(predictions) == 1 else predictions
+        seen = [image for image, labelled in zip(predictions, present.tolist(), strict=True) if labelled]
+        rows = [torch.cat([p["boxes"], p["labels"][:, None], p["scores"][:, None]], 1).flatten() for p in seen]
+        self.detections.append(torch.cat([truths.new_zeros(0), *(row.to(truths) for row in rows)]))  # 6 a detection
+        self.detection_counts.append(truths.new_tensor([len(p["scores"]) for p in seen]))
+
+        cell, _ = encode(target["boxes"], self.grid)
+        boxes_in_cell = cell.new_zeros(len(cell), self.grid**2).scatter_add(1, cell, real.long())
+        self.dropped += (boxes_in_cell - self.predictors).clamp(min=0).sum()
+
+    def compute(self) -> dict[str, float]:
+        truths = [
+            {"boxes": rows[:, :4], "labels": rows[:, 4].long()}
+            for rows in _images(self.truths, self.truth_counts, columns=5)
+        ]
+        detections = [
+            {"boxes": rows[:, :4], "labels": rows[:, 4].long(), "scores": rows[:, 5]}
+            for rows in _images(self.detections, self.detection_counts, columns=6)
+        ]
+        return _coco(detections, truths) | {"dropped_boxes": float(self.dropped)}
+
+
+def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns: int) -> tuple[Tensor, ...]:
+    """A pair of the metric's states (lists, or one tensor once processes are merged) -> rows x columns, by image."""
+    rows, counts = (
+        (state if isinstance(state, Tensor) else torch.cat([torch.zeros(0), *(part.cpu() for part in state)])).cpu()
+        for state in (rows, counts)
+    )
+    return rows.view(-1, columns).split(counts.long().tolist())
+
+
+def _coco(detections: Predictions, truths: list[dict[str, Tensor]]) -> dict[str, float]:
+    """Average precision by COCO's own rules, over the images of this list."""
+    present = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).unique().tolist()
+    if not present:
+        return dict.fromkeys(("map", "map50", "map75", "matched_iou"), math.nan)
+    coco = MeanAveragePrecision(
+        extended_summary=True,
+        backend="faster_coco_eval",
+        sync_on_compute=False,
+        # torchmetrics' own are rounded to float32, so that a recall of exactly 0.2 misses the threshold 0.2
+        iou_thresholds=np.linspace(0.5, 0.95, 10).tolist(),
+        rec_thresholds=np.linspace(0, 1, 101).tolist(),
+    )
+    coco.warn_on_many_detections = False  # it looks at the 100 best of each class
+    coco.update(detections, truths)
+    result = coco.compute()
+    # IoU thresholds, recalls, classes, areas (0 = all), detections an image (-1 = most) -> 10 thresholds x classes
+    precision = result["precision"][:, :, :, 0, -1].mean(1)
+    listed = result["classes"].view(-1).tolist()  # with those that are only detected: they have no precision, but -1
+    ap = precision[:, [listed.index(index) for index in present]]
+    names = [BOX_CLASSES[index] for index in present]
+    return {
+        "map": ap.mean().item(),
+        "map50": ap[0].mean().item(),
+        "map75": ap[5].mean().item(),
+        "matched_iou": _matched_iou(result["ious"].values()),
+        **{f"ap/{name}": value for name, value in zip(names, ap.mean(0).tolist(), strict=True)},
+        **{f"ap50/{name}": value for name, value in zip(names, ap[0].tolist(), strict=True)},
+    }
+
+
+def _matched_iou(tables: Iterable[Tensor]) -> float:
+    """Tables of IoU, detections by falling score x truths, one of each image and class -> mean IoU of the matched."""
+    matched = []
+    for table in tables:
+        free = np.atleast_2d(torch.as_tensor(table).numpy().copy())  # torchmetrics makes a 1 x 1 table a scalar
+        for row in free:
+            if row.size and row.max() >= 0.5:
+                matched.append(row.max())
+                free[:, row.argmax()] = 0
+    return float(np.mean(matched)) if matched else math.nan

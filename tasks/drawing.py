@@ -1,0 +1,108 @@
+"""What the tasks' pictures share: text, legends, dashed lines. Pictures are uint8 H x W x 3, RGB."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+Colour = tuple[int, int, int]
+
+BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (110, 110, 110)
+
+
+def text_size(width: int) -> int:
+    """Pixels of letters that are readable on a picture of this width."""
+    return max(11, width // 45)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.load_default(size)  # Pillow brings it: no fonts of the machine are needed
+
+
+def line_height(width: int) -> int:
+    """Pixels of a line of text, with the space to the next one."""
+    return round(1.5 * text_size(width))
+
+
+def line_width(width: int) -> int:
+    return max(1, round(width / 320))
+
+
+def with_strip(image: np.ndarray, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """The picture with white space for so many lines of text below it, and a pen for both."""
+    height, width = image.shape[:2]
+    canvas = Image.new("RGB", (width, height + round((lines + 0.5) * line_height(width))), WHITE)
+    canvas.paste(Image.fromarray(image))
+    return canvas, ImageDraw.Draw(canvas)
+
+
+def fitted(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A map of classes or depths (h x w) at the picture's size; nearest neighbour, since values must not mix."""
+    height, width = image.shape[:2]
+    return cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def blended(image: np.ndarray, colours: np.ndarray, where: np.ndarray, share: float) -> np.ndarray:
+    """`share` of the colours and the rest of the image, where the mask (H x W) says so."""
+    mixed = np.rint(share * colours.astype(np.float32) + (1 - share) * image).astype(np.uint8)
+    return np.where(where[..., None], mixed, image)
+
+
+def greyed(image: np.ndarray, darkest: int, brightest: int) -> np.ndarray:
+    """The image in grey, its levels moved into a range on which coloured things are seen."""
+    grey = darkest + (brightest - darkest) * (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) / 255)
+    return np.repeat(np.rint(grey).astype(np.uint8)[..., None], 3, 2)
+
+
+def legend(
+    pen: ImageDraw.ImageDraw, entries: Sequence[tuple[str, Colour]], corner: tuple[int, int], width: int, lines: int
+) -> None:
+    """Coloured squares with names, in columns from `corner`; says how many did not fit."""
+    size, line, columns = text_size(width), line_height(width), 4
+    room = columns * lines
+    if len(entries) > room:
+        entries = [*entries[: room - 1], (f"and {len(entries) - room + 1} more", WHITE)]
+    for i, (name, colour) in enumerate(entries):
+        x = corner[0] + (i // lines) * width // columns + size // 2
+        y = corner[1] + (i % lines) * line + line // 4
+        pen.rectangle((x, y, x + size, y + size), fill=colour, outline=BLACK if colour != WHITE else WHITE)
+        pen.text((x + 1.5 * size, y + size / 2), name, fill=BLACK, font=font(size), anchor="lm")
+
+
+def tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], colour: Colour, size: int) -> None:
+    """A line of text on a coloured ground whose lower left is `corner`; moved to where the picture has room for it."""
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
+    width, height = right - left + 4, bottom - top + 4
+    limit = pen.im.size
+    x = min(max(corner[0], 0), max(limit[0] - width, 0))
+    y = min(max(corner[1] - height, 0), limit[1] - height)
+    pen.rectangle((x, y, x + width, y + height), fill=colour)
+    pen.text((x + 2 - left, y + 2 - top), text, fill=readable_on(colour), font=font(size))
+
+
+def readable_on(colour: Colour) -> Colour:
+    """Black or white."""
+    red, green, blue = colour
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else WHITE
+
+
+def dashed_line(
+    pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], colour: Colour, width: int, dash: float = 8
+) -> None:
+    """A line through the points, drawn and left out in turns of `dash` pixels."""
+    for (x0, y0), (x1, y1) in pairwise(points):
+        length = max(abs(x1 - x0), abs(y1 - y0))
+        steps = max(1, int(length / dash))
+        for i in range(0, steps, 2):
+            a, b = i / steps, min((i + 1) / steps, 1)
+            pen.line((x0 + a * (x1 - x0), y0 + a * (y1 - y0), x0 + b * (x1 - x0), y0 + b * (y1 - y0)), colour, width)
+
+
+def dashed_rectangle(
+    pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], colour: Colour, width: int
+) -> None:
+    left, top, right, bottom = box
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    dashed_line(pen, corners, colour, width, dash=3.0 * width + 2)
