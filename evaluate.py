@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from datasets.layout import ProcessedData, RawData, add_root_arguments, write_json
-from errors import UserError, run_as_script
+from errors import run_as_script
 from training.comparison import compare, comparison_json, comparison_table, known_tasks
 from training.evaluation import Precision, Results
 from training.restore import Restored
@@ -38,7 +38,9 @@ def main() -> None:
     args = parse_arguments()
     roots = RawData(args.data_root), ProcessedData(args.processed_root)
     networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
-    check_same_split(*networks.values())
+    first, *others = networks.values()
+    for other in others:
+        first.check_same_split(other)
     options = (args.split, Precision("auto", make_device(args.device)), args.batch_size, args.workers)
 
     columns = {BLIND: blind_results(networks.values(), *options)}
@@ -60,12 +62,6 @@ def blind_results(networks: Iterable[Restored], *options: Any) -> Results:
         if set(network.tasks) - set(results):
             results = {**network.evaluate_blind(*options), **results}
     return results
-
-
-def check_same_split(first: Restored, *others: Restored) -> None:
-    for other in others:
-        if other.split != first.split:
-            raise UserError(f"{first.path} and {other.path} have different splits: their numbers don't compare")
 
 
 def named(paths: list[Path]) -> dict[str, Path]:

@@ -56,6 +56,12 @@ class Frame:
     def __str__(self) -> str:
         return f"{self.scene}/{self.id}"
 
+    @classmethod
+    def parse(cls, name: str) -> "Frame | None":
+        """From `20180807_145028/000000091`, or the name of a raw camera file; None: it is neither."""
+        match = re.fullmatch(rf"({SCENE_NAME.pattern})[/_](\d{{9}})", name)
+        return cls(match[1], match[2]) if match else parse_bus_frame_name(name)
+
 
 def _sorted_names(folder: Path) -> list[str]:
     """Names in a folder, sorted; none where the folder does not exist. One scandir, no stat per file."""
@@ -221,8 +227,34 @@ class RunDir:
         self.interrupted = self.dir / "INTERRUPTED"
         self.wandb = self.dir / "wandb"
 
+    def image(self, epoch: int, task: str, frame: Frame) -> Path:
+        """A validation frame as it was drawn after an epoch."""
+        return self.dir / "images" / f"epoch-{epoch:03d}" / f"{task}-{frame.scene}-{frame.id}.jpg"
+
+    def plot(self, task: str, name: str) -> Path:
+        """A plot of the task's metric at the end of training."""
+        return self.dir / "images" / f"{task}-{name}.png"
+
     def exists(self) -> bool:
         return bool(_sorted_names(self.dir))
+
+
+class ResultsDir:
+    """The pictures of one frame or one scene: `root/TASK/NAME/...`."""
+
+    def __init__(self, root: str | os.PathLike, task: str, name: str):
+        self.dir = Path(root) / task / name
+        self.sheet = self.dir / "sheet.png"
+        self.video = self.dir / "scene.mp4"
+        self.gif = self.dir / "scene.gif"
+
+    def picture(self, column: str) -> Path:
+        """The picture of one column of the sheet: the camera, the truth or a network."""
+        return self.dir / f"{column}.png"
+
+    def plot(self, task: str) -> Path:
+        """The plot over a scene's time."""
+        return self.dir / f"{task}.png"
 
 
 # ---- files that appear whole or not at all ------------------------------------------------------------------

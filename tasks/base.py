@@ -12,7 +12,7 @@ A label passes through these forms:
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -52,6 +52,8 @@ class Task(ABC):
     name: ClassVar[str]  # also the kind of its processed labels and its key in configs
     best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
     best_metric_title: ClassVar[str]  # the same as people write it, with its unit
+    strip_lines: ClassVar[int] = 0  # lines of text by which its pictures are higher than the image
+    scene_axis: ClassVar[str | None] = None  # what `scene_value` is, with its unit; None: nothing to plot over time
     higher_is_better: ClassVar[bool]
     likelihood: ClassVar[Literal["regression", "classification"]]  # which the loss resembles; for uncertainty weights
 
@@ -141,17 +143,17 @@ class Task(ABC):
     def draw(
         self, image: np.ndarray, prediction: Any | None, target: Target | None, options: DrawOptions
     ) -> np.ndarray:
-        """One frame's picture, uint8 RGB; its size depends on the task and the image's size alone.
+        """One frame's picture, uint8 RGB: the image's size, and below it the height of `strip_lines`.
 
         image: uint8 H x W x 3, RGB, at any size; prediction: as from `decode`, target: as from `collate`, both B = 1.
         Without a prediction it shows the truth; with both, the prediction, and the truth where that helps to compare.
         At least one of them is given.
         """
 
-    def overlay(self, prediction: Any, target: Target) -> dict[str, Any]:
+    def overlay(self, image: np.ndarray, prediction: Any, target: Target) -> dict[str, Any]:
         """Keywords of `wandb.Image` that lay a frame's prediction and truth (B = 1) over its image on the dashboard.
 
-        Default: none; then the picture of `draw` is shown.
+        image: uint8 H x W x 3, RGB, at any size. Default: none; then the picture of `draw` is shown.
         """
         return {}
 
@@ -159,11 +161,12 @@ class Task(ABC):
         """What a metric holds beyond numbers, as plots by name. Default: none."""
         return {}
 
-    def plot_scene(
-        self, seconds: Sequence[float], targets: Sequence[Target | None], predictions: dict[str, Sequence[Any | None]]
-    ) -> "Figure | None":
-        """A whole scene as one plot over time: truth and each network's predictions, B = 1 each. Default: none."""
-        return None
+    def scene_value(self, prediction: Any | None = None, target: Target | None = None) -> float:
+        """The number of one frame's prediction or truth (B = 1) that is plotted over a scene, where there is one.
+
+        Called only where `scene_axis` says what the number is; NaN where the frame has none.
+        """
+        raise NotImplementedError
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

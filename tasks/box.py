@@ -225,7 +225,7 @@ class BoxTask(Task):
             tag(pen, f"{BOX_CLASSES[index]}{score}", (left, top), COLOURS[index], size)
         return np.array(canvas)
 
-    def overlay(self, prediction: Predictions, target: Target) -> dict[str, Any]:
+    def overlay(self, image: np.ndarray, prediction: Predictions, target: Target) -> dict[str, Any]:
         labels = dict(enumerate(BOX_CLASSES))
         predicted = [_wandb_box(box, index, score) for box, index, score in _boxes_over(prediction[0], 0.0)]
         true = [_wandb_box(box, index) for box, index in _true_boxes(target)]

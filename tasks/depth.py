@@ -29,7 +29,6 @@ STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
 TYPICAL_DEPTH = 16.0  # m, about the median of a sweep: where a network starts that never sees a measurement
 MIN_EVALUATED = 1.0  # m; nothing outside the car is nearer
-SCALE_LINES = 2  # of text, the height of the scale bar in pictures
 
 IMAGENET_WEIGHTS = {
     "densenet169": DenseNet169_Weights.IMAGENET1K_V1,
@@ -40,6 +39,7 @@ IMAGENET_WEIGHTS = {
 class DepthTask(Task):
     name = "depth"
     best_metric = "abs_rel"
+    strip_lines = 2
     best_metric_title = "AbsRel"
     higher_is_better = False
     likelihood = "regression"
@@ -145,7 +145,7 @@ class DepthTask(Task):
             picture = self._colours(fitted(prediction[0].float().cpu().numpy(), image))
         else:
             picture = self._dots(image, metres(target["depth"][0].cpu(), torch.float32).numpy())
-        canvas, pen = with_strip(picture, SCALE_LINES)
+        canvas, pen = with_strip(picture, self.strip_lines)
         self._scale_bar(canvas, pen, picture.shape[0])
         return np.array(canvas)
 

@@ -33,9 +33,15 @@ def line_width(width: int) -> int:
 def with_strip(image: np.ndarray, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     """The picture with white space for so many lines of text below it, and a pen for both."""
     height, width = image.shape[:2]
-    canvas = Image.new("RGB", (width, height + round((lines + 0.5) * line_height(width))), WHITE)
+    strip = round((lines + 0.5) * line_height(width)) if lines else 0
+    canvas = Image.new("RGB", (width, height + strip), WHITE)
     canvas.paste(Image.fromarray(image))
     return canvas, ImageDraw.Draw(canvas)
+
+
+def blank(image: np.ndarray, lines: int) -> np.ndarray:
+    """White, of the size of `with_strip`: where there is nothing to draw."""
+    return np.array(with_strip(np.full_like(image, 255), lines)[0])
 
 
 def fitted(values: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 CLASSES = len(SEMANTIC_CLASSES)
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
 COLOUR_SHARE = 0.6  # of a class's colour in pictures; the rest is the image
-LEGEND_LINES = 4
 
 
 class SegmentationTask(Task):
     name = "segmentation"
     best_metric = "miou"
+    strip_lines = 4
     best_metric_title = "mIoU"
     higher_is_better = True
     likelihood = "classification"
@@ -133,18 +133,21 @@ class SegmentationTask(Task):
             visible &= (truth != IGNORE) & (shown != truth)
             image = greyed(image, 0, 128)
         colours = palette()
-        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), LEGEND_LINES)
+        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines)
         counts = np.bincount(shown[visible], minlength=CLASSES)
         present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
         entries = [(SEMANTIC_CLASSES[index], tuple(colours[index].tolist())) for index in present]
-        legend(pen, entries, (0, image.shape[0]), image.shape[1], LEGEND_LINES)
+        legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
         return np.array(picture)
 
-    def overlay(self, prediction: Tensor, target: Target) -> dict[str, Any]:
+    def overlay(self, image: np.ndarray, prediction: Tensor, target: Target) -> dict[str, Any]:
         labels = dict(enumerate(SEMANTIC_CLASSES)) | {IGNORE: "no class"}
         masks = {"prediction": prediction[0], "truth": target["classes"][0]}
         return {
-            "masks": {name: {"mask_data": mask.cpu().numpy(), "class_labels": labels} for name, mask in masks.items()}
+            "masks": {
+                name: {"mask_data": fitted(mask.cpu().numpy(), image), "class_labels": labels}
+                for name, mask in masks.items()
+            }
         }
 
     def plots(self, metric: Metric) -> "dict[str, Figure]":

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,19 +22,17 @@ from models.pilotnet import ANGLES, PilotNet
 from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import BLACK, GREY, Colour, dashed_line, font, text_size, with_strip
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 DEGREES_PER_UNIT = 100  # of the networks' output
 TURN = 10.0  # degrees; from here on the car is turning
 BLUE = (31, 119, 180)  # of predictions in pictures
-STRIP_LINES = 7  # of text, the height of what is drawn below the image
 
 
 class SteeringTask(Task):
     name = "steering"
     best_metric = "mae"
+    strip_lines = 7
     best_metric_title = "MAE, degrees"
+    scene_axis = "steering angle, degrees, left positive"
     higher_is_better = False
     likelihood = "regression"
 
@@ -100,34 +97,21 @@ class SteeringTask(Task):
 
         Predictions are solid lines, the truth dashed.
         """
-        canvas, pen = with_strip(image, STRIP_LINES)
+        canvas, pen = with_strip(image, self.strip_lines)
         curves = [] if prediction is None else [Curve("predicted", prediction[0].tolist(), BLUE, dashed=False)]
         if target is not None and target["valid"][0].any():
             curves.append(Curve("true", _angles_of(target), BLACK, dashed=True))
         top, height = image.shape[0], canvas.height - image.shape[0]
         _draw_wheel(pen, (0.6 * height, top + height / 2), 0.42 * height, curves)
-        _draw_numbers(pen, (1.3 * height, top + height / 2), curves)
+        _draw_numbers(pen, (1.12 * height, top + height / 2), curves)
         _draw_curves(
             pen, (canvas.width // 2, top + height // 8, canvas.width - height // 5, top + height * 7 // 8), curves
         )
         return np.array(canvas)
 
-    def plot_scene(
-        self, seconds: Sequence[float], targets: Sequence[Target | None], predictions: dict[str, Sequence[Any | None]]
-    ) -> "Figure":
-        """The newest angle of each frame over the scene's time: true and predicted."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        axes = figure.add_subplot()
-        for name, angles in predictions.items():
-            axes.plot(seconds, [math.nan if angle is None else float(angle[0, -1]) for angle in angles], label=name)
-        truth = [math.nan if target is None else _newest(target) for target in targets]
-        axes.plot(seconds, truth, "k--", label="true")
-        axes.set(xlabel="time in the scene, s", ylabel="steering angle, degrees, left positive")
-        axes.grid(alpha=0.3)
-        axes.legend()
-        return figure
+    def scene_value(self, prediction: Tensor | None = None, target: Target | None = None) -> float:
+        """The newest angle."""
+        return float(prediction[0, -1]) if target is None else _angles_of(target)[-1]
 
 
 @dataclass(frozen=True)
@@ -149,10 +133,6 @@ class Curve:
 def _angles_of(target: Target) -> list[float]:
     """The only frame's angles, NaN where it has none."""
     return target["angles"][0].where(target["valid"][0], math.nan).tolist()
-
-
-def _newest(target: Target) -> float:
-    return _angles_of(target)[-1]
 
 
 def _draw_wheel(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, curves: Sequence[Curve]) -> None:

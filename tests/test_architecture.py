@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("benchmarks", "datasets", "models", "preprocessing", "tasks", "training")
+PACKAGES = ("benchmarks", "datasets", "models", "preprocessing", "tasks", "training", "visual")
 LIBRARIES = ("errors", "progress")  # modules beside the packages that are no scripts
 
 BASE = ("datasets.layout", "datasets.classes", "datasets.geometry")
@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks": (*BASE, "models", "errors"),
     "training": EVERYTHING,
     "benchmarks": EVERYTHING,
-    "SCRIPT": (*EVERYTHING, "benchmarks"),
+    "visual": EVERYTHING,
+    "SCRIPT": (*EVERYTHING, "benchmarks", "visual"),
 }
 WITHOUT_TORCH = ("preprocessing", *BASE, "datasets.synthetic*", *LIBRARIES)
 

@@ -63,7 +63,10 @@ class Plan:
         if config.compares_tasks:
             constants["blind"] = session.blind_results(self.tasks, self.labelled, self.data)
         tracker = session.start(constants)
-        tracker.summarise({f"samples/{task}": count for task, count in constants["samples"].items()})
+        samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
+        tracker.summarise(samples)
+        if session.checkpoint is None:
+            tracker.log(samples, 0)
         return Trainer(
             model=self.model,
             tasks=self.tasks,

@@ -117,6 +117,8 @@ class TrainingConfig(StrictModel):
     """Epochs between validations; the last epoch is always validated."""
     similarity_every: NonNegativeInt = 0
     """Steps of the backbone between two measurements of the cosine similarity of the tasks' gradients; 0: never."""
+    images: NonNegativeInt = 4
+    """Validation frames, always the same, that are drawn after each validation (runs/NAME/images and dashboard)."""
     log_every: PositiveInt = 20
     """Steps between two lines of losses in metrics.jsonl and on the dashboard."""
 

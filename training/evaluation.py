@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
 from datasets.a2d2 import A2D2, Batch, Collate
 from tasks.base import Task
@@ -63,10 +64,12 @@ def evaluate(
     tasks: Mapping[str, Task],
     batches: Iterable[Batch],
     precision: Precision,
+    look: Callable[[Task, Metric], None] | None = None,
 ) -> Results:
     """Every task's metrics and mean loss over the batches; a task without any label has no entry.
 
-    forward(images, tasks) -> {task: output}; the network is in evaluation mode already.
+    forward(images, tasks) -> {task: output}; the network is in evaluation mode already. look: shown each task's metric
+    once it is complete.
     """
     metrics = {name: task.metric().to(precision.device) for name, task in tasks.items()}
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
@@ -82,9 +85,13 @@ def evaluate(
                 sums[name][0] += float(losses.sum())
                 sums[name][1] += int(valid.sum())
                 metrics[name].update(tasks[name].decode(outputs[name]), target)
-    return {
-        name: {"loss": loss / count, **metrics[name].compute()} for name, (loss, count) in sums.items() if count > 0
-    }
+    results = {}
+    for name, (loss, count) in sums.items():
+        if count > 0:
+            results[name] = {"loss": loss / count, **metrics[name].compute()}
+            if look:
+                look(tasks[name], metrics[name])
+    return results
 
 
 def evaluate_blind(tasks: Mapping[str, Task], predictions: Mapping[str, Any], batches: Iterable[Batch]) -> Results:

@@ -4,6 +4,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from training import checkpoint
 from training.balancing import Aggregated, Balancing, GradientSimilarity
 from training.config import TrainingConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
+from training.panels import Panels
 from training.tracking import Tracker, TrainingLog
 from training.updates import StepReport, Updates
 
@@ -102,6 +104,7 @@ class Trainer:
         measured = BACKBONE in updates.groups and not isinstance(balancing, Aggregated)  # which has them at every step
         shared = updates.groups[BACKBONE].parameters if measured else []
         self.similarity = GradientSimilarity(shared, config.similarity_every if measured else 0)
+        self.panels = Panels(data.val, tasks, config.images, precision, run, tracker)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
         self.val_loader = make_loader(data.val, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
@@ -209,7 +212,9 @@ class Trainer:
     def _validate(self, stop: StopFlag) -> Results:
         self.model.eval()
         batches = self._stoppable(stop, progress(self.val_loader, len(self.val_loader), "validation"))
-        results = evaluate(self.forward, self.tasks, batches, self.precision)
+        last = self.position.epoch == self.config.epochs
+        look = partial(self.panels.show_plots, samples=self.updates.samples_seen) if last else None
+        results = evaluate(self.forward, self.tasks, batches, self.precision, look)
         trained = {name for sample in self.data.train.samples for name in sample.tasks}
         if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
@@ -218,6 +223,7 @@ class Trainer:
         for task, scores in results.items():
             shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
             print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)
+        self.panels.show(self.model, results, self.position.epoch, self.updates.samples_seen)
         return results
 
     def _stoppable(self, stop: StopFlag, batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -1,10 +1,12 @@
 """A network rebuilt from its checkpoint alone, checked against the data that it is to see."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -53,6 +55,11 @@ class Restored:
         split = Split.from_json(content["split"])
         return cls(path, config.kind, content["mode"], model.eval(), tasks, split, config.data, camera, seen)
 
+    def check_same_split(self, other: "Restored") -> None:
+        """UserError where the other network was validated on other frames."""
+        if other.split != self.split:
+            raise UserError(f"{self.path} and {other.path} have different splits: their numbers don't compare")
+
     def parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
@@ -63,6 +70,13 @@ class Restored:
         with FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, height, width, dtype=torch.uint8, device="meta"), tuple(self.tasks))
         return counter.get_total_flops() / 1e9
+
+    def predict(self, image: np.ndarray, tasks: Iterable[str]) -> dict[str, Any]:
+        """One picture of the run's size, uint8 H x W x 3 RGB -> each task's prediction as from `decode`, B = 1."""
+        images = torch.from_numpy(image).permute(2, 0, 1)[None]  # 1 3 H W
+        with torch.inference_mode():
+            outputs = self.model(images.to(next(self.model.parameters()).device), tuple(tasks))
+        return {name: self.tasks[name].decode(output) for name, output in outputs.items()}
 
     def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:
         """The frames of the part that have a label of at least one of the tasks."""

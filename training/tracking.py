@@ -5,7 +5,10 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from datasets.layout import RunDir, whole_file
 from progress import warn
@@ -34,6 +37,20 @@ class Tracker:
             warn(f"warning: {self.run.metrics} can't be written: {error.strerror}")
         self._wandb(lambda wandb_run: wandb_run.log(row, step=samples))
 
+    def show_images(self, name: str, images: list["Shown"], samples: int) -> None:
+        """Pictures on the dashboard."""
+        self._wandb(lambda wandb_run: wandb_run.log({name: [image.for_wandb() for image in images]}, step=samples))
+
+    def show_table(self, name: str, columns: list[str], rows: list[list[Any]], samples: int) -> None:
+        """A table on the dashboard."""
+
+        def log(wandb_run: Any) -> None:
+            import wandb
+
+            wandb_run.log({name: wandb.Table(columns=columns, data=rows)}, step=samples)
+
+        self._wandb(log)
+
     def summarise(self, values: dict[str, Any]) -> None:
         """Put values (the best ones) into wandb's summary."""
         self._wandb(lambda wandb_run: wandb_run.summary.update(values))
@@ -57,6 +74,20 @@ class Tracker:
         except Exception as error:  # no network, a full disk, a service that is down: the training goes on
             warn(f"warning: wandb failed, going on without it: {error}")
             self.wandb_run = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture for the dashboard: uint8 H x W x 3, RGB; `overlay`: keywords of wandb.Image (masks, boxes)."""
+
+    picture: np.ndarray
+    caption: str
+    overlay: dict[str, Any] = field(default_factory=dict)
+
+    def for_wandb(self) -> Any:
+        import wandb
+
+        return wandb.Image(self.picture, caption=self.caption, **self.overlay)
 
 
 def _samples_of(line: str) -> float:

@@ -50,7 +50,8 @@ def test_it_is_trained_resumed_and_evaluated_like_any_other(lab: Workplace, call
     run = lab.runs / KIND
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert len([row for row in rows if f"val/{KIND}/mae" in row]) == 3
-    assert f"train/{KIND}/loss" in rows[0]
+    assert rows[0] == {"samples": 0, f"samples/{KIND}": 10}
+    assert f"train/{KIND}/loss" in rows[1]
     content = checkpoint.load(run / "best.pt")
     assert content["config"]["tasks"][KIND]["settings"] == {"cells": 2}
     assert content["model"]["network.hidden.weight"].shape == (5, 3 * 2**2)  # the setting has reached the network

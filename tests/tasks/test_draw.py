@@ -1,0 +1,227 @@
+"""Properties of the tasks' pictures: what stands where and in which colour. Not golden pixels of whole pictures."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, IGNORE, SEMANTIC_CLASSES, palette, rgb_of
+from tasks import TASKS
+from tasks.base import DrawOptions
+from tasks.box import BoxLabel, BoxTask
+from tasks.depth import DepthTask
+from tasks.drawing import blank
+from tasks.segmentation import SegmentationTask
+from tasks.steering import SteeringTask
+
+H, W = 120, 200
+GREY = np.full((H, W, 3), 100, np.uint8)
+PLAIN = DrawOptions()
+
+
+def segmentation_target(classes: np.ndarray) -> dict[str, torch.Tensor]:
+    return SegmentationTask().collate([classes.astype(np.uint8)])
+
+
+def example(name: str) -> tuple[object, object]:
+    """A prediction and a target of the task, B = 1."""
+    boxes = BoxLabel(np.array([[0.1, 0.2, 0.5, 0.9]], np.float32), np.array([0]))
+    labels = {
+        "segmentation": np.full((24, 40), 7, np.uint8),
+        "depth": np.full((24, 40), 10 * 256, np.uint16),
+        "steering": np.full(10, 30.0, np.float32),
+        "box": boxes,
+    }
+    task = TASKS[name]()
+    return task.blind([labels[name]]), task.collate([labels[name]])
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+@pytest.mark.parametrize("size", [(604, 960), (302, 480), (60, 96)])
+def test_the_size_depends_on_task_and_image_alone(name: str, size: tuple[int, int]) -> None:
+    """Videos need it: all frames of a scene are drawn alike, whatever they have."""
+    task, image = TASKS[name](), np.zeros((*size, 3), np.uint8)
+    prediction, target = example(name)
+    sizes = {task.draw(image, *given, PLAIN).shape for given in ((prediction, None), (None, target))}
+    sizes |= {task.draw(image, prediction, target, DrawOptions(errors=True)).shape}
+    sizes |= {blank(image, task.strip_lines).shape}
+    assert len(sizes) == 1
+    assert sizes.pop()[1] == size[1]
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_the_image_is_left_as_it_was(name: str) -> None:
+    image = GREY.copy()
+    TASKS[name]().draw(image, *example(name), PLAIN)
+    assert (image == 100).all()
+
+
+# ---- segmentation ---------------------------------------------------------------------------------------------
+
+
+def test_palette_has_the_colour_of_each_class() -> None:
+    colours = palette()
+    assert colours[SEMANTIC_CLASSES.index("Car")].tolist() == [255, 0, 0]  # of Car 1
+    listed = {rgb_of(colour) for colour in COLOURS}
+    assert {tuple(colours[index]) for index in range(len(SEMANTIC_CLASSES))} <= listed
+    assert len(np.unique(colours[: len(SEMANTIC_CLASSES)], axis=0)) == len(SEMANTIC_CLASSES)
+
+
+def test_a_class_pixel_has_its_classs_colour() -> None:
+    classes = np.full((H, W), IGNORE)
+    classes[:60, :100], classes[60:, 100:] = 0, 20
+    picture = SegmentationTask().draw(GREY, None, segmentation_target(classes), PLAIN)
+    for row, column, index in ((10, 10, 0), (59, 99, 0), (60, 100, 20), (119, 199, 20)):
+        assert picture[row, column].tolist() == np.rint(0.6 * palette()[index] + 0.4 * 100).astype(int).tolist()
+    assert (picture[10, 150] == 100).all()  # no class: the image itself
+
+
+def test_errors_show_only_the_pixels_that_differ() -> None:
+    truth = np.zeros((H, W))
+    truth[:, 150:] = IGNORE
+    prediction = torch.zeros(1, H, W, dtype=torch.uint8)
+    prediction[:, :, 50:] = 4
+    picture = SegmentationTask().draw(GREY, prediction, segmentation_target(truth), DrawOptions(errors=True))[:H]
+    coloured = np.ptp(picture.astype(int), axis=2) > 0
+    assert not coloured[:, :50].any()
+    assert coloured[:, 50:150].all()
+    assert not coloured[:, 150:].any()  # nobody knows what is right there
+
+
+# ---- depth ----------------------------------------------------------------------------------------------------
+
+
+def test_near_is_brighter_and_the_range_is_the_same_for_both() -> None:
+    task = DepthTask()
+    metres = torch.linspace(1, 80, W).expand(1, H, W)
+    picture = task.draw(GREY, metres, None, PLAIN)[60].astype(int)
+    brightness = picture @ [299, 587, 114]
+    assert (np.diff(brightness) <= 0).mean() > 0.95
+    assert brightness[0] > 3 * brightness[-1]
+    dots = task.draw(GREY, None, task.collate([np.rint(metres[0].numpy() * 256).astype(np.uint16)]), PLAIN)
+    assert np.abs(dots[60, ::20].astype(int) - picture[::20]).max() <= 12  # a dot's neighbours lie over its rim
+
+
+def test_a_measurement_is_a_dot_at_its_pixel() -> None:
+    depth = np.zeros((24, 40), np.uint16)
+    depth[6, 10] = 5 * 256
+    picture = DepthTask().draw(GREY, None, DepthTask().collate([depth]), PLAIN)[:H]
+    rows, columns = np.nonzero(np.ptp(picture.astype(int), axis=2))
+    assert 0 < len(rows) < 30
+    assert abs(rows.mean() - 6.5 * 5) < 1  # the pixel's centre at 5 times the size
+    assert abs(columns.mean() - 10.5 * 5) < 1
+
+
+def test_what_lies_beyond_the_cap_looks_like_the_cap() -> None:
+    pictures = [DepthTask().draw(GREY, torch.full((1, H, W), metres), None, PLAIN) for metres in (80.0, 500.0)]
+    assert np.array_equal(*pictures)
+
+
+# ---- box ------------------------------------------------------------------------------------------------------
+
+
+def box_target(*boxes: list[float], index: int = 0) -> dict[str, torch.Tensor]:
+    return BoxTask().collate([BoxLabel(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), index))])
+
+
+def prediction(box: list[float], score: float, index: int = 0) -> list[dict[str, torch.Tensor]]:
+    return [{"boxes": torch.tensor([box]), "scores": torch.tensor([score]), "labels": torch.tensor([index])}]
+
+
+def has_colour(picture: np.ndarray, index: int) -> np.ndarray:
+    return (picture == rgb_of(BOX_COLOURS[index])).all(2)
+
+
+def test_corners_of_a_predicted_box_are_where_they_belong() -> None:
+    image = np.full((201, 401, 3), 100, np.uint8)
+    drawn = has_colour(BoxTask().draw(image, prediction([0.25, 0.5, 0.75, 0.9], 0.8, 3), None, PLAIN), 3)
+    for row, column in ((100, 100), (100, 300), (180, 100), (180, 300)):
+        assert drawn[row, column]
+    assert drawn[180, 100:301].all()  # solid
+    assert drawn[100:181, 300].all()
+    assert not drawn[182:].any()
+    assert not drawn[:, 302:].any()
+    assert not drawn[110:170, 110:290].any()
+
+
+def test_the_truth_is_dashed() -> None:
+    image = np.full((201, 401, 3), 100, np.uint8)
+    drawn = has_colour(BoxTask().draw(image, None, box_target([0.25, 0.5, 0.75, 0.9], index=2), PLAIN), 2)
+    edge = drawn[180, 100:301]
+    assert edge[0]
+    assert 0.3 < edge.mean() < 0.8
+    assert (np.diff(edge.astype(int)) != 0).sum() > 10
+
+
+def test_boxes_below_the_threshold_are_not_drawn() -> None:
+    box = [0.2, 0.2, 0.6, 0.6]
+    low, high = (BoxTask().draw(GREY, prediction(box, 0.4), None, DrawOptions(threshold)) for threshold in (0.3, 0.5))
+    assert not np.array_equal(low, GREY)
+    assert np.array_equal(high, GREY)
+
+
+def test_every_class_of_boxes_has_a_colour_of_its_own() -> None:
+    assert len(set(BOX_COLOURS)) == len(BOX_COLOURS) == len(BOX_CLASSES)
+
+
+def test_box_overlay_is_wandbs_format() -> None:
+    overlay = BoxTask().overlay(GREY, prediction([0.25, 0.5, 0.75, 1.0], 0.5, 3), box_target([0, 0, 0.5, 0.5]))
+    (predicted,), (true,) = (overlay["boxes"][name]["box_data"] for name in ("prediction", "truth"))
+    assert predicted["position"] == {"minX": 0.25, "minY": 0.5, "maxX": 0.75, "maxY": 1.0}
+    assert (predicted["class_id"], predicted["scores"]) == (3, {"score": 0.5})
+    assert "scores" not in true
+    assert overlay["boxes"]["truth"]["class_labels"][true["class_id"]] == "Car"
+
+
+def test_segmentation_overlay_fits_the_image() -> None:
+    small = np.zeros((12, 20), np.uint8)
+    small[:, 10:] = 7
+    overlay = SegmentationTask().overlay(GREY, torch.from_numpy(small)[None], segmentation_target(small))
+    mask = overlay["masks"]["prediction"]["mask_data"]
+    assert np.array_equal(mask, cv2.resize(small, (W, H), interpolation=cv2.INTER_NEAREST))
+    assert overlay["masks"]["truth"]["class_labels"][7] == SEMANTIC_CLASSES[7]
+
+
+def test_confusion_figure_shows_shares_of_the_present_classes() -> None:
+    task, metric = SegmentationTask(), SegmentationTask().metric()
+    truth = np.zeros((10, 10))
+    truth[5:] = 3
+    predicted = torch.zeros(1, 10, 10, dtype=torch.uint8)
+    predicted[0, 8:] = 3
+    metric.update(predicted, segmentation_target(truth))
+    axes = task.plots(metric)["confusion"].axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [SEMANTIC_CLASSES[0], SEMANTIC_CLASSES[3]]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[1, 0], [0.6, 0.4]])
+
+
+# ---- steering -------------------------------------------------------------------------------------------------
+
+
+def wheel(degrees: float) -> np.ndarray:
+    """Pixels of the prediction's spokes, for an angle all along."""
+    task, image = SteeringTask(), np.full((302, 480, 3), 100, np.uint8)
+    strip = task.draw(image, torch.full((1, 10), degrees), None, PLAIN)[302:]
+    return (strip[:, : len(strip)] == (31, 119, 180)).all(2)  # the gauge is the square at the left
+
+
+def thick_spoke(spokes: np.ndarray) -> tuple[float, float]:
+    """Where the thick spoke points: its mean place right of and above the centre, in pixels."""
+    thick = cv2.morphologyEx(spokes.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
+    rows, columns = np.nonzero(thick)
+    return columns.mean() - 0.6 * len(spokes), 0.5 * len(spokes) - rows.mean()
+
+
+def test_left_is_positive_and_turns_the_wheel_anticlockwise() -> None:
+    ahead, left, right = (thick_spoke(wheel(angle)) for angle in (0.0, 90.0, -90.0))
+    assert abs(ahead[0]) < 3 < 10 < ahead[1]
+    assert left[0] < -10 < -3 < left[1] < 3
+    assert right[0] > 10 > 3 > right[1] > -3
+
+
+def test_a_frame_with_few_angles_is_drawn() -> None:
+    task = SteeringTask()
+    target = task.collate([np.array([5.0, 6.0], np.float32)])
+    picture = task.draw(GREY, torch.zeros(1, 10), target, PLAIN)
+    assert picture.shape[0] > H
+    assert task.scene_value(target=target) == 6.0
+    assert task.scene_value(torch.arange(10.0)[None]) == 9.0

@@ -1,0 +1,99 @@
+"""What a training shows beside numbers: the same few validation frames after each validation, tables of classes."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torchmetrics import Metric
+
+from datasets.a2d2 import A2D2, Batch, Collate
+from datasets.layout import RunDir, whole_file
+from tasks.base import DrawOptions, Task
+from training.evaluation import Precision, Results
+from training.tracking import Shown, Tracker
+
+WIDTH = 640  # px of a picture; its height follows from the camera's aspect ratio
+
+
+class Panels:
+    """Pictures below `runs/NAME/images/` (truth left, prediction right) and on the dashboard.
+
+    count: frames, spread evenly over the validation samples.
+    """
+
+    def __init__(
+        self,
+        val: A2D2,
+        tasks: dict[str, Task],
+        count: int,
+        precision: Precision,
+        run: RunDir,
+        tracker: Tracker,
+    ):
+        self.val, self.tasks, self.precision, self.run, self.tracker = val, tasks, precision, run, tracker
+        self.places = sorted({*np.linspace(0, len(val) - 1, count, dtype=int).tolist()}) if len(val) else []
+
+    def show(self, forward: Callable[..., dict[str, Any]], results: Results, epoch: int, samples: int) -> None:
+        """Draw the frames, and show each task's values of single classes as a table."""
+        images: dict[str, list[Shown]] = defaultdict(list)
+        for place in self.places:
+            batch = Collate(self.tasks)([self.val[place]])
+            if batch.targets:
+                for task, shown in self._draw(forward, batch, epoch):
+                    images[task].append(shown)
+        for task, pictures in images.items():
+            self.tracker.show_images(f"images/{task}", pictures, samples)
+        for task, values in results.items():
+            columns, rows = class_table(values)
+            if rows:
+                self.tracker.show_table(f"classes/{task}", columns, rows, samples)
+
+    def show_plots(self, task: Task, metric: Metric, samples: int) -> None:
+        """The task's plots of a complete metric, once at the end."""
+        for name, figure in task.plots(metric).items():
+            path = self.run.plot(task.name, name)
+            with whole_file(path) as file:
+                figure.savefig(file, format="png", dpi=100)
+            picture = np.array(Image.open(path).convert("RGB"))
+            self.tracker.show_images(f"plots/{task.name}-{name}", [Shown(picture, name)], samples)
+
+    def _draw(self, forward: Callable[..., dict[str, Any]], batch: Batch, epoch: int) -> list[tuple[str, Shown]]:
+        """Every task with a label of this one frame."""
+        (frame,) = batch.frames
+        image = self._at_aspect(batch.images[0].permute(1, 2, 0).numpy())  # H W 3
+        with torch.inference_mode(), self.precision.autocast():
+            outputs = forward(batch.images.to(self.precision.device), tuple(batch.targets))
+        drawn = []
+        for name, target in batch.targets.items():
+            task, prediction = self.tasks[name], self.tasks[name].decode(outputs[name])
+            truth = task.draw(image, None, target, DrawOptions())
+            both = np.hstack([truth, task.draw(image, prediction, target, DrawOptions())])
+            write_jpeg(self.run.image(epoch, name, frame), both)
+            overlay = task.overlay(image, prediction, target)
+            drawn.append((name, Shown(image if overlay else both, str(frame), overlay)))
+        return drawn
+
+    def _at_aspect(self, image: np.ndarray) -> np.ndarray:
+        width, height = self.val.camera.calibration.resolution
+        return cv2.resize(image, (WIDTH, round(WIDTH * height / width)), interpolation=cv2.INTER_AREA)
+
+
+def write_jpeg(path: Path, picture: np.ndarray) -> None:
+    with whole_file(path) as file:
+        Image.fromarray(picture).save(file, format="JPEG", quality=85)
+
+
+def class_table(values: dict[str, float]) -> tuple[list[str], list[Sequence[Any]]]:
+    """{"iou/Car": 0.5, ...} -> columns ["class", "iou", ...], a row a class; other values left out."""
+    by_class: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, value in values.items():
+        metric, slash, name = key.partition("/")
+        if slash:
+            by_class[name][metric] = value
+    metrics = list(dict.fromkeys(metric for scores in by_class.values() for metric in scores))
+    return ["class", *metrics], [[name, *(scores.get(m) for m in metrics)] for name, scores in by_class.items()]

@@ -1,0 +1,31 @@
+"""The networks that --checkpoint LABEL=PATH names."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from datasets.layout import ProcessedData, RawData
+from errors import UserError
+from training.restore import Restored
+from visual.viewer import RESERVED
+
+
+def load_networks(
+    checkpoints: Iterable[str], raw: RawData, processed: ProcessedData, device: torch.device
+) -> dict[str, Restored]:
+    """Label -> network on the device, in the order given. UserError for a label or a checkpoint of no use."""
+    networks: dict[str, Restored] = {}
+    for checkpoint in checkpoints:
+        label, equals, path = checkpoint.partition("=")
+        if not equals or not re.fullmatch(r"[\w.+ -]+", label):
+            raise UserError(f"--checkpoint {checkpoint}: not of the form LABEL=PATH, such as ours=runs/ours/best.pt")
+        if label in networks or label in RESERVED:
+            raise UserError(f"--checkpoint {checkpoint}: the label {label} is taken; choose another one")
+        networks[label] = Restored.load(Path(path), raw, processed)
+        networks[label].model.to(device)
+    first, *others = networks.values() or [None]
+    for other in others:
+        first.check_same_split(other)
+    return networks
