@@ -13,10 +13,10 @@ import torch
 
 from datasets.layout import ProcessedData, RawData, add_root_arguments, write_json
 from errors import run_as_script
+from training import distributed
 from training.comparison import compare, comparison_json, comparison_table, known_tasks
 from training.evaluation import Precision, Results
 from training.restore import Restored
-from training.session import make_device
 from training.tables import as_json, metric_tables
 
 BLIND, COMPARISON = "never looks", "comparison"  # keys of the JSON beside the networks' names
@@ -41,7 +41,7 @@ def main() -> None:
     first, *others = networks.values()
     for other in others:
         first.check_same_split(other)
-    options = (args.split, Precision("auto", make_device(args.device)), args.batch_size, args.workers)
+    options = (args.split, Precision("auto", distributed.start(args.device)), args.batch_size, args.workers)
 
     columns = {BLIND: blind_results(networks.values(), *options)}
     columns |= {name: network.evaluate(*options) for name, network in networks.items()}

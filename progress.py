@@ -11,6 +11,14 @@ SECONDS_BETWEEN_LINES = 30
 
 Item = TypeVar("Item")
 
+_silent = False
+
+
+def silence() -> None:
+    """No more bars in this process: another one shows them."""
+    global _silent
+    _silent = True
+
 
 def progress(
     items: Iterable[Item],
@@ -22,7 +30,7 @@ def progress(
     """Pass the items on and show how many of `total` are done. `note`: text to show beside; `size`: units an item."""
     start = last = time.monotonic()
     done = 0
-    with tqdm(total=total, desc=name, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc=name, disable=_silent or not sys.stderr.isatty()) as bar:
         for item in items:
             yield item
             done += size(item)

@@ -16,8 +16,9 @@ from datasets.splits import PARTS
 from errors import run_as_script
 from tasks import TASKS
 from tasks.base import DrawOptions
+from training import distributed
 from training.config import SplitConfig
-from training.session import make_device, make_split
+from training.session import make_split
 from visual.networks import load_networks
 from visual.output import write_frame, write_scene
 from visual.viewer import Viewer
@@ -48,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     raw, processed = RawData(args.data_root), ProcessedData(args.processed_root)
-    networks = load_networks(args.checkpoint, raw, processed, make_device(args.device))
+    networks = load_networks(args.checkpoint, raw, processed, distributed.start(args.device))
     viewer = Viewer(raw, processed, networks, None if args.task == "all" else args.task)
     options = DrawOptions(args.threshold, args.errors)
     if args.scene:

@@ -1,40 +1,27 @@
 """The order of samples in an epoch: blocks, and the micro-batches that they are processed in.
 
 A block holds `block_size` samples of one pool (samples that want the same tasks). Optimisers step at the border of a
-block only, so a result does not depend on how a block is cut into micro-batches.
+block only, so a result depends neither on how a block is cut into micro-batches nor on the processes that share them.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from datasets.a2d2 import Sample
 
-
-@dataclass(frozen=True, slots=True)
-class MicroBatch:
-    """Places of samples in the list of samples; `ends_block`: the optimisers may step after it."""
-
-    samples: tuple[int, ...]
-    ends_block: bool
-
+Block = list[int]  # places of samples in the list of samples
 
 # "proportional": every sample once an epoch; "uniform": as many of each pool; or a weight for each task's pool
 Sampling = Literal["proportional", "uniform"] | Mapping[str, float]
 
 
 def epoch_order(
-    samples: Sequence[Sample],
-    block_size: int,
-    micro_batch_size: int,
-    seed: int,
-    epoch: int,
-    sampling: Sampling = "proportional",
-) -> list[MicroBatch]:
-    """As many samples as there are, in an order that depends on the seed and the epoch alone.
+    samples: Sequence[Sample], block_size: int, seed: int, epoch: int, sampling: Sampling = "proportional"
+) -> list[Block]:
+    """As many samples as there are, in blocks whose order depends on the seed and the epoch alone.
 
     Proportional sampling takes each sample exactly once; the others repeat small pools. The last block of each pool may
     be short: no sample is lost.
@@ -46,11 +33,15 @@ def epoch_order(
     draws = _draws({tasks: len(pool) for tasks, pool in pools.items()}, sampling)
     drawn = {tasks: _draw(random, pool, draws[tasks]) for tasks, pool in pools.items()}
     blocks = [block for pool in drawn.values() for block in _cut(pool, block_size)]
-    order = []
-    for i in random.permutation(len(blocks)):
-        parts = _cut(blocks[i], micro_batch_size)
-        order += [MicroBatch(tuple(part), ends_block=part is parts[-1]) for part in parts]
-    return order
+    return [blocks[i] for i in random.permutation(len(blocks))]
+
+
+def micro_batches(block: Block, size: int, rank: int = 0, processes: int = 1) -> list[Block]:
+    """The part of a block that one process trains on, in portions of at most `size`.
+
+    Portions are dealt in turn, so a process may get none of a short block.
+    """
+    return _cut(block, size)[rank::processes]
 
 
 def _draws(sizes: Mapping[tuple[str, ...], int], sampling: Sampling) -> dict[tuple[str, ...], int]:
@@ -78,10 +69,10 @@ class MicroBatchSampler:
     """The DataLoader's batch sampler: the micro-batches that the loop sets before each epoch."""
 
     def __init__(self) -> None:
-        self.order: Sequence[MicroBatch] = ()
+        self.order: Sequence[Block] = ()
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return (list(batch.samples) for batch in self.order)
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self.order)
 
     def __len__(self) -> int:
         return len(self.order)

@@ -16,6 +16,7 @@ from torchjd import aggregation
 from torchjd.autojac import jac_to_grad
 
 from errors import UserError
+from training import distributed
 
 # Those of TorchJD that need no numbers of their own, keep nothing from step to step, and run on the pinned packages
 AGGREGATORS: dict[str, type[aggregation.Aggregator]] = {
@@ -166,10 +167,11 @@ class Aggregated(Fixed):
             parameter.grad = None
 
     def aggregate(self) -> None:
-        """Rows -> `.grad` of the shared parameters; the rows start anew. A task without samples has no say.
+        """Rows of all processes -> `.grad` of the shared parameters; rows start anew. Empty ones are left out.
 
         FloatingPointError: a row is not finite.
         """
+        distributed.sum_tensors(*self.pending())
         present = self.counts.nonzero().flatten()
         tasks = [self.tasks[row] for row in present.tolist()]
         jacobians = [j[present] / self.counts[present].view(-1, *[1] * (j.ndim - 1)) for j in self.jacobians]
@@ -188,7 +190,7 @@ class Aggregated(Fixed):
         return {task: weight * self.row_weights[task] for task, weight in super().weights().items()}
 
     def pending(self) -> list[Tensor]:
-        """What is to be summed over processes before `aggregate` and `state`."""
+        """What adds up over micro-batches and processes."""
         return [*self.jacobians, self.counts]
 
     def clear(self) -> None:
@@ -196,12 +198,17 @@ class Aggregated(Fixed):
             tensor.zero_()
 
     def state(self) -> dict[str, Any]:
-        return {"pending": self.pending(), "steps": self.steps}
+        """What the processes hold becomes the first one's: the sum stays as it is."""
+        distributed.sum_tensors(*self.pending())
+        if not distributed.is_main():
+            self.clear()
+        return {"pending": self.pending(), "steps": self.steps, "row_weights": self.row_weights}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        for tensor, value in zip(self.pending(), state["pending"], strict=True):
-            tensor.copy_(value)
-        self.steps = state["steps"]
+        if distributed.is_main():
+            for tensor, value in zip(self.pending(), state["pending"], strict=True):
+                tensor.copy_(value)
+        self.steps, self.row_weights = state["steps"], dict(state["row_weights"])
 
     def _to_gradient(self, jacobians: Sequence[Tensor]) -> list[float]:
         """Aggregates the rows into `.grad` -> each row's weight; 1 for the methods that do not weigh whole rows."""
@@ -234,9 +241,10 @@ class GradientSimilarity:
     While it measures, from one step to the next, each task's gradient is computed a second time.
     """
 
-    def __init__(self, shared: Iterable[nn.Parameter], every: int):
+    def __init__(self, shared: Iterable[nn.Parameter], tasks: Sequence[str], every: int):
+        """tasks: those that may come, in an order that all processes share."""
         self.shared = [parameter for parameter in shared if parameter.requires_grad]
-        self.every, self.steps = every, 0
+        self.tasks, self.every, self.steps = tasks, every, 0
         self.rows: dict[str, list[Tensor]] = {}
 
     @property
@@ -250,16 +258,21 @@ class GradientSimilarity:
         for task in losses:
             loss = total(losses[task], valid[task])
             gradients = torch.autograd.grad(loss, self.shared, retain_graph=True, materialize_grads=True)
-            row = self.rows.setdefault(task, [torch.zeros_like(parameter) for parameter in self.shared])
-            torch._foreach_add_(row, gradients)
+            torch._foreach_add_(self.rows.setdefault(task, self._zeros()), gradients)
 
     def stepped(self) -> dict[str, float]:
         """The shared parameters have stepped -> {"a/b": similarity} where it was measured."""
-        similarities = cosine_similarities(self.rows) if self.rows else {}
+        self._sum()
+        rows = {task: self.rows[task] for task in self.tasks if task in self.rows}
+        similarities = cosine_similarities(rows) if rows else {}
         self.rows, self.steps = {}, self.steps + 1
         return similarities
 
     def state(self) -> dict[str, Any]:
+        """What the processes hold becomes the first one's: the sum stays as it is."""
+        self._sum()
+        if not distributed.is_main():
+            self.rows = {}
         return {"rows": self.rows, "steps": self.steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -267,7 +280,20 @@ class GradientSimilarity:
         self.rows = {
             task: [gradient.to(parameter) for gradient, parameter in zip(row, self.shared, strict=True)]
             for task, row in state["rows"].items()
+            if distributed.is_main()
         }
+
+    def _zeros(self) -> list[Tensor]:
+        return [torch.zeros_like(parameter) for parameter in self.shared]
+
+    def _sum(self) -> None:
+        """Every process has the sum of all; the tasks are those that one of them has."""
+        if not self.measuring or distributed.processes() == 1:
+            return
+        somewhere = distributed.union(self.rows)
+        self.rows = {task: self.rows.get(task) or self._zeros() for task in self.tasks if task in somewhere}
+        for row in self.rows.values():
+            distributed.sum_tensors(*row)
 
 
 def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:

@@ -10,13 +10,16 @@ from torch import nn
 
 from datasets.a2d2 import A2D2, check_processed
 from datasets.labels import Labelled
+from datasets.sampling import epoch_order
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.multitask import BACKBONE
 from tasks.base import Task
+from training import distributed
 from training.balancing import Aggregated, Balancing
 from training.evaluation import Precision, Results
 from training.loop import Data, Trainer
+from training.runs import MultiTaskRun, RunConfig
 from training.session import Session, check_size
 from training.updates import Group, LossScale, Updates
 
@@ -53,6 +56,7 @@ class Plan:
         precision = Precision(config.training.precision, session.device)
         balancing = config.make_balancing(mode, model, tasks)
         check_precision(balancing, precision)
+        check_sync_bn(config, balancing, session.device)
         updates = make_updates(session, model, balancing, data, precision)
         return cls(session, tasks, labelled, data, model, balancing, updates, precision)
 
@@ -97,13 +101,20 @@ class Plan:
         counts = Counter(task for sample in self.data.train.samples for task in sample.tasks)
         return {name: counts[name] for name in self.tasks}
 
+    def _drawn(self) -> dict[str, int]:
+        """Group -> the samples of an epoch that it sees, if their labels are valid."""
+        order = epoch_order(self.data.train.samples, self.data.block_size, 0, 0, self.data.sampling)
+        places = [place for block in order for place in block]
+        counts = Counter(task for place in places for task in self.data.train.samples[place].tasks)
+        return {**{name: counts[name] for name in self.tasks}, BACKBONE: len(places)}
+
     def describe(self) -> str:
         """Frames, samples, steps and parameters, in a few lines."""
         session, samples = self.session, self.samples_per_task()
         used = {sample.frame for sample in self.data.train.samples}
         left_out = {frame for name in self.tasks for frame in self.labelled[name]} - used
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        epochs, counts = session.config.training.epochs, {**samples, BACKBONE: len(self.data.train.samples)}
+        epochs, counts = session.config.training.epochs, self._drawn()
         groups = (
             f"{name} {epochs * math.ceil(counts[name] / group.config.batch_size)} steps of {group.config.batch_size}"
             for name, group in self.updates.groups.items()
@@ -115,7 +126,8 @@ class Plan:
                 f"{len(left_out)} frames left out for want of a label",
                 f"validation samples: {len(self.data.val.samples)}",
                 f"samples planned: {self.updates.planned_samples}; about {', '.join(groups)}",
-                f"parameters: {parameters / 1e6:.2f} M; precision {self.precision.name}; device {session.device}",
+                f"parameters: {parameters / 1e6:.2f} M; precision {self.precision.name}; device {session.device}"
+                + (f"; {distributed.processes()} processes" if distributed.processes() > 1 else ""),
             ]
         )
 
@@ -131,6 +143,7 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
     drawn = {task for sample in train for task in sample.tasks if isinstance(sampling, str) or sampling.get(task)}
     if not drawn:
         raise UserError(f"sampling: none of the training frames has a label of {', '.join(sampling)}")
+    check_processes(config.block_size_of(mode), config.micro_batch_size_of(mode))
     return Data(
         train=A2D2(camera, tasks, train),
         val=A2D2(camera, tasks, val),
@@ -165,3 +178,25 @@ def make_updates(session: Session, model: nn.Module, balancing: Balancing, data:
 def check_precision(balancing: Balancing, precision: Precision) -> None:
     if isinstance(balancing, Aggregated) and precision.dtype is torch.float16:
         raise UserError("training.precision: balancing by gradients does not work with fp16; set it to bf16 or fp32")
+
+
+def check_sync_bn(config: RunConfig, balancing: Balancing, device: torch.device) -> None:
+    """UserError where batch norm can't be synchronised: every process must go backward as often as all others."""
+    if not config.training.sync_bn:
+        return
+    if device.type != "cuda":
+        raise UserError("training.sync_bn: torch synchronises batch norm on GPUs only; set it to false")
+    if isinstance(balancing, Aggregated) or config.training.similarity_every:
+        raise UserError("training.sync_bn works neither with balancing by gradients nor with similarity_every")
+    if isinstance(config, MultiTaskRun) and config.network.batch_norm == "frozen":
+        raise UserError("training.sync_bn: network.batch_norm is frozen, there is nothing to synchronise")
+
+
+def check_processes(block_size: int, micro_batch_size: int) -> None:
+    """UserError unless micro-batches and processes share a block evenly."""
+    processes = distributed.processes()
+    if block_size % (micro_batch_size * processes):
+        raise UserError(
+            f"{processes} processes with micro_batch_size {micro_batch_size} do not divide the block of {block_size}; "
+            "set another micro_batch_size, or batch sizes with a larger common divisor"
+        )

@@ -109,6 +109,8 @@ class TrainingConfig(StrictModel):
     """Memory format of images and weights: faster convolutions on GPUs with tensor cores."""
     compile: bool = False
     """torch.compile the network."""
+    sync_bn: bool = False
+    """Batch norm over the samples of all processes, on GPUs, instead of over each one's own."""
     warmup: float = Field(0.02, ge=0, lt=1)
     """Share of the planned samples over which the learning rate rises from 0; then half a cosine down to 0."""
     clip: PositiveFloat = 10.0

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from datasets.a2d2 import A2D2, Batch, Collate
 from tasks.base import Task
+from training import distributed
 
 Results = dict[str, dict[str, float]]  # task -> metric -> value
 
@@ -66,7 +67,7 @@ def evaluate(
     precision: Precision,
     look: Callable[[Task, Metric], None] | None = None,
 ) -> Results:
-    """Every task's metrics and mean loss over the batches; a task without any label has no entry.
+    """Every task's metrics and mean loss over the batches of all processes; a task without any label has no entry.
 
     forward(images, tasks) -> {task: output}; the network is in evaluation mode already. look: shown each task's metric
     once it is complete.
@@ -85,18 +86,22 @@ def evaluate(
                 sums[name][0] += float(losses.sum())
                 sums[name][1] += int(valid.sum())
                 metrics[name].update(tasks[name].decode(outputs[name]), target)
+    totals = distributed.sum_numbers([number for name in tasks for number in sums[name]], precision.device)
     results = {}
-    for name, (loss, count) in sums.items():
+    for name, loss, count in zip(tasks, totals[::2], totals[1::2], strict=True):
         if count > 0:
-            results[name] = {"loss": loss / count, **metrics[name].compute()}
+            results[name] = {"loss": loss / count, **metrics[name].compute()}  # of all processes: compute merges them
             if look:
-                look(tasks[name], metrics[name])
+                with metrics[name].sync_context():
+                    look(tasks[name], metrics[name])
     return results
 
 
 def evaluate_blind(tasks: Mapping[str, Task], predictions: Mapping[str, Any], batches: Iterable[Batch]) -> Results:
     """The same metrics for predictors that never look: `predictions` holds one sample's prediction a task (B = 1)."""
     metrics = {name: tasks[name].metric() for name in predictions}
+    for metric in metrics.values():
+        metric.distributed_available_fn = lambda: False  # one process does it for all
     for batch in batches:
         for name, metric in metrics.items():
             target = batch.targets.get(name, {})

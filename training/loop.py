@@ -1,8 +1,10 @@
 """The one training loop: micro-batches accumulate, groups step at the borders of blocks, tasks judge."""
 
 import math
+import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from datasets.a2d2 import A2D2, Batch
-from datasets.layout import RunDir
-from datasets.sampling import MicroBatchSampler, Sampling, epoch_order
+from datasets.layout import Frame, RunDir
+from datasets.sampling import Block, MicroBatchSampler, Sampling, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
-from training import checkpoint
+from training import checkpoint, distributed
 from training.balancing import Aggregated, Balancing, GradientSimilarity
 from training.config import TrainingConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
@@ -29,7 +31,7 @@ from training.updates import StepReport, Updates
 
 
 class Interrupted(Exception):
-    """SIGTERM or SIGUSR1 came; everything is saved."""
+    """A signal or the stop file came; everything is saved."""
 
 
 @dataclass
@@ -37,20 +39,66 @@ class Position:
     """Where training stands."""
 
     epoch: int = 0  # epochs trained
-    micro_batches: int = 0  # micro-batches trained of the epoch that follows
+    blocks: int = 0  # blocks trained of the epoch that follows
     validated: bool = True  # whether the last trained epoch has been validated (or needs not be)
 
 
 class StopFlag:
-    """Set by SIGTERM and SIGUSR1: finish the micro-batch in hand, save, leave. Handlers set a flag and nothing else."""
+    """Raised by SIGTERM and SIGUSR1, and by the file that A2D2_STOP_FILE names: finish the block in hand, save, leave.
+
+    Handlers set a flag and nothing else. The file is for batch scripts, whose signals don't reach the processes that
+    torchrun starts.
+    """
 
     def __init__(self) -> None:
-        self.raised = False
+        self._signalled = False
+        self._file = os.environ.get("A2D2_STOP_FILE")
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._raise)
 
     def _raise(self, number: int, stack: Any) -> None:
-        self.raised = True
+        self._signalled = True
+
+    @property
+    def raised(self) -> bool:
+        return self._signalled or (self._file is not None and os.path.exists(self._file))
+
+
+class BlockSums:
+    """Losses and numbers of valid samples of one block; they stay on the device until its border."""
+
+    def __init__(self, tasks: Sequence[str], groups: Sequence[str], device: torch.device):
+        self.tasks, self.groups, self.device = tasks, groups, device
+        self.clear()
+
+    def clear(self) -> None:
+        self.losses: dict[str, list[Tensor]] = defaultdict(list)
+        self.counts: dict[str, list[Tensor]] = defaultdict(list)
+        self.by_frames: list[tuple[list[Frame], Tensor]] = []  # micro-batches and their losses, to name a culprit
+
+    def add(self, losses: Mapping[str, Tensor], reached: Mapping[str, Tensor], frames: list[Frame]) -> None:
+        """task -> B losses, group -> B, whether the sample counts for it."""
+        for task, values in losses.items():
+            self.losses[task].append(values.detach().sum())
+        for group, mask in reached.items():
+            self.counts[group].append(mask.sum())
+        self.by_frames.append((frames, torch.stack([values.detach().sum() for values in losses.values()])))
+
+    def total(self, stop: bool) -> tuple[dict[str, float], dict[str, int], bool]:
+        """Losses and counts over all processes, and whether one of them wants to stop; one transfer from the device."""
+        parts = [*(self.losses[task] for task in self.tasks), *(self.counts[group] for group in self.groups)]
+        sums = [sum(part, start=torch.zeros((), dtype=torch.float64, device=self.device)) for part in parts]
+        sums = torch.stack([*sums, sums[0].new_tensor(float(stop))])
+        distributed.sum_tensors(sums)
+        *numbers, stopping = sums.tolist()
+        counts = map(int, numbers[len(self.tasks) :])
+        losses = dict(zip(self.tasks, numbers, strict=False))
+        return losses, dict(zip(self.groups, counts, strict=True)), stopping > 0
+
+    def culprits(self) -> list[str]:
+        """The frames of the micro-batches, of any process, whose loss is not finite."""
+        names = [str(frame) for frames, losses in self.by_frames if not losses.isfinite().all() for frame in frames]
+        return sorted(distributed.union(names))
 
 
 @dataclass(frozen=True)
@@ -96,6 +144,7 @@ class Trainer:
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
+        self.batch_norm = distributed.SyncedBatchNorm(model, config.sync_bn)
         self.forward = torch.compile(model) if config.compile else model
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
@@ -103,17 +152,21 @@ class Trainer:
         self.log = TrainingLog(tracker, config.log_every)
         measured = BACKBONE in updates.groups and not isinstance(balancing, Aggregated)  # which has them at every step
         shared = updates.groups[BACKBONE].parameters if measured else []
-        self.similarity = GradientSimilarity(shared, config.similarity_every if measured else 0)
+        self.similarity = GradientSimilarity(shared, list(tasks), config.similarity_every if measured else 0)
         self.panels = Panels(data.val, tasks, config.images, precision, run, tracker)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
-        self.val_loader = make_loader(data.val, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
+        own = A2D2(data.val.camera, tasks, data.val.samples[distributed.rank() :: distributed.processes()])
+        self.val_loader = make_loader(own, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
+        self.sums = BlockSums(list(tasks), list(updates.groups), self.device)
 
     # ---- training ---------------------------------------------------------------------------------------------
 
     def train(self) -> None:
         """Train until the last epoch. Raises Interrupted after a signal, with everything saved."""
         stop = StopFlag()
+        if not distributed.is_main():  # dropout differs between processes
+            torch.manual_seed(self.seed + 1_000_003 * distributed.rank() + self.updates.samples_seen)
         while self.position.epoch < self.config.epochs or not self.position.validated:
             if self.position.validated:
                 self._train_epoch(stop)
@@ -122,71 +175,88 @@ class Trainer:
                 self.position.validated = True  # best.pt says so too: whoever resumes from it goes on with training
                 self._keep_if_best(results)
             self._save(self.run.last)
-            if stop.raised and self.position.epoch < self.config.epochs:
+            if self._any(stop.raised) and self.position.epoch < self.config.epochs:
                 raise Interrupted
 
     def _train_epoch(self, stop: StopFlag) -> None:
         """Train what is left of the epoch; then move the position to the next one."""
         data, epoch = self.data, self.position.epoch
-        sizes = data.block_size, data.micro_batch_size
-        order = epoch_order(data.train.samples, *sizes, self.seed, epoch, data.sampling)
-        order = order[self.position.micro_batches :]
-        self.sampler.order = order
+        order = epoch_order(data.train.samples, data.block_size, self.seed, epoch, data.sampling)
+        order = order[self.position.blocks :]
+        mine = [self._share(block) for block in order]
+        self.sampler.order = [part for parts in mine for part in parts]
+        loaded = iter(self.train_loader)
         self.model.train()
         self.log.start_clock(self.updates)
-        name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(len(part.samples) for part in order)
-        parts = progress(
-            zip(order, self.train_loader, strict=True), samples, name, self.log.shown, lambda part: len(part[0].samples)
-        )
-        for micro_batch, batch in parts:
-            self._note_unreadable(batch)
-            if batch.targets:
-                self._accumulate(self.augmentation(batch.to(self.device), self.tasks, epoch))
-            self.updates.samples_seen += len(micro_batch.samples)
-            self.position.micro_batches += 1
-            if micro_batch.ends_block:
-                self._after(self.updates.step_full_groups, batch)
-            if stop.raised and micro_batch is not order[-1]:
+        name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(map(len, order))
+        blocks = progress(zip(order, mine, strict=True), samples, name, self.log.shown, lambda item: len(item[0]))
+        for block, parts in blocks:
+            for i in range(self._rounds(block)):
+                self._accumulate(next(loaded) if i < len(parts) else None)
+            self.position.blocks += 1
+            stopping = self._close(block, stop)
+            if stopping and block is not order[-1]:
                 self._save(self.run.last)
                 raise Interrupted
-        self._after(self.updates.step_rest, batch)
+        self._after(self.updates.step_rest, order[-1])
         self.log.write(self.updates)
         done = epoch + 1
         due = done % self.config.validate_every == 0 or done == self.config.epochs
         self.position = Position(done, validated=not due)
 
-    def _accumulate(self, batch: Batch) -> None:
-        """Forward, backward on the weighted sum of the samples' losses, count."""
-        with self.precision.autocast():
-            outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), tuple(batch.targets))
-        losses, valid = {}, {}
-        for name, target in batch.targets.items():
-            losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)  # B, B
-        self.similarity.record(losses, valid)
-        self.balancing.backward(losses, valid, self.updates.loss_scale.value)
-        self._count(losses, valid, batch)
+    def _share(self, block: Block) -> list[Block]:
+        """This process's micro-batches of a block."""
+        return micro_batches(block, self.data.micro_batch_size, distributed.rank(), distributed.processes())
 
-    def _count(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], batch: Batch) -> None:
-        """Count the samples for the groups that they reach; one transfer from the device a micro-batch."""
-        reached = {name: valid[name] for name in losses}
+    def _rounds(self, block: Block) -> int:
+        """The most micro-batches that any process has of a block."""
+        return math.ceil(len(block) / (self.data.micro_batch_size * distributed.processes()))
+
+    def _accumulate(self, batch: Batch | None) -> None:
+        """Forward, backward on the weighted sum of the samples' losses, count. None: other processes have a batch."""
+        if batch is not None:
+            self._note_unreadable(batch)
+        with self.batch_norm.exchange(batch is not None and bool(batch.targets)):
+            if batch is None or not batch.targets:
+                return
+            batch = self.augmentation(batch.to(self.device), self.tasks, self.position.epoch)
+            with self.precision.autocast():
+                outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), tuple(batch.targets))
+            losses, valid = {}, {}
+            for name, target in batch.targets.items():
+                losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)  # B, B
+            self.similarity.record(losses, valid)
+            self.balancing.backward(losses, valid, self.updates.loss_scale.value)
+        reached = dict(valid)
         if BACKBONE in self.updates.groups:
             reached[BACKBONE] = torch.stack(list(valid.values())).any(0)
-        sums = [losses[name].detach().sum() for name in losses] + [mask.sum() for mask in reached.values()]
-        numbers = torch.stack([value.double() for value in sums]).tolist()
-        counts = dict(zip(reached, map(int, numbers[len(losses) :]), strict=True))
-        for name, loss in zip(losses, numbers, strict=False):
-            if not math.isfinite(loss):
-                raise self._diverged(f"the loss of {name}", batch)
-            self.log.add_loss(name, loss, counts[name])
-        self.updates.add(counts)
+        self.sums.add(losses, reached, batch.frames)
 
-    def _after(self, step: Callable[[], list[StepReport]], batch: Batch) -> None:
+    def _close(self, block: Block, stop: StopFlag) -> bool:
+        """A block's border: count its samples, step the groups that are full -> whether to stop."""
+        losses, counts, stopping = self.sums.total(stop.raised)
+        for name, loss in losses.items():
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss of {name}", self.sums.culprits())
+            self.log.add_loss(name, loss, counts[name])
+        self.sums.clear()
+        self.updates.samples_seen += len(block)
+        self.updates.add(counts)
+        self._after(self.updates.step_full_groups, block)
+        return stopping
+
+    def _any(self, flag: bool) -> bool:
+        """Whether the flag is raised in one of the processes."""
+        return distributed.sum_numbers([float(flag)], self.device)[0] > 0
+
+    def _after(self, step: Callable[[], list[StepReport]], block: Block) -> None:
         """Step groups and log what they did."""
         overflows = self.updates.overflows
         try:
             reports = step()
         except FloatingPointError as error:
-            raise self._diverged(str(error).removesuffix(" is not finite"), batch) from None
+            frames = [str(self.data.train.samples[place].frame) for place in block]
+            raise self._diverged(str(error).removesuffix(" is not finite"), frames) from None
         if self.updates.overflows > overflows:
             warn(f"a gradient overflowed and was dropped; the loss scale is now {self.updates.loss_scale.value:g}")
         if any(report.group == BACKBONE for report in reports):
@@ -195,10 +265,10 @@ class Trainer:
         self.log.note({f"weight/{task}": weight for task, weight in self.balancing.weights().items()})
         self.log.steps(reports, self.updates)
 
-    def _diverged(self, what: str, batch: Batch) -> UserError:
-        frames = ", ".join(map(str, batch.frames))
+    def _diverged(self, what: str, frames: list[str]) -> UserError:
+        named = ", ".join(frames[:8]) + (f" and {len(frames) - 8} more" if len(frames) > 8 else "")
         return UserError(
-            f"{what} is not finite in epoch {self.position.epoch + 1}, frames {frames}; the checkpoints in "
+            f"{what} is not finite in epoch {self.position.epoch + 1}, frames {named}; the checkpoints in "
             f"{self.run.dir} are those from before; lower the learning rate or look at these frames"
         )
 
@@ -211,7 +281,8 @@ class Trainer:
 
     def _validate(self, stop: StopFlag) -> Results:
         self.model.eval()
-        batches = self._stoppable(stop, progress(self.val_loader, len(self.val_loader), "validation"))
+        distributed.average_batch_norm(self.model)
+        batches = self._stoppable(stop)
         last = self.position.epoch == self.config.epochs
         look = partial(self.panels.show_plots, samples=self.updates.samples_seen) if last else None
         results = evaluate(self.forward, self.tasks, batches, self.precision, look)
@@ -226,11 +297,16 @@ class Trainer:
         self.panels.show(self.model, results, self.position.epoch, self.updates.samples_seen)
         return results
 
-    def _stoppable(self, stop: StopFlag, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            self._note_unreadable(batch)
-            yield batch
-            if stop.raised:
+    def _stoppable(self, stop: StopFlag) -> Iterator[Batch]:
+        """This process's validation batches; every process takes as many turns, so that all stop together."""
+        rounds = math.ceil(len(self.data.val) / (distributed.processes() * self.data.micro_batch_size))
+        loaded = iter(self.val_loader)
+        for _ in progress(range(rounds), rounds, "validation"):
+            batch = next(loaded, None)
+            if batch is not None:
+                self._note_unreadable(batch)
+                yield batch
+            if self._any(stop.raised):
                 self._save(self.run.last)
                 raise Interrupted
 
@@ -245,10 +321,15 @@ class Trainer:
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
     def _save(self, path: Path) -> None:
-        checkpoint.save(path, {**self.constants, **self.state()})
+        """Every process takes part, the first writes."""
+        distributed.average_batch_norm(self.model)
+        state = self.state()
+        if distributed.is_main():
+            checkpoint.save(path, {**self.constants, **state})
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes during training."""
+        """Everything that changes during training; what processes hold in parts moves to the first."""
+        self.unreadable = distributed.union(self.unreadable)
         return {
             "model": self.model.state_dict(),
             "updates": self.updates.state(),

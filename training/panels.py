@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from datasets.a2d2 import A2D2, Batch, Collate
 from datasets.layout import RunDir, whole_file
 from tasks.base import DrawOptions, Task
+from training import distributed
 from training.evaluation import Precision, Results
 from training.tracking import Shown, Tracker
 
@@ -37,9 +38,12 @@ class Panels:
     ):
         self.val, self.tasks, self.precision, self.run, self.tracker = val, tasks, precision, run, tracker
         self.places = sorted({*np.linspace(0, len(val) - 1, count, dtype=int).tolist()}) if len(val) else []
+        self.silent = not distributed.is_main()
 
     def show(self, forward: Callable[..., dict[str, Any]], results: Results, epoch: int, samples: int) -> None:
         """Draw the frames, and show each task's values of single classes as a table."""
+        if self.silent:
+            return
         images: dict[str, list[Shown]] = defaultdict(list)
         for place in self.places:
             batch = Collate(self.tasks)([self.val[place]])
@@ -55,7 +59,7 @@ class Panels:
 
     def show_plots(self, task: Task, metric: Metric, samples: int) -> None:
         """The task's plots of a complete metric, once at the end."""
-        for name, figure in task.plots(metric).items():
+        for name, figure in ({} if self.silent else task.plots(metric)).items():
             path = self.run.plot(task.name, name)
             with whole_file(path) as file:
                 figure.savefig(file, format="png", dpi=100)

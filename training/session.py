@@ -4,6 +4,7 @@ import argparse
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from errors import UserError
 from progress import warn
 from tasks import TASKS
 from tasks.base import Task
-from training import checkpoint
+from training import checkpoint, distributed
 from training.config import SplitConfig, to_yaml
 from training.evaluation import Results, evaluate_blind, make_loader
 from training.loop import Data, Interrupted, Trainer
@@ -58,15 +59,6 @@ def parse_arguments(description: str, config: str, modes: list[str], default_mod
     return args
 
 
-def make_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name} is not to be had: {str(error).splitlines()[0]}") from None
-    return device
-
-
 @dataclass
 class Session:
     """One start of a training script: its run folder, its data, and the checkpoint that it goes on from."""
@@ -86,11 +78,9 @@ class Session:
         if missing := set(config.task_names(args.train_mode)) - set(config.tasks):
             there = ", ".join(config.tasks)
             raise UserError(f"{args.config}: tasks.{', '.join(missing)} is missing; there are {there}")
+        device = distributed.start(args.device)
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
-        elsewhere = args.resume not in (None, "auto") and Path(args.resume).resolve().parent != run.dir.resolve()
-        if (args.resume is None or elsewhere) and run.exists() and not args.dry_run:
-            raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
         if loaded is not None:
             found, asked = (loaded["kind"], loaded["mode"]), (config.kind, args.train_mode)
             if found != asked:
@@ -99,14 +89,17 @@ class Session:
         camera = Camera(RawData(args.data_root), ProcessedData(args.processed_root), tuple(config.data.size))
         if loaded is not None:
             check_fits(loaded, camera, "--resume: the checkpoint")
-        split = Split.from_json(loaded["split"]) if loaded else make_split(config.data.split, camera.frames(), args)
+        split = distributed.from_main(lambda: _check_run_and_split(args, config, run, camera, loaded))
         torch.manual_seed(config.seed)
-        return cls(args, config, args.train_mode, make_device(args.device), run, camera, split, loaded)
+        return cls(args, config, args.train_mode, device, run, camera, split, loaded)
 
     # ---- data ---------------------------------------------------------------------------------------------------
 
     def labelled(self) -> Labelled:
         """Every task's training frames, after the label regime: the same frames whatever the mode."""
+        return distributed.from_main(self._labelled)
+
+    def _labelled(self) -> Labelled:
         processed, regime = self.camera.processed, self.config.data.labels
         train = set(self.split.train)
         labelled = {name: [frame for frame in processed.frames(name) if frame in train] for name in TASKS}
@@ -126,15 +119,22 @@ class Session:
             if self.checkpoint is not None:
                 task.load_state(self.checkpoint["tasks"][name])
                 continue
-            try:
-                task.fit(labels_of(task, self.camera.processed, labelled[name]))
-            except ValueError as error:
-                raise UserError(f"{name}: {error}") from None
+            task.load_state(distributed.from_main(partial(self._fitted, task, labelled[name])))
+
+    def _fitted(self, task: Task, frames: list[Frame]) -> dict[str, torch.Tensor]:
+        try:
+            task.fit(labels_of(task, self.camera.processed, frames))
+        except ValueError as error:
+            raise UserError(f"{task.name}: {error}") from None
+        return task.state()
 
     def blind_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
         """The validation errors of the predictors that never look, for the tasks whose metric is an error."""
         if self.checkpoint is not None:
             return self.checkpoint["blind"]
+        return distributed.from_main(lambda: self._blind_results(tasks, labelled, data))
+
+    def _blind_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
         errors = {name: task for name, task in tasks.items() if labelled[name] and not task.higher_is_better}
         predictions = {
             name: blind_prediction(task, self.camera.processed, labelled[name]) for name, task in errors.items()
@@ -158,7 +158,9 @@ class Session:
         }
 
     def start(self, constants: Mapping[str, Any]) -> Tracker:
-        """Make the run folder and the wandb run."""
+        """Make the run folder and the wandb run; the first process does it for all."""
+        if not distributed.is_main():
+            return Tracker(self.run, None)
         with whole_file(self.run.config) as file:
             file.write(to_yaml(self.config).encode())
         write_json(self.run.split, self.split.to_json())
@@ -177,13 +179,25 @@ class Session:
         try:
             trainer.train()
         except Interrupted:
-            self.run.interrupted.touch()
+            if distributed.is_main():
+                self.run.interrupted.touch()
             print(f"interrupted; saved {self.run.last}; go on with --resume auto")
         else:
             best = trainer.best
             print(f"done; best epoch {best['epoch']}: {self.run.best}")
         finally:
             trainer.tracker.finish()
+        distributed.stop()
+
+
+def _check_run_and_split(
+    args: argparse.Namespace, config: RunConfig, run: RunDir, camera: Camera, loaded: dict[str, Any] | None
+) -> Split:
+    """The split, restored or made; UserError where the run's folder must not be used."""
+    elsewhere = args.resume not in (None, "auto") and Path(args.resume).resolve().parent != run.dir.resolve()
+    if (args.resume is None or elsewhere) and run.exists() and not args.dry_run:
+        raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
+    return Split.from_json(loaded["split"]) if loaded else make_split(config.data.split, camera.frames(), args)
 
 
 def _checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | None:

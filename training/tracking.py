@@ -12,11 +12,12 @@ import numpy as np
 
 from datasets.layout import RunDir, whole_file
 from progress import warn
+from training import distributed
 from training.updates import StepReport, Updates
 
 
 class Tracker:
-    """Logs {name: value} at a number of samples seen.
+    """Logs {name: value} at a number of samples seen; of several processes the first one does.
 
     wandb never stops a training: whatever it raises is printed once, and the run goes on with metrics.jsonl alone.
     """
@@ -26,6 +27,8 @@ class Tracker:
 
     def log(self, values: dict[str, float], samples: int) -> None:
         """One line in metrics.jsonl and one wandb step; `samples` seen so far is the x-axis."""
+        if not distributed.is_main():
+            return
         row = {"samples": samples, **values}
         line = json.dumps(
             {name: value if math.isfinite(value) else None for name, value in row.items()}
@@ -57,7 +60,7 @@ class Tracker:
 
     def forget_after(self, samples: int) -> None:
         """Drop lines that were written after the checkpoint from which the run goes on."""
-        if not self.run.metrics.exists():
+        if not (distributed.is_main() and self.run.metrics.exists()):
             return
         rows = [line for line in self.run.metrics.read_text().splitlines() if _samples_of(line) <= samples]
         with whole_file(self.run.metrics) as file:

@@ -1,8 +1,8 @@
 """Groups of parameters that accumulate gradients and step at their own pace.
 
 Losses of samples are summed, never averaged, before the backward pass; when a group has seen its batch_size it divides
-its gradient by the true number of samples, clips, steps and clears. So a step does not depend on how its samples were
-cut into micro-batches.
+its gradient by the true number of samples, clips, steps and clears. So a step depends neither on how its samples were
+cut into micro-batches nor on the processes that shared them.
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from training import distributed
 from training.config import GroupConfig
 
 
@@ -71,6 +72,7 @@ class Group:
         if self.make_gradient:
             self.make_gradient()
         else:
+            distributed.sum_gradients(self.parameters)
             self.rescale(1 / (self.count * loss_scale))
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
         finite = math.isfinite(norm)
@@ -85,6 +87,11 @@ class Group:
         self.count = 0
 
     def state(self) -> dict[str, Any]:
+        """The pending gradients of all processes become the first one's: the sum stays as it is."""
+        if self.count:
+            distributed.sum_gradients(self.parameters)
+            if not distributed.is_main():
+                self.optimizer.zero_grad(set_to_none=True)
         gradients = [parameter.grad for parameter in self.parameters]
         return {"optimizer": self.optimizer.state_dict(), "count": self.count, "gradients": gradients}
 
@@ -92,7 +99,8 @@ class Group:
         self.optimizer.load_state_dict(state["optimizer"])
         self.count = state["count"]
         for parameter, gradient in zip(self.parameters, state["gradients"], strict=True):
-            parameter.grad = None if gradient is None else gradient.to(parameter)
+            pending = gradient is not None and distributed.is_main()
+            parameter.grad = gradient.to(parameter) if pending else None
 
 
 class LossScale:
@@ -142,7 +150,7 @@ class Updates:
         self.overflows = 0
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Add the samples of a micro-batch to the groups' counts, after its backward pass."""
+        """Add the samples of a block, in all processes, to the groups' counts, after their backward passes."""
         for name, count in counts.items():
             self.groups[name].count += count
             self.seen[name] += count

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from datasets.a2d2 import Sample
 from datasets.layout import Frame
-from datasets.sampling import MicroBatch, MicroBatchSampler, Sampling, epoch_order
+from datasets.sampling import MicroBatchSampler, Sampling, epoch_order, micro_batches
 
 POOLS = (("depth",), ("box", "depth"), ("steering",))
 
@@ -21,59 +21,48 @@ def samples_of(*counts: int) -> list[Sample]:
     return [Sample(Frame("20180807_145028", f"{place:09d}"), pool) for place, pool in enumerate(pools)]
 
 
-def blocks_of(order: list[MicroBatch]) -> list[list[int]]:
-    blocks: list[list[int]] = [[]]
-    for part in order:
-        blocks[-1] += part.samples
-        if part.ends_block:
-            blocks.append([])
-    assert blocks.pop() == []  # the last micro-batch ends a block
-    return blocks
-
-
 counts = st.lists(st.integers(0, 40), min_size=3, max_size=3).filter(any)
 
 
-@given(counts, st.sampled_from([(8, 8), (8, 4), (8, 1), (6, 3), (1, 1)]), st.integers(0, 3), st.integers(0, 3))
-def test_every_sample_once_in_blocks_of_one_pool(
-    counts: list[int], sizes: tuple[int, int], seed: int, epoch: int
-) -> None:
-    samples, (block_size, micro_batch_size) = samples_of(*counts), sizes
-    order = epoch_order(samples, block_size, micro_batch_size, seed, epoch)
-    assert sorted(place for part in order for place in part.samples) == list(range(len(samples)))
-    assert all(1 <= len(part.samples) <= micro_batch_size for part in order)
+@given(counts, st.sampled_from([8, 6, 1]), st.integers(0, 3), st.integers(0, 3))
+def test_every_sample_once_in_blocks_of_one_pool(counts: list[int], block_size: int, seed: int, epoch: int) -> None:
+    samples = samples_of(*counts)
+    order = epoch_order(samples, block_size, seed, epoch)
+    assert sorted(place for block in order for place in block) == list(range(len(samples)))
     short: Counter[tuple[str, ...]] = Counter()
-    for block in blocks_of(order):
+    for block in order:
         (pool,) = {samples[place].tasks for place in block}
         assert 1 <= len(block) <= block_size
         short[pool] += len(block) < block_size
     assert all(number <= 1 for number in short.values())  # only what is left of a pool
 
 
-@given(counts, st.integers(0, 3))
-def test_blocks_do_not_depend_on_the_micro_batch_size(counts: list[int], epoch: int) -> None:
-    samples = samples_of(*counts)
-    whole, cut, single = (blocks_of(epoch_order(samples, 8, size, 5, epoch)) for size in (8, 4, 1))
-    assert whole == cut == single
+@given(st.integers(1, 40), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4]))
+def test_processes_share_a_block(length: int, size: int, processes: int) -> None:
+    block = list(range(100, 100 + length))
+    shares = [micro_batches(block, size, rank, processes) for rank in range(processes)]
+    assert sorted(place for share in shares for part in share for place in part) == block
+    assert all(1 <= len(part) <= size for share in shares for part in share)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_micro_batches_of_a_block() -> None:
-    order = epoch_order(samples_of(11), 8, 4, 0, 0)
-    assert sorted([len(part.samples), part.ends_block] for part in order) == [[3, True], [4, False], [4, True]]
+def test_micro_batches_of_a_short_block() -> None:
+    assert micro_batches([5, 6, 7], 2) == [[5, 6], [7]]
+    assert [micro_batches([5, 6, 7], 2, rank, 4) for rank in range(4)] == [[[5, 6]], [[7]], [], []]
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     samples = samples_of(40, 30, 20)
-    first = epoch_order(samples, 8, 4, seed=0, epoch=0)
-    assert epoch_order(samples, 8, 4, seed=0, epoch=0) == first
-    assert epoch_order(samples, 8, 4, seed=0, epoch=1) != first
-    assert epoch_order(samples, 8, 4, seed=1, epoch=0) != first
-    assert [part.samples for part in first] != sorted(part.samples for part in first)
+    first = epoch_order(samples, 8, seed=0, epoch=0)
+    assert epoch_order(samples, 8, seed=0, epoch=0) == first
+    assert epoch_order(samples, 8, seed=0, epoch=1) != first
+    assert epoch_order(samples, 8, seed=1, epoch=0) != first
+    assert first != sorted(first)
 
 
 def test_pools_are_mixed() -> None:
     samples = samples_of(40, 40)
-    pools = [samples[block[0]].tasks for block in blocks_of(epoch_order(samples, 4, 4, 0, 0))]
+    pools = [samples[block[0]].tasks for block in epoch_order(samples, 4, 0, 0)]
     assert pools not in ([POOLS[0]] * 10 + [POOLS[1]] * 10, [POOLS[1]] * 10 + [POOLS[0]] * 10)
 
 
@@ -82,9 +71,9 @@ def test_the_loader_keeps_the_order(workers: int) -> None:
     sampler = MicroBatchSampler()
     loader = DataLoader(list(range(20)), batch_sampler=sampler, num_workers=workers, collate_fn=tuple)
     for epoch in range(2):  # the loop sets a new order before each epoch
-        sampler.order = epoch_order(samples_of(20), 8, 4, 0, epoch)
+        sampler.order = epoch_order(samples_of(20), 8, 0, epoch)
         assert len(loader) == len(sampler.order)
-        assert list(loader) == [part.samples for part in sampler.order]
+        assert list(loader) == [tuple(block) for block in sampler.order]
 
 
 # ---- other samplings than proportional ------------------------------------------------------------------------
@@ -100,8 +89,8 @@ def one_task_samples(*counts: int) -> list[Sample]:
 
 def drawn(samples: list[Sample], sampling: Sampling, **options: int) -> Counter[int]:
     """Place of a sample -> how often an epoch visits it."""
-    order = epoch_order(samples, 8, 4, options.get("seed", 0), options.get("epoch", 0), sampling)
-    return Counter(place for part in order for place in part.samples)
+    order = epoch_order(samples, 8, options.get("seed", 0), options.get("epoch", 0), sampling)
+    return Counter(place for block in order for place in block)
 
 
 def drawn_by_task(samples: list[Sample], sampling: Sampling) -> dict[str, int]:
@@ -176,9 +165,8 @@ def test_proportional_takes_each_once(counts: list[int], epoch: int) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", {"depth": 3.0, "box": 1.0, "steering": 0.5}])
-def test_blocks_of_one_task_cut_as_they_please(sampling: Sampling) -> None:
+def test_blocks_are_of_one_task(sampling: Sampling) -> None:
     samples = one_task_samples(23, 11, 6)
-    whole, cut = (blocks_of(epoch_order(samples, 8, size, 0, 0, sampling)) for size in (8, 2))
-    assert whole == cut
-    assert all(len({samples[place].tasks for place in block}) == 1 for block in whole)
-    assert sum(len(block) < 8 for block in whole) <= 3
+    order = epoch_order(samples, 8, 0, 0, sampling)
+    assert all(len({samples[place].tasks for place in block}) == 1 for block in order)
+    assert sum(len(block) < 8 for block in order) <= 3

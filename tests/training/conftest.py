@@ -29,6 +29,7 @@ data:
 training:
   epochs: 1
   log_every: 1
+  images: 1
 tasks:
   segmentation: {batch_size: 4, micro_batch_size: 2, learning_rate: 0.001, settings: {base_channels: 2}}
   steering: {batch_size: 4, micro_batch_size: 4, learning_rate: 0.001}

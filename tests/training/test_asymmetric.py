@@ -49,7 +49,14 @@ SHARED = {
         "split": {"mode": "time", "fractions": [0.7, 0.2, 0.1], "gap_seconds": 1.0},
         "workers": 0,
     },
-    "training": {"epochs": EPOCHS, "log_every": 1, "warmup": WARMUP, "clip": CLIP, "precision": "fp32"},
+    "training": {
+        "epochs": EPOCHS,
+        "log_every": 1,
+        "warmup": WARMUP,
+        "clip": CLIP,
+        "precision": "fp32",
+        "images": 0,
+    },
     "network": {"encoder": "small", "pretrained": "none", "channels": 8, "layers": 1, "batch_norm": "frozen"},
     "micro_batch_size": 4,
 }
@@ -178,18 +185,17 @@ def train_by_hand(plan: Plan) -> ByHand:
     augmentation = Augmentation(hflip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, seed=0)
     dataset, seen, borders = plan.data.train, 0, []
     for epoch in range(EPOCHS):
-        for micro_batch in epoch_order(dataset.samples, BLOCK, 1, 0, epoch):
-            (place,) = micro_batch.samples
-            (task,) = dataset.samples[place].tasks
-            batch = augmentation(Collate(plan.tasks)([dataset[place]]), plan.tasks, epoch)
-            (loss,), (valid,) = plan.tasks[task].loss(model(batch.images, (task,))[task], batch.targets[task])
-            seen += 1
-            if valid:
-                (WEIGHTS[task] * loss).backward()
-                groups[task].count += 1
-                groups[BACKBONE].count += 1
-            if micro_batch.ends_block:
-                borders.append(step_where(groups, lambda group: group.count >= group.batch_size, seen, dataset.samples))
+        for block in epoch_order(dataset.samples, BLOCK, 0, epoch):
+            for place in block:
+                (task,) = dataset.samples[place].tasks
+                batch = augmentation(Collate(plan.tasks)([dataset[place]]), plan.tasks, epoch)
+                (loss,), (valid,) = plan.tasks[task].loss(model(batch.images, (task,))[task], batch.targets[task])
+                seen += 1
+                if valid:
+                    (WEIGHTS[task] * loss).backward()
+                    groups[task].count += 1
+                    groups[BACKBONE].count += 1
+            borders.append(step_where(groups, lambda group: group.count >= group.batch_size, seen, dataset.samples))
         borders.append(step_where(groups, lambda group: group.count > 0, seen, dataset.samples))
     return ByHand({name: value.detach() for name, value in model.state_dict().items()}, borders)
 
@@ -460,9 +466,9 @@ def rows_of(plan: Plan) -> list[dict[str, Any]]:
 
 
 RESUMED = [
-    ("asymmetric", ("training.epochs=1", "training.similarity_every=2"), 7),
-    ("asymmetric", ("training.epochs=1", "sampling=uniform", "balancing=uncertainty"), 7),
-    ("symmetric", ("balancing=upgrad",), 3),
+    ("asymmetric", ("training.epochs=1", "training.similarity_every=2"), 9),
+    ("asymmetric", ("training.epochs=1", "sampling=uniform", "balancing=uncertainty"), 5),
+    ("symmetric", ("balancing=upgrad", "batch_size=4", "seed=1"), 1),
 ]
 
 
@@ -492,7 +498,7 @@ def assert_half_full(content: dict[str, Any]) -> None:
     """The checkpoint lies within an epoch and holds pending gradients."""
     groups = content["updates"]["groups"]
     counts = {name: group["count"] for name, group in groups.items()}
-    assert content["position"]["micro_batches"] > 0
+    assert content["position"]["blocks"] > 0
     assert counts[BACKBONE] > 0
     assert any(0 < count < BATCH_SIZES[name] for name, count in counts.items())
     for name, group in groups.items():

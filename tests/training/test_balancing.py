@@ -422,7 +422,7 @@ def test_similarities_of_a_step_are_those_of_the_rows():
 
 def test_measuring_similarity_leaves_the_backward_pass_as_it_was():
     net, other = Net(), Net()
-    similarity = GradientSimilarity(net.shared.parameters(), every=1)
+    similarity = GradientSimilarity(net.shared.parameters(), list(WEIGHTS), every=1)
     losses = net.losses(samples())
     similarity.record(losses, valid())
     assert all(parameter.grad is None for parameter in net.parameters())
@@ -435,7 +435,7 @@ def test_measuring_similarity_leaves_the_backward_pass_as_it_was():
 @pytest.mark.parametrize("one_task_each", [True, False])
 def test_similarity_is_that_of_all_samples_since_the_last_step(size, one_task_each):
     net = Net()
-    similarity = GradientSimilarity(net.shared.parameters(), every=1)
+    similarity = GradientSimilarity(net.shared.parameters(), list(WEIGHTS), every=1)
     for part, mask in zip(samples().split(size), in_parts(valid(), size), strict=True):
         for tasks in [(task,) for task in WEIGHTS] if one_task_each else [tuple(WEIGHTS)]:
             similarity.record(net.losses(part, tasks), mask)
@@ -444,20 +444,20 @@ def test_similarity_is_that_of_all_samples_since_the_last_step(size, one_task_ea
 
 def test_similarity_is_measured_once_in_every_so_many_steps():
     net = Net()
-    similarity = GradientSimilarity(net.shared.parameters(), every=3)
+    similarity = GradientSimilarity(net.shared.parameters(), list(WEIGHTS), every=3)
     found = []
     for step in range(7):
         similarity.record(net.losses(samples(seed=step)), valid())
         found.append(similarity.stepped())
     assert [bool(values) for values in found] == [True, False, False, True, False, False, True]
     assert found[0] != found[3]  # rows start anew
-    never = GradientSimilarity(net.shared.parameters(), every=0)
+    never = GradientSimilarity(net.shared.parameters(), list(WEIGHTS), every=0)
     never.record(net.losses(samples()), valid())
     assert never.stepped() == {}
 
 
 def test_a_gradient_that_does_not_reach_a_parameter_is_zero_there():
     a, b = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    similarity = GradientSimilarity([a, b], every=1)
+    similarity = GradientSimilarity([a, b], ["x", "y"], every=1)
     similarity.record({"x": 2 * a, "y": a + b}, {task: torch.ones(2, dtype=torch.bool) for task in "xy"})
     assert similarity.stepped() == pytest.approx({"x/y": math.sqrt(0.5)})

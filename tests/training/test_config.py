@@ -95,7 +95,7 @@ def test_a_mistake_in_the_file_itself(path: Path) -> None:
 
 
 def test_a_missing_key_is_named(path: Path) -> None:
-    path.write_text(CONFIG.replace("training:\n  epochs: 1\n  log_every: 1\n", ""))
+    path.write_text(CONFIG.replace("training:\n  epochs: 1\n  log_every: 1\n  images: 1\n", ""))
     assert mistake(path) == f"{path}: training: Field required"
 
 

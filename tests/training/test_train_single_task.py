@@ -64,7 +64,8 @@ def test_each_mode_trains_and_is_evaluated(workplace: Workplace, call: Call, mod
     assert "split: 10 train, 4 val, 2 test, 8 unused" in trained.out
     assert f"training samples: {mode} 10" in trained.out
     run = workplace.runs / mode
-    assert {path.name for path in run.iterdir()} == {"config.yaml", "split.json", "best.pt", "last.pt", "metrics.jsonl"}
+    files = {"config.yaml", "split.json", "best.pt", "last.pt", "metrics.jsonl", "images"}
+    assert {path.name for path in run.iterdir()} == files
 
     content = checkpoint.load(run / "best.pt")
     saved = yaml.safe_load((run / "config.yaml").read_text())
@@ -172,9 +173,9 @@ def test_dry_run_writes_nothing(workplace: Workplace, call: Call) -> None:
 def test_an_existing_run_is_refused(workplace: Workplace, call: Call) -> None:
     assert train(call, workplace, "steering").code == 0
     run = workplace.runs / "steering"
-    before = {path: path.read_bytes() for path in run.iterdir()}
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert_refused(train(call, workplace, "steering"), str(run), "--resume auto")
-    assert {path: path.read_bytes() for path in run.iterdir()} == before
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert train(call, workplace, "steering", "--name", "second").code == 0
 
 

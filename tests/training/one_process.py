@@ -1,0 +1,58 @@
+"""Trains several runs one after the other as the scripts do, but in float64, with batch norm frozen, without dropout.
+
+Started by the tests of several processes. Argument: a JSON file with a list of runs, each {"script", "flags"} and
+stop_after: the stop file appears at so many micro-batches of rank 0;  die_at: the last rank dies there.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import train_asymmetric
+import train_single_task
+import train_symmetric
+from errors import run_as_script
+from training import distributed
+from training.loop import Trainer
+
+SCRIPTS = {script.__name__: script for script in (train_single_task, train_symmetric, train_asymmetric)}
+
+
+def disturb(stop_after: int | None, die_at: int | None) -> None:
+    """Rank 0 asks for a stop, or the last rank dies, at a micro-batch of its own."""
+    accumulate, calls = Trainer._accumulate, []
+
+    def disturbed(self: Trainer, batch: object) -> None:
+        calls.append(batch)
+        if distributed.is_main() and len(calls) == stop_after:
+            Path(os.environ["A2D2_STOP_FILE"]).touch()
+        if distributed.rank() == distributed.processes() - 1 and len(calls) == die_at:
+            raise RuntimeError("this process dies")
+        accumulate(self, batch)
+
+    Trainer._accumulate = disturbed
+
+
+def main() -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    nn.Dropout.forward = nn.Dropout2d.forward = lambda self, x: x
+    nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)  # all are frozen
+    keep_group, distributed.stop = distributed.stop, lambda: None
+    original = Trainer._accumulate
+    for run in json.loads(Path(sys.argv[1]).read_text()):
+        Trainer._accumulate = original
+        disturb(run.get("stop_after"), run.get("die_at"))
+        sys.argv[1:] = run["flags"]
+        SCRIPTS[run["script"]].main()
+        stop_file = Path(os.environ["A2D2_STOP_FILE"])
+        distributed.from_main(lambda path=stop_file: path.unlink(missing_ok=True))
+    keep_group()
+
+
+if __name__ == "__main__":
+    run_as_script(main)

@@ -1,0 +1,183 @@
+"""Several processes over gloo train what one process trains: in float64 with batch norm frozen, to 1e-9."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from datasets.layout import ProcessedData, RawData
+from tasks import TASKS
+from tests.training.conftest import CONFIG, Workplace
+from tests.training.test_asymmetric import ASYMMETRIC, SYMMETRIC, uneven_data
+from training import checkpoint, distributed
+
+__all__ = ["uneven_data"]
+
+ROOT = Path(__file__).parents[2]
+DRIVER = Path(__file__).with_name("one_process.py")
+MICRO = {"micro_batch_size": 2}
+UPGRAD = {"balancing": "upgrad", "batch_size": 4, "micro_batch_size": 1, "seed": 1}
+
+
+def case(name: str, script: str, config: dict[str, Any], mode: str, **changes: Any) -> dict[str, Any]:
+    changes = {"training.epochs": 1} | changes
+    return {"name": name, "script": script, "config": config, "mode": mode, "changes": changes}
+
+
+def single(task: str) -> dict[str, Any]:
+    sizes = {f"tasks.{task}.batch_size": 8, f"tasks.{task}.micro_batch_size": 2}
+    return case(task, "train_single_task", yaml.safe_load(CONFIG), task, **sizes)
+
+
+# of 10 training frames: the last block of every pool is short, and with 4 processes some have no sample of it
+CASES = [
+    case("asymmetric", "train_asymmetric", ASYMMETRIC, "asymmetric", **MICRO, **{"training.similarity_every": 2}),
+    case(
+        "uniform",
+        "train_asymmetric",
+        ASYMMETRIC,
+        "asymmetric",
+        **MICRO,
+        balancing="uncertainty",
+        sampling="uniform",
+    ),
+    case("symmetric", "train_symmetric", SYMMETRIC, "symmetric", **MICRO),
+    # its short block comes first
+    case("upgrad", "train_symmetric", SYMMETRIC, "symmetric", **UPGRAD),
+    case("one_label", "train_symmetric", SYMMETRIC, "depth", **MICRO),
+    *map(single, TASKS),
+]
+
+
+def write_runs(place: Workplace, cases: list[dict[str, Any]], suffix: str, **more: Any) -> Path:
+    """The driver's JSON."""
+    runs = []
+    for one in cases:
+        config = place.dir / f"{one['name']}.yaml"
+        config.write_text(json.dumps(one["config"]))
+        flags = [*place.roots(), "--config", str(config), "--runs-root", str(place.runs), "--wandb", "disabled"]
+        flags += ["--name", one["name"] + suffix, "--train-mode", one["mode"], "--resume", "auto"]
+        flags += [part for key, value in one["changes"].items() for part in ("--set", f"{key}={value}")]
+        runs.append({"script": one["script"], "flags": flags, **more})
+    path = place.dir / f"runs{suffix}.json"
+    path.write_text(json.dumps(runs))
+    return path
+
+
+def start(place: Workplace, runs: Path, processes: int) -> subprocess.CompletedProcess[str]:
+    settings = {"PYTHONPATH": str(ROOT), "A2D2_STOP_FILE": str(place.dir / "stop"), "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(torchrun if processes > 1 else []), str(DRIVER), str(runs)]
+    return subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def trained(place: Workplace, cases: list[dict[str, Any]], processes: int, suffix: str = "", **more: Any) -> None:
+    done = start(place, write_runs(place, cases, suffix, **more), processes)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def place(uneven_data: tuple[RawData, ProcessedData], tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    place = Workplace(*uneven_data, tmp_path_factory.mktemp("several"))
+    trained(place, CASES, 1, "-1")
+    return place
+
+
+def state_of(place: Workplace, name: str) -> dict[str, Any]:
+    return checkpoint.load(place.runs / name / "last.pt")
+
+
+def rows_of(place: Workplace, name: str) -> list[dict[str, Any]]:
+    rows = map(json.loads, (place.runs / name / "metrics.jsonl").read_text().splitlines())
+    return [
+        {key: math.nan if value is None else value for key, value in row.items() if key != "samples_per_second"}
+        for row in rows
+    ]
+
+
+def assert_same_training(place: Workplace, name: str, other: str) -> None:
+    """Weights, counts, validation and logged losses."""
+    a, b = state_of(place, name), state_of(place, other)
+    for key, value in a["model"].items():
+        torch.testing.assert_close(
+            b["model"][key], value, rtol=0, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}"
+        )
+    assert (a["updates"]["seen"], a["updates"]["steps"]) == (b["updates"]["seen"], b["updates"]["steps"])
+    assert a["position"] == b["position"]
+    rows, others = rows_of(place, name), rows_of(place, other)
+    assert len(rows) == len(others) > 2
+    for row, same in zip(rows, others, strict=True):
+        assert same == pytest.approx(row, rel=1e-6, abs=1e-9, nan_ok=True)
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def several(place: Workplace, request: pytest.FixtureRequest) -> int:
+    trained(place, CASES, request.param, f"-{request.param}")
+    return request.param
+
+
+@pytest.mark.parametrize("name", [one["name"] for one in CASES])
+def test_several_processes_equal_one(place: Workplace, several: int, name: str) -> None:
+    assert_same_training(place, f"{name}-1", f"{name}-{several}")
+
+
+def test_there_was_something_to_get_wrong(place: Workplace) -> None:
+    """Weights move, and all kinds of rows are logged."""
+    content = state_of(place, "asymmetric-1")
+    assert content["updates"]["steps"] > 5
+    first, second = (state_of(place, name)["model"] for name in ("asymmetric-1", "uniform-1"))
+    assert not torch.equal(*(weights["encoder.resnet.conv1.weight"] for weights in (first, second)))
+    keys = {key for row in rows_of(place, "asymmetric-1") for key in row}
+    assert {"similarity/segmentation/depth", "train/depth/loss", "val/box/map50", "samples/box"} <= keys
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (2, 2)])
+def test_stopped_and_resumed_by_another_number_of_processes(place: Workplace, first: int, then: int) -> None:
+    """The stop file appears in the first block, which leaves groups half full."""
+    suffix = f"-stopped-{first}-{then}"
+    cases = [CASES[0], CASES[3]]  # with all that can be pending: gradients, rows of them, similarities
+    trained(place, cases, first, suffix, stop_after=1)
+    for one in cases:
+        assert (place.runs / (one["name"] + suffix) / "INTERRUPTED").exists()
+        content = state_of(place, one["name"] + suffix)
+        assert content["position"]["epoch"] == 0
+        assert content["updates"]["groups"]["backbone"]["count"] > 0
+    trained(place, cases, then, suffix)
+    for one in cases:
+        assert_same_training(place, one["name"] + "-1", one["name"] + suffix)
+        assert not (place.runs / (one["name"] + suffix) / "INTERRUPTED").exists()
+
+
+def test_a_process_that_dies_ends_the_job_with_its_error(place: Workplace) -> None:
+    done = start(place, write_runs(place, CASES[:1], "-dies", die_at=2), 2)
+    assert done.returncode != 0
+    assert "this process dies" in done.stderr
+
+
+def test_blocks_must_divide(place: Workplace) -> None:
+    wide = [case("wide", "train_symmetric", SYMMETRIC, "symmetric", micro_batch_size=8)]
+    done = start(place, write_runs(place, wide, ""), 2)
+    assert done.returncode != 0
+    assert "2 processes with micro_batch_size 8 do not divide the block of 8" in done.stderr
+    assert "rank0]: Traceback" not in done.stderr  # torchrun shows one of its own
+
+
+# ---- one process: nothing happens -----------------------------------------------------------------------------
+
+
+def test_one_process_exchanges_nothing() -> None:
+    assert (distributed.rank(), distributed.processes(), distributed.is_main()) == (0, 1, True)
+    layer = nn.Linear(2, 2)
+    distributed.sum_gradients(layer.parameters())
+    assert layer.weight.grad is None
+    assert distributed.sum_numbers([1.0, 2.5], torch.device("cpu")) == [1.0, 2.5]
+    assert distributed.union(["a"]) == {"a"}
+    assert distributed.from_main(lambda: "made") == "made"

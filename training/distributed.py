@@ -1,0 +1,179 @@
+"""Several processes that train one network: `torchrun --nproc-per-node N train_....py`, each on its own samples.
+
+No DistributedDataParallel: groups of parameters step at their own pace, so a group's gradients are summed when that
+group steps and not before. Every function here does nothing, or gives back what it got, where there is one process.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import progress
+from errors import UserError
+
+Value = TypeVar("Value")
+
+# Others wait while rank 0 reads the training labels; a process that dies is noticed by torchrun, not by this
+TIMEOUT = timedelta(hours=2)
+BUCKET = 2**25  # bytes of gradients that are exchanged at once
+
+
+def start(device: str) -> torch.device:
+    """Join the other processes of torchrun, if there are any -> this process's device.
+
+    UserError where the device is not to be had.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and device == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device} is not to be had: {str(error).splitlines()[0]}") from None
+    if several and not dist.is_initialized():
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+        if not is_main():
+            _fall_silent()
+    return chosen
+
+
+def _fall_silent() -> None:
+    """Rank 0 speaks for all, to the end of the process; warnings and errors of the others still reach stderr."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    progress.silence()
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def processes() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and speaks."""
+    return rank() == 0
+
+
+def from_main(make: Callable[[], Value]) -> Value:
+    """What rank 0 makes, in every process: for what depends on files that may be changing.
+
+    A UserError of rank 0 ends the other processes quietly.
+    """
+    if processes() == 1:
+        return make()
+    message: list[Any] = [None, None]
+    if is_main():
+        try:
+            message[0] = make()
+        except UserError as error:
+            message[1] = error
+    dist.broadcast_object_list(message, src=0)
+    value, error = message
+    if error is not None:
+        if is_main():
+            raise error
+        sys.exit(2)
+    return value
+
+
+def union(values: Iterable[str]) -> set[str]:
+    """The values of all processes."""
+    parts: list[Any] = [None] * processes()
+    if processes() == 1:
+        return set(values)
+    dist.all_gather_object(parts, set(values))
+    return set().union(*parts)
+
+
+def sum_tensors(*tensors: Tensor) -> None:
+    """Sum over the processes, in place."""
+    if processes() > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def sum_numbers(numbers: Iterable[float], device: torch.device) -> list[float]:
+    """Sum over the processes, in float64."""
+    total = torch.tensor(list(numbers), dtype=torch.float64, device=device)
+    sum_tensors(total)
+    return total.tolist()
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Sum `.grad` over the processes; one without gradient adds zeros. Where none has any, it stays None."""
+    parameters = list(parameters)
+    if processes() == 1 or not parameters:
+        return
+    some = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(some)
+    present = [p for p, count in zip(parameters, some.tolist(), strict=True) if count]
+    for parameter in present:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    for bucket in _buckets([parameter.grad for parameter in present]):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Cut a list of tensors of one type into parts of about BUCKET bytes: few messages, little memory."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(part.nbytes for part in bucket) >= BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket
+
+
+def average_batch_norm(model: nn.Module) -> None:
+    """Average the running statistics over the processes: each has seen its own samples."""
+    if processes() > 1:
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                dist.all_reduce(buffer)
+                buffer.div_(processes())
+
+
+class SyncedBatchNorm:
+    """Batch norm over the samples of all processes, where `wanted` and there are several (CUDA only)."""
+
+    def __init__(self, model: nn.Module, wanted: bool):
+        self.norms: list[nn.SyncBatchNorm] = []
+        if wanted and processes() > 1:
+            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, except for a model that is itself a norm
+            self.norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
+            self.alone, _ = dist.new_subgroups(group_size=1)
+
+    @contextmanager
+    def exchange(self, takes_part: bool) -> Iterator[None]:
+        """One micro-batch: statistics are exchanged if every process has one, else each norms by its own.
+
+        Every process must come here, with a micro-batch or without.
+        """
+        if self.norms:
+            (count,) = sum_numbers([float(takes_part)], self.norms[0].running_mean.device)
+            for norm in self.norms:
+                norm.process_group = dist.group.WORLD if count == processes() else self.alone
+        yield
