@@ -1,6 +1,6 @@
-"""Write the measured tables into README.md, each between its two markers: `make readme`.
+"""Write the measured tables into README.md and docs/, each between its two markers: `make readme`.
 
-No number in the README is typed by hand: tables come from benchmarks/results/*.json, which the benchmarks and
+No number there is typed by hand: tables come from benchmarks/results/*.json, which the benchmarks and
 `make demo` write. A test holds README and results together.
 """
 
@@ -25,6 +25,7 @@ DEMO_METRICS = [
     ("steering", "mae", "MAE, degrees"),
 ]
 SINGLE_TASK = ["segmentation", "steering", "depth", "box"]  # names of the single-task runs
+SAMPLES_PER_SECOND = (10, 50, 200)  # of a GPU, in the table of data rates
 BYTES_A_PIXEL = {"camera": 3, "segmentation": 1, "depth": 2}
 
 
@@ -102,6 +103,36 @@ def balancing_table(results: dict[str, Any]) -> str:
     return table(["balancing", "time of a step, ratio to fixed", "peak memory, MB", "ratio to fixed"], rows)
 
 
+def exchange_table(results: dict[str, Any]) -> str:
+    """What the processes exchange, by mode and group."""
+    rows = [
+        [
+            row["mode"],
+            row["group"],
+            f"{row['parameters'] / 1e6:.2f}",
+            f"{row['batch_size']}",
+            f"{row['mb_per_step']:.1f}",
+        ]
+        for row in results["rows"]
+    ]
+    return table(["training", "group", "parameters, M", "samples a step", "MB summed a step"], rows)
+
+
+def exchange_per_sample_table(results: dict[str, Any]) -> str:
+    """The same, by sample, for a whole network."""
+    rows = [[mode, f"{mb:.2f}"] for mode, mb in results["mb_per_sample"].items()]
+    return table(["training", "MB summed per sample"], rows)
+
+
+def loading_table(results: dict[str, Any]) -> str:
+    """What a GPU's loader must deliver, by the samples a second that the GPU trains."""
+    rows = [
+        [str(rate), f"{rate * results['sample_mb']:.0f}", f"{rate * results['sample_ms'] / 1000:.2f}"]
+        for rate in SAMPLES_PER_SECOND
+    ]
+    return table(["samples a second and GPU", "MB a second from files", "cores of the loader"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
     "long": ("long.json", demo_table),
@@ -110,13 +141,19 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "disk": ("stages.json", disk_table),
     "memory": ("memory.json", memory_table),
     "balancing": ("balancing.json", balancing_table),
+    "exchange": ("scaling.json", exchange_table),
+    "exchange per sample": ("scaling.json", exchange_per_sample_table),
+    "loading": ("dataset.json", loading_table),
 }
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md"]
 
 
 def rendered(text: str) -> str:
-    """The README with every table made anew from the results."""
+    """A document with every table made anew from the results."""
     for name, (file, make) in TABLES.items():
         start, end = f"<!-- table: {name} -->", f"<!-- end: {name} -->"
+        if start not in text:
+            continue
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
         made = make(json.loads((RESULTS / file).read_text()))
@@ -134,8 +171,8 @@ def main() -> None:
     for name in ("demo", "long"):
         if source := getattr(args, name):
             (RESULTS / f"{name}.json").write_text(source.read_text())
-    readme = ROOT / "README.md"
-    readme.write_text(rendered(readme.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(rendered(document.read_text()))
 
 
 if __name__ == "__main__":
