@@ -1,4 +1,5 @@
 # make demo: everything end to end on a synthetic sample.   make test: lint and tests.
+# make gallery: the pictures of docs/gallery.md from the demo's networks.
 # make lint; make bench (BENCH_ROOT=Datasets); make readme.   PYTHON=python3.11 chooses the interpreter of the virtual environment.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +13,15 @@ SINGLE := $(BIN)/python train_single_task.py --config configs/demo/single_task.y
 # torch and the workers share the cores of a laptop: threads that wait must not spin
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test lint bench readme clean
+MULTI := symmetric=$(DEMO)/runs/symmetric/best.pt asymmetric=$(DEMO)/runs/asymmetric/best.pt
+SHOW := $(BIN)/python visualize.py --data-root $(RAW) --processed-root $(PROCESSED)
+GALLERY := $(DEMO)/gallery
+# a validation frame of the synthetic sample, and its scene
+SCENE := 20180813_164231
+FRAME := $(SCENE)_000003540
+TASKS := segmentation steering depth box
+
+.PHONY: demo gallery test lint bench readme clean
 
 .venv/installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -38,6 +47,23 @@ demo: .venv/installed
 		$(ROOTS) --workers 1 --json $(DEMO)/results.json
 	@echo
 	@echo "The demo's data, runs and results lie in $(DEMO)/: runs/*/best.pt, runs/*/metrics.jsonl, results.json"
+
+$(DEMO)/results.json:
+	$(MAKE) demo
+
+gallery: $(DEMO)/results.json
+	for task in $(TASKS); do \
+		$(SHOW) --task $$task --sample $(FRAME) --out $(GALLERY) \
+			--checkpoint single-task=$(DEMO)/runs/$$task/best.pt symmetric=$(DEMO)/runs/symmetric/best.pt || exit 1; \
+	done
+	$(SHOW) --sample $(FRAME) --checkpoint $(MULTI) --out $(GALLERY)
+	$(SHOW) --sample $(FRAME) --out $(GALLERY)/labels
+	$(SHOW) --task segmentation --errors --sample $(FRAME) --checkpoint $(MULTI) --out $(GALLERY)/errors
+	$(SHOW) --task steering --scene $(SCENE) --checkpoint $(MULTI) --out $(GALLERY)
+	$(BIN)/python -m visual.gallery docs/gallery \
+		$(foreach task,$(TASKS) all,$(task)=$(GALLERY)/$(task)/$(FRAME)/sheet.png) \
+		labels=$(GALLERY)/labels/all/$(FRAME)/sheet.png errors=$(GALLERY)/errors/segmentation/$(FRAME)/sheet.png \
+		scene=$(GALLERY)/steering/$(SCENE)/steering.png
 
 test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal

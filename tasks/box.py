@@ -25,7 +25,7 @@ from models.yolov1 import BOX_VALUES, YOLOv1
 from tasks.base import DrawOptions, StrictModel, Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
-from tasks.drawing import dashed_rectangle, line_width, tag, text_size
+from tasks.drawing import Tags, dashed_rectangle, line_width, text_size
 
 CLASSES = len(BOX_CLASSES)
 CLASS_INDEX = {name: index for index, name in enumerate(BOX_CLASSES)}
@@ -216,13 +216,12 @@ class BoxTask(Task):
         drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
         for box, index, _ in reversed(drawn):  # the best on top
             pen.rectangle((box * scale).tolist(), outline=COLOURS[index], width=line)
-        named = [(box, index, f" {score:.2f}") for box, index, score in reversed(drawn)]
+        named = [(box, index, f" {score:.2f}") for box, index, score in drawn]
         if prediction is None:
             named = [(box, index, "") for box, index in truths]
-        size = round(0.8 * text_size(canvas.width))
+        tags = Tags(pen, round(0.8 * text_size(canvas.width)))
         for box, index, score in named:
-            left, top, *_ = (box * scale).tolist()
-            tag(pen, f"{BOX_CLASSES[index]}{score}", (left, top), COLOURS[index], size)
+            tags.add(f"{BOX_CLASSES[index]}{score}", tuple((box * scale).tolist()), COLOURS[index])
         return np.array(canvas)
 
     def overlay(self, image: np.ndarray, prediction: Predictions, target: Target) -> dict[str, Any]:

@@ -77,15 +77,35 @@ def legend(
         pen.text((x + 1.5 * size, y + size / 2), name, fill=BLACK, font=font(size), anchor="lm")
 
 
-def tag(pen: ImageDraw.ImageDraw, text: str, corner: tuple[float, float], colour: Colour, size: int) -> None:
-    """A line of text on a coloured ground whose lower left is `corner`; moved to where the picture has room for it."""
-    left, top, right, bottom = pen.textbbox((0, 0), text, font=font(size))
-    width, height = right - left + 4, bottom - top + 4
-    limit = pen.im.size
-    x = min(max(corner[0], 0), max(limit[0] - width, 0))
-    y = min(max(corner[1] - height, 0), limit[1] - height)
-    pen.rectangle((x, y, x + width, y + height), fill=colour)
-    pen.text((x + 2 - left, y + 2 - top), text, fill=readable_on(colour), font=font(size))
+class Tags:
+    """Names of boxes on a picture: each where it covers no other one, if there is such a place."""
+
+    def __init__(self, pen: ImageDraw.ImageDraw, size: int):
+        self.pen, self.size = pen, size
+        self.taken: list[tuple[float, float, float, float]] = []
+
+    def add(self, text: str, box: tuple[float, float, float, float], colour: Colour) -> None:
+        """Above the box, else below it, else at one of its other sides."""
+        left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font(self.size))
+        width, height = right - left + 4, bottom - top + 4
+        places = [(box[0], box[1] - height), (box[0], box[3]), (box[2] - width, box[1] - height)]
+        places += [(box[2], box[1]), (box[0] - width, box[1]), (box[0], box[1])]
+        rectangles = [self._within(x, y, width, height) for x, y in places]
+        free = [rectangle for rectangle in rectangles if not any(_meet(rectangle, other) for other in self.taken)]
+        x, y, *end = (free or rectangles)[0]
+        self.taken.append((x, y, *end))
+        self.pen.rectangle((x, y, *end), fill=colour)
+        self.pen.text((x + 2 - left, y + 2 - top), text, fill=readable_on(colour), font=font(self.size))
+
+    def _within(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+        """Moved to where the picture has room for it."""
+        room = self.pen.im.size
+        x, y = min(max(x, 0), max(room[0] - width, 0)), min(max(y, 0), max(room[1] - height, 0))
+        return x, y, x + width, y + height
+
+
+def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def readable_on(colour: Colour) -> Colour:

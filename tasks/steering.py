@@ -104,9 +104,8 @@ class SteeringTask(Task):
         top, height = image.shape[0], canvas.height - image.shape[0]
         _draw_wheel(pen, (0.6 * height, top + height / 2), 0.42 * height, curves)
         _draw_numbers(pen, (1.12 * height, top + height / 2), curves)
-        _draw_curves(
-            pen, (canvas.width // 2, top + height // 8, canvas.width - height // 5, top + height * 7 // 8), curves
-        )
+        sides = canvas.width * 2 // 3, top + height // 8, canvas.width - height // 5, top + height * 7 // 8
+        _draw_curves(pen, sides, curves)
         return np.array(canvas)
 
     def scene_value(self, prediction: Tensor | None = None, target: Target | None = None) -> float:

@@ -16,7 +16,7 @@ from progress import progress
 from tasks.base import DrawOptions, Task
 from visual.viewer import PICTURE_WIDTH, View, Viewer
 
-CODECS = ("avc1", "vp09", "mp4v")  # the first that OpenCV's build has; browsers play the first two
+CODECS = ("vp09", "avc1", "mp4v")  # the first that this build of OpenCV has; browsers play the first two
 GIF_WIDTH = 960  # px, at most
 
 
