@@ -21,6 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchvision.models import WeightsEnum
 
 from datasets.layout import Frame, ProcessedData
 
@@ -133,6 +134,10 @@ class Task(ABC):
 
         It turns [P2, P3, P4, P5], B x `channels` at 1/4, 1/8, 1/16 and 1/32 of the image, into the output of `network`.
         """
+
+    def imagenet_weights(self) -> WeightsEnum | None:
+        """torchvision's entry of the ImageNet weights that the settings name. Default: none."""
+        return None
 
     def load_pretrained(self, network: nn.Module) -> None:
         """Put the initial weights that the settings name into a network from `network()`. Default: there are none."""

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchmetrics import Metric
-from torchvision.models import DenseNet121_Weights, DenseNet169_Weights
+from torchvision.models import DenseNet121_Weights, DenseNet169_Weights, WeightsEnum
 
 from datasets.layout import Frame, ProcessedData
 from models.densedepth import DenseDepth
@@ -130,9 +130,12 @@ class DepthTask(Task):
     def head(self, channels: int) -> nn.Module:
         return DepthHead(channels=channels, median_depth=self._fitted_median())
 
+    def imagenet_weights(self) -> WeightsEnum | None:
+        return IMAGENET_WEIGHTS[self.settings.encoder] if self.settings.pretrained == "imagenet" else None
+
     def load_pretrained(self, network: DenseDepth) -> None:
-        encoder = self.settings.encoder
-        load_pretrained(network.encoder, self.settings.pretrained, IMAGENET_WEIGHTS.get(encoder), f"depth, {encoder}")
+        what = f"depth, {self.settings.encoder}"
+        load_pretrained(network.encoder, self.settings.pretrained, self.imagenet_weights(), what)
 
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions

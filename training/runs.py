@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import nn
+from torchvision.models import WeightsEnum
 
 from datasets.a2d2 import Sample
 from datasets.labels import Labelled
@@ -97,6 +98,10 @@ class RunConfig(StrictModel):
         """Put the initial weights that the config names into a network from `make_model`."""
 
     @abstractmethod
+    def imagenet_weights(self) -> list[WeightsEnum]:
+        """torchvision's entries of the ImageNet weights that the file names."""
+
+    @abstractmethod
     def make_balancing(self, mode: str, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
         """How the tasks' losses are weighed; the network is on its device."""
 
@@ -130,6 +135,10 @@ class SingleTaskRun(RunConfig):
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> SingleTask:
         return SingleTask(mode, tasks[mode].network())
 
+    def imagenet_weights(self) -> list[WeightsEnum]:
+        found = (task.imagenet_weights() for mode in self.modes() for task in self.make_tasks(mode).values())
+        return [weights for weights in found if weights is not None]
+
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
         tasks[model.task].load_pretrained(model.network)
 
@@ -157,9 +166,12 @@ class MultiTaskRun(RunConfig):
             heads={name: task.head(self.network.channels) for name, task in tasks.items()},
         )
 
+    def imagenet_weights(self) -> list[WeightsEnum]:
+        return [IMAGENET_WEIGHTS[self.network.encoder]] if self.network.pretrained == "imagenet" else []
+
     def load_pretrained(self, model: MultiTask, tasks: Mapping[str, Task]) -> None:
-        encoder = self.network.encoder
-        load_pretrained(model.encoder.resnet, self.network.pretrained, IMAGENET_WEIGHTS.get(encoder), encoder)
+        weights = next(iter(self.imagenet_weights()), None)
+        load_pretrained(model.encoder.resnet, self.network.pretrained, weights, self.network.encoder)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
         if self.balancing == "uncertainty":
