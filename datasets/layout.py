@@ -16,7 +16,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -288,10 +288,10 @@ class ProcessedData:
             for name, stamp in _stamps(self.root / kind / scene, _label_names(kind)).items()
         }
 
-    def unpacked(self, scene: str) -> dict[tuple[str, str], Stamp]:
+    def unpacked(self, scene: str, loose: dict[tuple[str, str], Stamp]) -> dict[tuple[str, str], Stamp]:
         """Those of the scene's loose files that its pack does not hold as they are."""
         pack = self.pack(scene)
-        return {key: stamp for key, stamp in self.loose(scene).items() if pack is None or pack.stamp(*key) != stamp}
+        return {key: stamp for key, stamp in loose.items() if pack is None or pack.stamp(*key) != stamp}
 
     def loose_path(self, kind: str, scene: str, name: str) -> Path:
         """A file of `loose`."""
@@ -303,7 +303,11 @@ class ProcessedData:
 
     def needed(self) -> dict[Path, Stamp]:
         """The same without the loose files that packs hold as they are: all that a copy needs."""
-        return self._listed(self.unpacked)
+        return self._listed(lambda scene: self.unpacked(scene, self.loose(scene)))
+
+    def stored_path(self, relative: Path) -> Path:
+        """A path of `stored` or `needed` below this root."""
+        return self.root / relative
 
     def _listed(self, labels: Callable[[str], dict[tuple[str, str], Stamp]]) -> dict[Path, Stamp]:
         fixed = [*map(self.settings_path, PROCESSED_KINDS), *map(self.pack_path, self.packed_scenes())]
@@ -341,6 +345,12 @@ class ProcessedData:
         for frame in self.frames(kind, scenes):
             for suffix in PROCESSED_KINDS[kind]:
                 self.path(kind, frame, suffix).unlink(missing_ok=True)
+
+    def remove_empty_folders(self, scene: str) -> None:
+        """Remove the scene's folders that hold nothing."""
+        for kind in PROCESSED_KINDS:
+            with suppress(OSError):  # not there, or not empty
+                (self.root / kind / scene).rmdir()
 
     def remove_abandoned(self, kind: str) -> None:
         """Remove temporary files whose writer was killed: its process is gone (known only for this machine's own)."""
