@@ -38,15 +38,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    processed = ProcessedData(args.processed_root)
-    if args.stage_to:
-        processed = stage(processed, args.stage_to)
-    networks = {
-        name: Restored.load(path, RawData(args.data_root), processed) for name, path in named(args.checkpoints).items()
-    }
+    roots = RawData(args.data_root), stage(ProcessedData(args.processed_root), args.stage_to)
+    networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
     check_same_split(*networks.values())
     options = (args.split, Precision("auto", make_device(args.device)), args.batch_size, args.workers)
-
     columns = {BLIND: blind_results(networks.values(), *options)}
     columns |= {name: network.evaluate(*options) for name, network in networks.items()}
     print(metric_tables(columns))

@@ -27,8 +27,13 @@ def add_stage_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def stage(processed: ProcessedData, folder: Path) -> ProcessedData:
-    """Make `folder` a copy of the processed set, for which only what is new or changed is copied; returns the copy."""
+def stage(processed: ProcessedData, folder: Path | None) -> ProcessedData:
+    """Make `folder` a copy of the processed set, copying only what is new or changed; returns the copy.
+
+    Without a folder (no --stage-to) the set is read where it lies.
+    """
+    if folder is None:
+        return processed
     copy = ProcessedData(folder)
     if copy.root.resolve() == processed.root.resolve():
         raise UserError(f"--stage-to: {folder} is the processed set itself; name a folder on a node-local disk")

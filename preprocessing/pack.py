@@ -97,9 +97,7 @@ def remove_loose(processed: ProcessedData, scene: str) -> Iterator[Path]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_processed_root_argument(parser)
-    parser.add_argument(
-        "--remove", action="store_true", help="then remove the loose files, each compared with its copy"
-    )
+    parser.add_argument("--remove", action="store_true", help="remove the loose files, each compared with its copy")
     args = parser.parse_args()
     processed = ProcessedData(args.processed_root)
     if not processed.scenes():

@@ -98,9 +98,7 @@ class Session:
             if found != asked:
                 raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
             check_same_config(loaded["config"], config.model_dump(mode="json"))
-        processed = ProcessedData(args.processed_root)
-        if args.stage_to and not args.dry_run:
-            processed = stage(processed, args.stage_to)
+        processed = stage(ProcessedData(args.processed_root), None if args.dry_run else args.stage_to)
         camera = Camera(RawData(args.data_root), processed, tuple(config.data.size))
         if loaded is not None:
             check_fits(loaded, camera, "--resume: the checkpoint")
