@@ -184,9 +184,9 @@ def claim_folder(processed: ProcessedData, kind: str, settings: dict[str, Any], 
     folder = processed.kind_dir(kind)
     partial = args.scenes is not None or args.shard is not None
     processed.remove_abandoned(kind)
-    if args.overwrite:
+    if args.overwrite and partial:
         processed.check_unpacked(kind)
-    if args.overwrite and not partial:
+    elif args.overwrite:
         processed.remove(kind)
     found = processed.settings(kind)
     if args.overwrite and found is not None and found != settings:
