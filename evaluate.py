@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from datasets.layout import ProcessedData, RawData, add_root_arguments, write_json
+from datasets.staging import add_stage_argument, stage
 from errors import run_as_script
 from training import distributed
 from training.comparison import compare, comparison_json, comparison_table, known_tasks
@@ -28,6 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", choices=["val", "test"], default="val", help="default val")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_root_arguments(parser)
+    add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--workers", type=int, default=4, help="loader processes (default 4)")
@@ -36,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    roots = RawData(args.data_root), ProcessedData(args.processed_root)
+    roots = RawData(args.data_root), stage(ProcessedData(args.processed_root), args.stage_to)
     networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
     first, *others = networks.values()
     for other in others:

@@ -174,17 +174,22 @@ stream() {
     curl -fL $meter $PATIENCE -D "$work/headers" "$1" >"$work/pipe" &
     download=$!
     echo "$download" >>"$work/lock/children"
-    set -f
-    # shellcheck disable=SC2046 # one word each
-    run tar -xvf "$work/pipe" -C "$work/unpacked" $(excluded) >"$work/members" 2>"$work/tar-error" ||
-        fail "$1: broken off or no archive ($(head -n 1 "$work/tar-error")); nothing was unpacked into $dest"
-    set +f
+    run unpack_pipe || fail "$1: broken off or no archive ($(head -n 1 "$work/tar-error")); nothing was unpacked into $dest"
     wait "$download" || fail "$1: the download broke off; nothing was unpacked into $dest"
     [ "$(header content-length "$work/headers")" = "$length" ] ||
         fail "$1: the server sent another size than it had told; nothing was unpacked into $dest"
     grep -q 'Removing leading' "$work/tar-error" && fail "the archive has a member outside its folder"
     refuse_members "$work/members"
     arrange "$2"
+}
+
+# unpack_pipe: to the end of the download, whose last bytes tar does not read
+unpack_pipe() {
+    set -f
+    # shellcheck disable=SC2046 # one word each
+    {
+        tar -xvf - -C "$work/unpacked" $(excluded) >"$work/members" 2>"$work/tar-error" && cat >/dev/null
+    } <"$work/pipe"
 }
 
 # arrange FOLDER: move what was unpacked there, without the archive's wrapper folder
@@ -277,7 +282,7 @@ lock() {
     fi
     echo "$(uname -n) $$" >"$work/lock/owner"
     : >"$work/lock/children"
-    trap 'stop_children; rm -rf "$work/lock"' EXIT
+    trap 'stop_children; rm -rf "$work/unpacked" "$work/lock"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
 }

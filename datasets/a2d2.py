@@ -7,7 +7,6 @@ sample, whatever the number of tasks; labels that nobody asked for are not read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -90,11 +89,14 @@ class Camera:
 
     def read(self, frame: Frame) -> np.ndarray:
         """uint8 H x W x 3 RGB. ValueError or OSError where the file can't be read."""
-        if self.suffix:
-            path = self.processed.path("camera", frame, self.suffix)
-            if path.exists():
-                return self._checked(_read_jpeg(path) if self.suffix == ".jpg" else _read_npy(path))
-        return self._map.image(read_png(self.raw.path("camera", frame)))
+        image = self._read_processed(frame) if self.suffix else None
+        return self._map.image(read_png(self.raw.path("camera", frame))) if image is None else self._checked(image)
+
+    def _read_processed(self, frame: Frame) -> np.ndarray | None:
+        if self.suffix == ".npy":
+            return self.processed.read_array("camera", frame)
+        content = self.processed.read("camera", frame, self.suffix)
+        return None if content is None else _decode_jpeg(content)
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         if image.dtype != np.uint8 or image.shape != (self.size[1], self.size[0], 3):
@@ -102,13 +104,7 @@ class Camera:
         return image
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    with open(path, "rb") as file:  # unlike np.load, read_array raises ValueError for every broken file
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _read_jpeg(path: Path) -> np.ndarray:
-    content = path.read_bytes()
+def _decode_jpeg(content: bytes) -> np.ndarray:
     whole = content.endswith(JPEG_END)  # OpenCV fills what is missing with grey
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
     if image is None:

@@ -5,17 +5,25 @@ Raw data (`RawData`) is only ever read. Labels made from it (`ProcessedData`) an
 """
 
 import argparse
+import fcntl
+import io
 import json
+import math
 import os
 import re
 import secrets
+import shutil
 import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
+from datasets.packs import PACKED, Pack, Stamp, read_at
 from errors import UserError
 
 FRAMES_PER_SECOND = 30  # the cameras' rate: a frame's number / 30 is its time in its scene
@@ -76,6 +84,21 @@ def _scene_names(folder: Path) -> list[str]:
     return [name for name in _sorted_names(folder) if SCENE_NAME.fullmatch(name)]
 
 
+def _label_names(kind: str) -> re.Pattern[str]:
+    """Matches the names of a kind's files; its group 1 is the frame's id."""
+    return re.compile(rf"(\d{{9}})(?:{'|'.join(map(re.escape, PROCESSED_KINDS[kind]))})")
+
+
+def _stamps(folder: Path, pattern: re.Pattern[str]) -> dict[str, Stamp]:
+    """Name -> size and time of the files in a folder whose name matches, sorted; none where there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            found = {entry.name: Stamp.of(entry.stat()) for entry in entries if pattern.fullmatch(entry.name)}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return dict(sorted(found.items()))
+
+
 class RawData:
     """The raw data set as `get_data.sh` arranges it below `root` (usually `Datasets/`). Never written to."""
 
@@ -133,10 +156,22 @@ def parse_bus_frame_name(name: str) -> Frame | None:
 
 
 class ProcessedData:
-    """Labels as the preprocessing scripts write them: `root/KIND/SCENE/FRAME.{npy,jpg,json}`."""
+    """Labels as the preprocessing scripts write them, `root/KIND/SCENE/FRAME.{npy,jpg,json}`, or a scene's in one pack.
+
+    `preprocessing/pack.py` makes the packs, `root/packed/SCENE.tar`. A loose file wins over its copy in a pack.
+    """
 
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
+        self.packed_dir = self.root / PACKED
+        self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
+        self.origin_path = self.root / "copied_from.json"  # in a copy: the root that it was made from
+        self._packs: dict[str, Pack] = {}  # scene -> its pack, where one has been opened
+        self._loose_folders: dict[tuple[str, str], bool] = {}  # (kind, scene of _packs) -> whether there is a folder
+
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        """Open files stay behind: the process that gets a copy opens its own."""
+        return type(self), (self.root,)
 
     def kind_dir(self, kind: str) -> Path:
         return self.root / kind
@@ -155,13 +190,139 @@ class ProcessedData:
         return self.root / kind / name
 
     def frames(self, kind: str, scenes: Iterable[str] | None = None) -> list[Frame]:
-        """Frames with a file of this kind, sorted. Temporary files are not listed."""
-        pattern = re.compile(rf"(\d{{9}})(?:{'|'.join(map(re.escape, PROCESSED_KINDS[kind]))})")
-        frames = []
-        for scene in _scene_names(self.root / kind) if scenes is None else sorted(scenes):
-            matches = map(pattern.fullmatch, _sorted_names(self.root / kind / scene))
-            frames += [Frame(scene, match[1]) for match in matches if match]
-        return frames
+        """Frames with a file of this kind, loose or packed, sorted. Temporary files are not listed."""
+        pattern = _label_names(kind)
+        frames = set()
+        for scene in {*_scene_names(self.root / kind), *self.packed_scenes()} if scenes is None else scenes:
+            pack = self.pack(scene)
+            names = {*_sorted_names(self.root / kind / scene), *(pack.names(kind) if pack else ())}
+            frames |= {Frame(scene, match[1]) for match in map(pattern.fullmatch, names) if match}
+        return sorted(frames)
+
+    # ---- reading, loose or packed ---------------------------------------------------------------------------------
+
+    def read(self, kind: str, frame: Frame, suffix: str | None = None) -> bytes | None:
+        """The content of a frame's file; None where there is none."""
+        content = self._content(kind, frame, suffix)
+        return None if content is None else content.tobytes()
+
+    def read_array(self, kind: str, frame: Frame) -> np.ndarray | None:
+        """The array of a frame's .npy file; None where there is none. ValueError: not a whole one."""
+        content = self._content(kind, frame, ".npy")
+        try:
+            return None if content is None else _npy_array(content)
+        except ValueError as error:
+            raise ValueError(f"{self.source(kind, frame, '.npy')} is not a whole .npy file: {error}") from None
+
+    def exists(self, kind: str, frame: Frame, suffix: str | None = None) -> bool:
+        """Whether a frame has a file of this kind, loose or packed."""
+        path = self.path(kind, frame, suffix)
+        return path.exists() or self._pack_with(kind, frame.scene, path.name) is not None
+
+    def source(self, kind: str, frame: Frame, suffix: str | None = None) -> str:
+        """Where a frame's content comes from, for messages."""
+        path = self.path(kind, frame, suffix)
+        in_pack = not path.exists() and self._pack_with(kind, frame.scene, path.name)
+        return f"{kind}/{frame}{path.suffix} in {in_pack.path}" if in_pack else str(path)
+
+    def _content(self, kind: str, frame: Frame, suffix: str | None) -> np.ndarray | None:
+        path = self.path(kind, frame, suffix)
+        if self._may_be_loose(kind, frame.scene):
+            try:
+                return read_whole(path)
+            except FileNotFoundError:
+                pass
+        pack = self._pack_with(kind, frame.scene, path.name)
+        return None if pack is None else pack.read(kind, path.name)
+
+    def _may_be_loose(self, kind: str, scene: str) -> bool:
+        """False for a scene that lies in its pack alone: then no label costs the file system a look for a loose file.
+
+        Remembered, so that a process goes on reading what it found first.
+        """
+        if scene not in self._packs:
+            return True
+        if (kind, scene) not in self._loose_folders:
+            self._loose_folders[kind, scene] = (self.root / kind / scene).is_dir()
+        return self._loose_folders[kind, scene]
+
+    def _pack_with(self, kind: str, scene: str, name: str) -> Pack | None:
+        """The scene's pack if it holds the file; looked for on disk only where the open one does not."""
+        pack = self._packs.get(scene)
+        if pack is None or pack.stamp(kind, name) is None:
+            pack = self.pack(scene)
+        return pack if pack and pack.stamp(kind, name) else None
+
+    # ---- packs ----------------------------------------------------------------------------------------------------
+
+    def pack_path(self, scene: str) -> Path:
+        return self.packed_dir / f"{scene}.tar"
+
+    def packed_scenes(self) -> list[str]:
+        """Scenes that have a pack, sorted."""
+        names = map(Path, _sorted_names(self.packed_dir))
+        return [name.stem for name in names if name.suffix == ".tar" and SCENE_NAME.fullmatch(name.stem)]
+
+    def pack(self, scene: str) -> Pack | None:
+        """The scene's pack as it lies there now; None where there is none."""
+        if scene not in self._packs or self._packs[scene].is_replaced():
+            self._packs.pop(scene, None)
+            try:
+                self._packs[scene] = Pack(self.pack_path(scene))
+            except FileNotFoundError:
+                return None
+        return self._packs[scene]
+
+    def check_unpacked(self, kind: str) -> None:
+        """UserError where packs hold files of this kind: they are never changed, so what replaces labels must stop."""
+        if any(pack.names(kind) for pack in map(self.pack, self.packed_scenes()) if pack):
+            raise UserError(
+                f"{self.packed_dir} holds {kind} labels, which --overwrite does not change; unpack its tars by "
+                f"'tar xf' in {self.root} unless the loose files are there, delete the tars, and run again"
+            )
+
+    def scenes(self) -> list[str]:
+        """Scenes with a file of any kind, loose or packed, sorted."""
+        loose = (_scene_names(self.root / kind) for kind in PROCESSED_KINDS)
+        return sorted({*self.packed_scenes(), *(scene for scenes in loose for scene in scenes)})
+
+    def loose(self, scene: str) -> dict[tuple[str, str], Stamp]:
+        """The scene's loose files: (kind, name) -> size and time."""
+        return {
+            (kind, name): stamp
+            for kind in PROCESSED_KINDS
+            for name, stamp in _stamps(self.root / kind / scene, _label_names(kind)).items()
+        }
+
+    def unpacked(self, scene: str, loose: dict[tuple[str, str], Stamp]) -> dict[tuple[str, str], Stamp]:
+        """Those of the scene's loose files that its pack does not hold as they are."""
+        pack = self.pack(scene)
+        return {key: stamp for key, stamp in loose.items() if pack is None or pack.stamp(*key) != stamp}
+
+    def loose_path(self, kind: str, scene: str, name: str) -> Path:
+        """A file of `loose`."""
+        return self.root / kind / scene / name
+
+    def stored(self) -> dict[Path, Stamp]:
+        """Settings, packs and loose files: path below the root -> size and time."""
+        return self._listed(self.loose)
+
+    def needed(self) -> dict[Path, Stamp]:
+        """The same without the loose files that packs hold as they are: all that a copy needs."""
+        return self._listed(lambda scene: self.unpacked(scene, self.loose(scene)))
+
+    def stored_path(self, relative: Path) -> Path:
+        """A path of `stored` or `needed` below this root."""
+        return self.root / relative
+
+    def _listed(self, labels: Callable[[str], dict[tuple[str, str], Stamp]]) -> dict[Path, Stamp]:
+        fixed = [*map(self.settings_path, PROCESSED_KINDS), *map(self.pack_path, self.packed_scenes())]
+        stamps = {path: Stamp.of(path.stat()) for path in fixed if path.exists()}
+        for scene in self.scenes():
+            stamps |= {self.loose_path(kind, scene, name): stamp for (kind, name), stamp in labels(scene).items()}
+        return {path.relative_to(self.root): stamp for path, stamp in stamps.items()}
+
+    # ---- settings, removal ----------------------------------------------------------------------------------------
 
     def settings(self, kind: str) -> dict[str, Any] | None:
         """The settings that the files of this kind were made with; None where there are none."""
@@ -174,7 +335,11 @@ class ProcessedData:
         return settings
 
     def remove(self, kind: str) -> None:
-        """Remove every file of a kind, its settings first: labels without settings are never taken for valid ones."""
+        """Remove every file of a kind, its settings first: labels without settings are never taken for valid ones.
+
+        UserError where packs hold some of them.
+        """
+        self.check_unpacked(kind)
         self.settings_path(kind).unlink(missing_ok=True)
         self.remove_labels(kind)
         for name in _sorted_names(self.root / kind):
@@ -186,6 +351,12 @@ class ProcessedData:
         for frame in self.frames(kind, scenes):
             for suffix in PROCESSED_KINDS[kind]:
                 self.path(kind, frame, suffix).unlink(missing_ok=True)
+
+    def remove_empty_folders(self, scene: str) -> None:
+        """Remove the scene's folders that hold nothing."""
+        for kind in PROCESSED_KINDS:
+            with suppress(OSError):  # not there, or not empty
+                (self.root / kind / scene).rmdir()
 
     def remove_abandoned(self, kind: str) -> None:
         """Remove temporary files whose writer was killed: its process is gone (known only for this machine's own)."""
@@ -199,6 +370,11 @@ class ProcessedData:
 def add_root_arguments(parser: argparse.ArgumentParser) -> None:
     """--data-root and --processed-root; A2D2_DATA and A2D2_PROCESSED (scratch file systems) are their defaults."""
     _add_root(parser, "--data-root", "A2D2_DATA", "Datasets", "raw data")
+    add_processed_root_argument(parser)
+
+
+def add_processed_root_argument(parser: argparse.ArgumentParser) -> None:
+    """--processed-root, by default A2D2_PROCESSED."""
     _add_root(parser, "--processed-root", "A2D2_PROCESSED", "Datasets/processed", "labels made from it")
 
 
@@ -257,6 +433,35 @@ class ResultsDir:
         return self.dir / f"{task}.png"
 
 
+# ---- reading files whole --------------------------------------------------------------------------------------
+
+NPY_HEADER = 4096  # bytes, more than the header of any label's .npy file takes
+
+
+def read_whole(path: Path) -> np.ndarray:
+    """A file's bytes, uint8, writable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return read_at(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _npy_array(content: np.ndarray) -> np.ndarray:
+    """The array of a .npy file's bytes, without copying them. ValueError: broken, or something that needs pickle."""
+    header = io.BytesIO(content[:NPY_HEADER])
+    version = np.lib.format.read_magic(header)
+    if version != (1, 0):
+        raise ValueError(f"version {version}, not (1, 0)")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+    if dtype.hasobject:
+        raise ValueError("Object arrays are not read")
+    start, needed = header.tell(), dtype.itemsize * math.prod(shape)
+    if len(content) - start < needed:
+        raise ValueError(f"{len(content) - start} bytes of data, not {needed}")
+    return np.ndarray(shape, dtype, content, start, order="F" if fortran_order else "C")
+
+
 # ---- files that appear whole or not at all ------------------------------------------------------------------
 
 _TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}")
@@ -297,6 +502,33 @@ def write_json_once(path: Path, content: Any) -> None:
         pass  # another process was first: the caller reads what stands there
     finally:
         temporary.unlink()
+
+
+@contextmanager
+def locked(path: Path, wait: bool) -> Iterator[None]:
+    """Hold a lock file's lock, which ends with the process at the latest. UserError if another has it and not `wait`.
+
+    A file system without locks only costs a warning: files still appear whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise UserError(f"{path} is locked: another process is at work there") from None
+            print(f"another process is at work in {path.parent}: waiting for it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f"warning: {path} can't be locked ({error.strerror}): run one process only", file=sys.stderr)
+        yield
+
+
+def check_free_disk(folder: Path, needed: int) -> None:
+    """UserError unless the folder's file system has `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"{folder} has {free / 1e9:.1f} GB free; {needed / 1e9:.1f} GB are needed")
 
 
 def read_json(path: Path) -> Any:

@@ -184,7 +184,9 @@ def claim_folder(processed: ProcessedData, kind: str, settings: dict[str, Any], 
     folder = processed.kind_dir(kind)
     partial = args.scenes is not None or args.shard is not None
     processed.remove_abandoned(kind)
-    if args.overwrite and not partial:
+    if args.overwrite and partial:
+        processed.check_unpacked(kind)
+    elif args.overwrite:
         processed.remove(kind)
     found = processed.settings(kind)
     if args.overwrite and found is not None and found != settings:
@@ -232,7 +234,7 @@ class Worker:
 
     def _run_frame(self, frame: Frame, source: Path, make: Callable[[], Label]) -> Outcome:
         target = self.processed.path(self.stage.kind, frame, self.suffix)
-        if target.exists() and not self.overwrite:
+        if not self.overwrite and self.processed.exists(self.stage.kind, frame, self.suffix):
             return Outcome(str(frame), "present")
         try:
             label = make()

@@ -72,13 +72,13 @@ class BoxTask(Task):
     settings: Settings
 
     def read(self, processed: ProcessedData, frame: Frame) -> BoxLabel | None:
-        path = processed.path(self.name, frame)
-        try:
-            return _parse(json.loads(path.read_bytes()))
-        except FileNotFoundError:
+        content = processed.read(self.name, frame)
+        if content is None:
             return None
+        try:
+            return _parse(json.loads(content))
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a box label: {error}") from None
+            raise ValueError(f"{processed.source(self.name, frame)} is not a box label: {error}") from None
 
     def collate(self, labels: list[BoxLabel | None]) -> Target:
         longest = max((len(label.boxes) for label in labels if label is not None), default=0)

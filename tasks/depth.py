@@ -63,7 +63,7 @@ class DepthTask(Task):
         self.median_depth: float | None = None  # m, of all training measurements; from `fit` or `load_state`
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        return read_map(processed.path(self.name, frame), np.uint16)
+        return read_map(processed, self.name, frame, np.uint16)
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         return {"depth": stack_maps(labels, missing=0)}

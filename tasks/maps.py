@@ -1,23 +1,18 @@
 """Labels that are maps, H x W: what segmentation and depth share."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from datasets.layout import Frame, ProcessedData
 
-def read_map(path: Path, dtype: type[np.generic]) -> np.ndarray | None:
-    """A label map H x W as preprocessing writes it; None where the file is missing. ValueError: not such a file."""
-    try:
-        with open(path, "rb") as file:
-            label = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{path} is not a whole .npy file: {error}") from None
-    if label.dtype != dtype or label.ndim != 2:
-        raise ValueError(f"{path} is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
+
+def read_map(processed: ProcessedData, kind: str, frame: Frame, dtype: type[np.generic]) -> np.ndarray | None:
+    """A label map H x W as preprocessing writes it; None where the frame has none. ValueError: not such a file."""
+    label = processed.read_array(kind, frame)
+    if label is not None and (label.dtype != dtype or label.ndim != 2):
+        source = processed.source(kind, frame)
+        raise ValueError(f"{source} is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
     return label
 
 

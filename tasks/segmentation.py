@@ -48,13 +48,11 @@ class SegmentationTask(Task):
         self.class_weights: Tensor | None = None  # 38, float32; from `fit` or `load_state`
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        path = processed.path(self.name, frame)
-        label = read_map(path, np.uint8)
+        label = read_map(processed, self.name, frame, np.uint8)
         # uint8 wraps: 255 (no class) + 1 is 0, so that one comparison checks both kinds of valid values
         if label is not None and (label + np.uint8(1) > CLASSES).any():
-            raise ValueError(
-                f"{path} has class {label[label != IGNORE].max()}; classes are 0-{CLASSES - 1} and {IGNORE}"
-            )
+            source, highest = processed.source(self.name, frame), label[label != IGNORE].max()
+            raise ValueError(f"{source} has class {highest}; classes are 0-{CLASSES - 1} and {IGNORE}")
         return label
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:

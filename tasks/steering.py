@@ -37,15 +37,13 @@ class SteeringTask(Task):
     likelihood = "regression"
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        path = processed.path(self.name, frame)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        content = processed.read(self.name, frame)
+        if content is None:
             return None
         try:
             return parse_angles(json.loads(content))[-ANGLES:]
         except ValueError as error:
-            raise ValueError(f"{path} is not a steering label: {error}") from None
+            raise ValueError(f"{processed.source(self.name, frame)} is not a steering label: {error}") from None
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         angles = np.zeros((len(labels), ANGLES), np.float32)

@@ -32,10 +32,11 @@ class BalanceTask(Task):
         """The image is reduced to cells x cells means."""
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        try:
-            return np.float64(json.loads(processed.path(KIND, frame).read_bytes())["balance"])
-        except FileNotFoundError:
+        content = processed.read(KIND, frame)
+        if content is None:
             return None
+        try:
+            return np.float64(json.loads(content)["balance"])
         except KeyError as error:
             raise ValueError(f"no {error}") from None
 

@@ -25,6 +25,7 @@ from datasets.layout import (
     write_json,
 )
 from datasets.splits import Split, overfit, split_by_scenes, split_by_time
+from datasets.staging import add_stage_argument, stage
 from errors import UserError
 from progress import warn
 from tasks import TASKS
@@ -48,6 +49,7 @@ def parse_arguments(description: str, config: str, modes: list[str], default_mod
     parser.add_argument("--name", help="name of the run (default: the mode)")
     add_runs_root_argument(parser)
     add_root_arguments(parser)
+    add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
     parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
@@ -86,7 +88,8 @@ class Session:
             if found != asked:
                 raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
             check_same_config(loaded["config"], config.model_dump(mode="json"))
-        camera = Camera(RawData(args.data_root), ProcessedData(args.processed_root), tuple(config.data.size))
+        processed = stage(ProcessedData(args.processed_root), None if args.dry_run else args.stage_to)
+        camera = Camera(RawData(args.data_root), processed, tuple(config.data.size))
         if loaded is not None:
             check_fits(loaded, camera, "--resume: the checkpoint")
         split = distributed.from_main(lambda: _check_run_and_split(args, config, run, camera, loaded))

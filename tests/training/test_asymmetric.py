@@ -95,6 +95,7 @@ def make_plan(place: Workplace, *changes: str, kind: str = "asymmetric", name: s
         resume=resume,
         wandb="disabled",
         dry_run=False,
+        stage_to=None,
     )
     return Plan.make(Session.open(args, load_config(RUN_CONFIGS[kind], path, list(changes))))
 

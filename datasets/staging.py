@@ -1,0 +1,99 @@
+"""Copies of the processed set on node-local disks: training then reads nothing over the network.
+
+Every process of a node calls `stage`; one copies, the others wait for it.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from datasets.layout import PROCESSED_KINDS, ProcessedData, check_free_disk, locked, read_json, whole_file, write_json
+from datasets.packs import PACKED, Stamp
+from errors import UserError
+from progress import progress
+
+PIECE = 16 * 2**20  # bytes that are copied at a time
+MB = 10**6
+
+
+def add_stage_argument(parser: argparse.ArgumentParser) -> None:
+    """--stage-to."""
+    parser.add_argument(
+        "--stage-to",
+        type=Path,
+        metavar="DIR",
+        help="first copy the processed set there (a node-local disk), once per node, and read the copy",
+    )
+
+
+def stage(processed: ProcessedData, folder: Path | None) -> ProcessedData:
+    """Make `folder` a copy of the processed set, copying only what is new or changed; returns the copy.
+
+    Without a folder (no --stage-to) the set is read where it lies.
+    """
+    if folder is None:
+        return processed
+    copy = ProcessedData(folder)
+    if copy.root.resolve() == processed.root.resolve():
+        raise UserError(f"--stage-to: {folder} is the processed set itself; name a folder on a node-local disk")
+    needed = processed.needed()
+    if not needed:
+        raise UserError(f"--stage-to: nothing to copy below {processed.root}; run the preprocessing scripts first")
+    try:
+        with locked(copy.lock_path, wait=True):
+            _claim(copy, processed.root.resolve())
+            _bring_up_to_date(copy, processed, needed)
+    except OSError as error:
+        raise UserError(f"--stage-to: can't copy {processed.root} to {folder}: {error}") from None
+    return copy
+
+
+def _claim(copy: ProcessedData, origin: Path) -> None:
+    """UserError where the folder holds labels that are no copy of this set: bringing it up to date removes files."""
+    if copy.origin_path.exists():
+        found = read_json(copy.origin_path)
+        if found != {"processed_root": str(origin)}:
+            raise UserError(f"--stage-to: {copy.root} is a copy of another set: {found}; name another folder")
+    elif copy.stored():
+        raise UserError(f"--stage-to: {copy.root} holds labels that are no copy of {origin}; name another folder")
+    else:
+        write_json(copy.origin_path, {"processed_root": str(origin)})
+
+
+def _bring_up_to_date(copy: ProcessedData, processed: ProcessedData, needed: Mapping[Path, Stamp]) -> None:
+    for kind in (PACKED, *PROCESSED_KINDS):
+        copy.remove_abandoned(kind)
+    there = copy.stored()
+    for path in set(there) - set(needed):  # such as a loose file that has since been packed: it would win over its pack
+        copy.stored_path(path).unlink()
+    missing = {path: stamp for path, stamp in needed.items() if there.get(path) != stamp}
+    if not missing:
+        return
+    size = sum(stamp.size for stamp in missing.values())
+    check_free_disk(copy.root, size)
+    for _ in progress(_megabytes(_copy(processed, copy, missing)), size // MB, f"MB to {copy.root}", size=int):
+        pass
+    print(f"{copy.root}: {len(missing)} files copied, {len(needed) - len(missing)} already there", flush=True)
+
+
+def _copy(processed: ProcessedData, copy: ProcessedData, files: Mapping[Path, Stamp]) -> Iterator[int]:
+    """Copy the files with their times; yields the bytes of each piece."""
+    for path, stamp in files.items():
+        source = processed.stored_path(path)
+        with open(source, "rb", buffering=0) as original, whole_file(copy.stored_path(path)) as file:
+            while piece := original.read(PIECE):
+                file.write(piece)
+                yield len(piece)
+            file.flush()  # a later write would change the time
+            os.utime(file.fileno(), ns=(stamp.mtime_ns, stamp.mtime_ns))
+            if Stamp.of(os.fstat(original.fileno())) != stamp or file.tell() != stamp.size:
+                raise UserError(f"--stage-to: {source} changed while it was copied; start again")
+
+
+def _megabytes(pieces: Iterator[int]) -> Iterator[int]:
+    """Bytes of each piece -> whole megabytes that it completes."""
+    done = 0
+    for size in pieces:
+        before, done = done // MB, done + size
+        yield done // MB - before
