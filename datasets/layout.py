@@ -189,6 +189,12 @@ class ProcessedData:
         name = "report.json" if shard is None else f"report-{shard[0]}-of-{shard[1]}.json"
         return self.root / kind / name
 
+    def shard_reports(self, kind: str) -> dict[tuple[int, int], Path]:
+        """(I, N) -> the report of shard I of N, sorted."""
+        matches = (re.fullmatch(r"report-(\d+)-of-(\d+)\.json", name) for name in _sorted_names(self.root / kind))
+        shards = sorted((int(match[1]), int(match[2])) for match in matches if match)
+        return {shard: self.report_path(kind, shard) for shard in shards}
+
     def frames(self, kind: str, scenes: Iterable[str] | None = None) -> list[Frame]:
         """Frames with a file of this kind, loose or packed, sorted. Temporary files are not listed."""
         pattern = _label_names(kind)

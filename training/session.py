@@ -1,6 +1,7 @@
 """What the training scripts share before and after the loop: flags, run folder, resume, data, parts of a checkpoint."""
 
 import argparse
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -175,7 +176,8 @@ class Session:
         return Tracker(self.run, start_wandb(self.args.wandb, self.run, *names, constants["config"]))
 
     def train(self, trainer: Trainer) -> None:
-        """Run the loop to its end or to a signal; then `INTERRUPTED` tells the batch script to requeue."""
+        """Run the loop to its end or to a signal; then `INTERRUPTED`, with the job's id, tells the batch script to
+        requeue."""
         if self.checkpoint is not None:
             trainer.load_state(self.checkpoint)
             print(f"goes on after {trainer.updates.samples_seen} samples, epoch {trainer.position.epoch + 1}")
@@ -183,7 +185,7 @@ class Session:
             trainer.train()
         except Interrupted:
             if distributed.is_main():
-                self.run.interrupted.touch()
+                self.run.interrupted.write_text(os.environ.get("SLURM_JOB_ID", "") + "\n")
             print(f"interrupted; saved {self.run.last}; go on with --resume auto")
         else:
             best = trainer.best

@@ -1,0 +1,62 @@
+"""chain.sh with a `sbatch` that only notes what it is asked for."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> list[list[str]]:
+    """What chain.sh submits, job 101 first."""
+    log, fake = tmp_path / "asked", tmp_path / "sbatch"
+    fake.write_text(
+        f'#!/bin/sh\nprintf "%s\\t" "$@" >>{log}; echo >>{log}\necho "$((100 + $(wc -l <{log})));cluster"\n'
+    )
+    fake.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SHARDS": "4", "A2D2_RUNS": "scratch/runs"}
+    chain = ["sh", "slurm/chain.sh", "ours", "train_asymmetric.py", "--set", "training.epochs=3"]
+    subprocess.run(chain, cwd=ROOT, env=environment, check=True, capture_output=True)
+    return [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+
+
+def test_each_waits_for_the_one_before(asked: list[list[str]]) -> None:
+    after = [[part for part in job if part.startswith("--dependency")] for job in asked]
+    arrays = [["--dependency=afterok:101"]] * 5
+    expected = [[], *arrays, ["--dependency=afterok:102:103:104:105:106"], ["--dependency=afterok:107"]]
+    assert after == expected
+
+
+def test_what_is_submitted(asked: list[list[str]]) -> None:
+    assert asked[0][-1] == "slurm/download.sbatch"
+    assert [job[-3:] for job in asked[1:6]] == [
+        ["slurm/preprocess.sbatch", stage, "4"]
+        for stage in ("segmentation", "depth_preprocess", "bounding_box", "steering_angle", "camera")
+    ]
+    assert all("--array=1-4" in job for job in asked[1:6])
+    script = ["slurm/train.sbatch", "train_asymmetric.py", "--name", "ours", "--set", "training.epochs=3"]
+    assert asked[6][-6:] == script
+    assert asked[7][-2:] == ["slurm/evaluate.sbatch", "scratch/runs/ours/best.pt"]
+
+
+def test_scripts_that_it_names_exist(asked: list[list[str]]) -> None:
+    named = {part for job in asked for part in job if part.startswith("slurm/")}
+    assert all((ROOT / path).is_file() for path in named)
+
+
+def test_usage() -> None:
+    done = subprocess.run(["sh", "slurm/chain.sh", "ours"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage" in done.stderr
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "slurm").glob("*.sbatch")), ids=lambda path: path.name)
+def test_bash_reads_the_scripts(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    text = script.read_text()
+    if "--requeue" in text:
+        assert "--open-mode=append" in text  # else a requeue empties the log
+    assert "--signal=USR1" not in text  # without B: it would kill torchrun
