@@ -66,7 +66,8 @@ gallery: $(DEMO)/results.json
 		scene=$(GALLERY)/steering/$(SCENE)/steering.png
 
 test: .venv/installed-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slurm"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm  # one after the other: they share the nodes
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
