@@ -60,10 +60,12 @@ gallery: $(DEMO)/results.json
 	$(SHOW) --sample $(FRAME) --out $(GALLERY)/labels
 	$(SHOW) --task segmentation --errors --sample $(FRAME) --checkpoint $(MULTI) --out $(GALLERY)/errors
 	$(SHOW) --task steering --scene $(SCENE) --checkpoint $(MULTI) --out $(GALLERY)
+	$(BIN)/python preprocessing/overview.py --data-root $(RAW) --scene $(SCENE) --frames 2 --out $(GALLERY)
 	$(BIN)/python -m visual.gallery docs/gallery \
 		$(foreach task,$(TASKS) all,$(task)=$(GALLERY)/$(task)/$(FRAME)/sheet.png) \
 		labels=$(GALLERY)/labels/all/$(FRAME)/sheet.png errors=$(GALLERY)/errors/segmentation/$(FRAME)/sheet.png \
-		scene=$(GALLERY)/steering/$(SCENE)/steering.png
+		scene=$(GALLERY)/steering/$(SCENE)/steering.png \
+		overview=$(GALLERY)/overview/$(SCENE).png statistics=$(GALLERY)/overview/statistics.png
 
 test: .venv/installed-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slurm"

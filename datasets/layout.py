@@ -375,13 +375,18 @@ class ProcessedData:
 
 def add_root_arguments(parser: argparse.ArgumentParser) -> None:
     """--data-root and --processed-root; A2D2_DATA and A2D2_PROCESSED (scratch file systems) are their defaults."""
-    _add_root(parser, "--data-root", "A2D2_DATA", "Datasets", "raw data")
+    add_data_root_argument(parser)
     add_processed_root_argument(parser)
 
 
 def add_processed_root_argument(parser: argparse.ArgumentParser) -> None:
     """--processed-root, by default A2D2_PROCESSED."""
     _add_root(parser, "--processed-root", "A2D2_PROCESSED", "Datasets/processed", "labels made from it")
+
+
+def add_data_root_argument(parser: argparse.ArgumentParser) -> None:
+    """--data-root, by default A2D2_DATA."""
+    _add_root(parser, "--data-root", "A2D2_DATA", "Datasets", "raw data")
 
 
 def add_runs_root_argument(parser: argparse.ArgumentParser) -> None:
@@ -437,6 +442,17 @@ class ResultsDir:
     def plot(self, task: str) -> Path:
         """The plot over a scene's time."""
         return self.dir / f"{task}.png"
+
+
+class OverviewDir:
+    """Contact sheets of raw scenes, and statistics of the whole set: `root/overview/...`."""
+
+    def __init__(self, root: str | os.PathLike):
+        self.dir = Path(root) / "overview"
+        self.statistics = self.dir / "statistics.png"
+
+    def sheet(self, scene: str) -> Path:
+        return self.dir / f"{scene}.png"
 
 
 # ---- reading files whole --------------------------------------------------------------------------------------

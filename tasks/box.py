@@ -76,7 +76,7 @@ class BoxTask(Task):
         if content is None:
             return None
         try:
-            return _parse(json.loads(content))
+            return parse_label(json.loads(content))
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{processed.source(self.name, frame)} is not a box label: {error}") from None
 
@@ -251,7 +251,7 @@ def _wandb_box(box: Tensor, index: int, score: float | None = None) -> dict[str,
     return {"position": position, "class_id": index, "box_caption": name, **scores}
 
 
-def _parse(content: dict) -> BoxLabel:
+def parse_label(content: dict) -> BoxLabel:
     """A processed label's JSON -> BoxLabel. LookupError, TypeError, ValueError: it is not such a label."""
     unknown = {box["class"] for box in content["boxes"]} - CLASS_INDEX.keys()
     if unknown:
