@@ -96,6 +96,22 @@ def memory_table(results: dict[str, Any]) -> str:
     return table([f"GB at {width} x {height}", "micro-batch", *parts[:-1], "with margin", "fits 12 GB"], rows)
 
 
+def memory_check_table(results: dict[str, Any]) -> str:
+    """The estimate held against real tensors on the CPU."""
+    rows = [
+        [
+            row["case"],
+            f"{row['estimated'] / 1e6:.1f}",
+            f"{row['measured'] / 1e6:.1f}",
+            f"{100 * row['error_of_total']:+.1f}",
+        ]
+        for row in results["check"]
+    ]
+    width, height = results["check_size"]
+    head = [f"activations at {width} x {height}", "estimated, MB", "measured, MB", "error, % of the total"]
+    return table(head, rows)
+
+
 def balancing_table(results: dict[str, Any]) -> str:
     """What each balancing method costs a step of the demo's network."""
     rows = [
@@ -142,6 +158,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "sample": ("dataset.json", sample_table),
     "disk": ("stages.json", disk_table),
     "memory": ("memory.json", memory_table),
+    "memory check": ("memory.json", memory_check_table),
     "balancing": ("balancing.json", balancing_table),
     "exchange": ("scaling.json", exchange_table),
     "exchange per sample": ("scaling.json", exchange_per_sample_table),

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from datasets.a2d2 import Camera
+from datasets.a2d2 import Camera, check_processed
 from datasets.geometry import ImageMap
 from datasets.layout import Frame, ProcessedData, RawData
 from errors import UserError
@@ -65,15 +65,17 @@ class Viewer:
     def __init__(
         self, raw: RawData, processed: ProcessedData, networks: Mapping[str, Restored], task: str | None = None
     ):
-        """task: only this one; None: all. UserError where a network lacks the only one."""
+        """task: only this one; None: all. UserError where a network lacks it or had labels of another size."""
         self.raw, self.processed, self.networks = raw, processed, networks
         self.tasks: dict[str, Task] = {}
         for name in TASKS if task is None else [task]:
             trained = [network.tasks[name] for network in networks.values() if name in network.tasks]
             self.tasks[name] = trained[0] if trained else TASKS[name]()
-        for label, network in networks.items() if task else ():
-            if task not in network.tasks:
+        for label, network in networks.items():
+            if task and task not in network.tasks:
                 raise UserError(f"--checkpoint {label}={network.path} has no {task}; it has {', '.join(network.tasks)}")
+            there = [name for name in self._asked_of(network) if processed.settings(name) is not None]
+            check_processed(processed, network.camera, there)
 
     @cached_property
     def _camera(self) -> Camera:

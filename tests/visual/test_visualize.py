@@ -1,6 +1,7 @@
 """visualize.py as a user runs it: files, sizes, and one-line errors that say what there is."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import train_asymmetric
 import train_single_task
 import visualize
 from datasets.layout import ProcessedData, RawData
+from preprocessing.depth_preprocess import Depth
 from tasks import TASKS
 from tests.raw_files import SCENE, frames
 from tests.training.conftest import Printed, Workplace, call, own_workplace, small_data, workplace
@@ -161,6 +163,28 @@ def test_mistakes_are_told_in_one_line(show: Callable[..., Printed], flags: list
     assert printed.code == 2
     assert told in printed.err
     assert printed.err.count("\n") == 1
+
+
+def test_labels_of_another_size_are_told(
+    own_workplace: Workplace, call: Callable[..., Printed], runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = [
+        "--size",
+        "32",
+        "32",
+        "--data-root",
+        own_workplace.raw.root,
+        "--processed-root",
+        own_workplace.processed.root,
+    ]
+    run_stage(Depth(), [*map(str, stage), "--overwrite"])
+    flags = ["--sample", str(FRAME), "--checkpoint", f"multi={runs}/asymmetric/best.pt"]
+    printed = call(visualize.main, *own_workplace.roots(), *flags)
+    assert printed.code == 2
+    assert "has size [32, 32], this run has [64, 64]" in printed.err
+    shutil.rmtree(own_workplace.processed.kind_dir("depth"))  # predictions need no labels
+    printed = call(visualize.main, *own_workplace.roots(), *flags, "--out", str(own_workplace.dir / "out"))
+    assert printed.code == 0, printed.err
 
 
 def test_a_picture_without_a_network_has_nothing_to_show(show: Callable[..., Printed]) -> None:
