@@ -165,19 +165,8 @@ def test_mistakes_are_told_in_one_line(show: Callable[..., Printed], flags: list
     assert printed.err.count("\n") == 1
 
 
-def test_labels_of_another_size_are_told(
-    own_workplace: Workplace, call: Callable[..., Printed], runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = [
-        "--size",
-        "32",
-        "32",
-        "--data-root",
-        own_workplace.raw.root,
-        "--processed-root",
-        own_workplace.processed.root,
-    ]
-    run_stage(Depth(), [*map(str, stage), "--overwrite"])
+def test_labels_of_another_size_are_told(own_workplace: Workplace, call: Callable[..., Printed], runs: Path) -> None:
+    assert run(Depth(), own_workplace.raw, own_workplace.processed, "--size", "32", "32", "--overwrite") == 0
     flags = ["--sample", str(FRAME), "--checkpoint", f"multi={runs}/asymmetric/best.pt"]
     printed = call(visualize.main, *own_workplace.roots(), *flags)
     assert printed.code == 2
