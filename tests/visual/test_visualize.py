@@ -17,6 +17,7 @@ from datasets.layout import ProcessedData, RawData
 from preprocessing.depth_preprocess import Depth
 from tasks import TASKS
 from tests.raw_files import SCENE, frames
+from tests.stages import run as run_stage
 from tests.training.conftest import Printed, Workplace, call, own_workplace, small_data, workplace
 from tests.training.test_asymmetric import ASYMMETRIC
 from visual.output import video_pictures
@@ -166,7 +167,7 @@ def test_mistakes_are_told_in_one_line(show: Callable[..., Printed], flags: list
 
 
 def test_labels_of_another_size_are_told(own_workplace: Workplace, call: Callable[..., Printed], runs: Path) -> None:
-    assert run(Depth(), own_workplace.raw, own_workplace.processed, "--size", "32", "32", "--overwrite") == 0
+    assert run_stage(Depth(), own_workplace.raw, own_workplace.processed, "--size", "32", "32", "--overwrite") == 0
     flags = ["--sample", str(FRAME), "--checkpoint", f"multi={runs}/asymmetric/best.pt"]
     printed = call(visualize.main, *own_workplace.roots(), *flags)
     assert printed.code == 2
