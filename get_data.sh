@@ -14,7 +14,7 @@ OTHER_CAMERAS="cam_front_left cam_front_right cam_side_left cam_side_right cam_r
 TRIES=8                              # in a row without a new byte
 BACKOFF=${GET_DATA_BACKOFF:-5}       # seconds before the second try, twice as many before each further one
 PATIENCE="--connect-timeout 30 --speed-limit 1000 --speed-time 60" # a download that stalls is broken off and goes on
-PYTHON=${PYTHON:-python3}
+[ -n "${PYTHON:-}" ] || PYTHON=$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)
 SCENE='[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]_[0-9][0-9][0-9][0-9][0-9][0-9]'
 
 usage() {
@@ -54,7 +54,13 @@ run() {
     : >"$work/lock/children"
     return $status
 }
+# report FILE: its size every minute, for a job's log, where no bar is shown; ends with this script
+report() {
+    while sleep 60 >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do say "$(basename "$1"): $(gigabytes "$(size_of "$1")")"; done
+}
 stop_children() {
+    [ -z "$reporter" ] || kill "$reporter" 2>/dev/null || true
+    reporter=
     while read -r child; do
         case $(ps -o comm= -p "$child" 2>/dev/null) in *curl | *tar) kill "$child" ;; esac
     done 2>/dev/null <"$work/lock/children" || true
@@ -94,9 +100,14 @@ download() {
     tries=0 wait=$BACKOFF
     while have=$(size_of "$2"); [ "$have" -lt "$length" ]; do
         say "$(basename "$2"): $(gigabytes "$have") of $(gigabytes "$length")"
+        if [ ! -t 2 ]; then
+            report "$2" &
+            reporter=$!
+        fi
         status=0
         run curl -fL $meter $PATIENCE -C - -o "$2" -w '%{http_code}' "$1" >"$work/code" || status=$?
-        code=$(cat "$work/code")
+        [ -z "$reporter" ] || kill "$reporter"
+        reporter='' code=$(cat "$work/code")
         case $status:$code in
             33:*) # no ranges: from the start
                 say "$(basename "$2"): the server cannot continue a download; starting again"
@@ -290,7 +301,7 @@ lock() {
 # ---- command line ------------------------------------------------------------------------------------------------
 
 dest=${A2D2_DATA:-Datasets} base_url=$BASE_URL base_url_given='' only='' all_cameras='' keep_archives='' stream=''
-sha256='' sample='' weights='' dry_run=''
+sha256='' sample='' weights='' dry_run='' reporter=''
 while [ $# -gt 0 ]; do
     case $1 in
         --dest | --base-url | --only | --sha256) [ $# -ge 2 ] || misused "$1 needs a value" ;;
