@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from datasets.layout import ProcessedData, RawData, add_root_arguments, write_json
+from datasets.files import write_json
+from datasets.layout import ProcessedData, RawData, add_root_arguments
 from datasets.staging import add_stage_argument, stage
 from errors import run_as_script
 from training import distributed

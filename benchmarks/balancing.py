@@ -19,7 +19,7 @@ import torch
 from benchmarks.machine import describe_machine
 from benchmarks.memory import CONFIGS
 from benchmarks.steps import Step, allocated_peak
-from datasets.layout import write_json
+from datasets.files import write_json
 from training.config import load_config
 from training.runs import SYMMETRIC, SymmetricRun
 

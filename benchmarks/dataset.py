@@ -21,7 +21,8 @@ import torch
 
 from benchmarks.machine import describe_machine
 from datasets.a2d2 import A2D2, Camera, Sample
-from datasets.layout import Frame, ProcessedData, RawData, write_json
+from datasets.files import write_json
+from datasets.layout import Frame, ProcessedData, RawData
 from datasets.synthetic import write_dataset
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage

@@ -34,7 +34,7 @@ from torch.distributed._tools.mem_tracker import MemTracker
 
 from benchmarks.machine import describe_machine
 from benchmarks.steps import CudaCasts, Step, allocated_peak
-from datasets.layout import write_json
+from datasets.files import write_json
 from training.config import load_config
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 

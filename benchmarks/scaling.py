@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.layout import write_json
+from datasets.files import write_json
 from models.multitask import BACKBONE
 from training.config import load_config
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun

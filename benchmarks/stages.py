@@ -17,7 +17,8 @@ from typing import Any
 import cv2
 
 from benchmarks.machine import describe_machine
-from datasets.layout import ProcessedData, RawData, write_json
+from datasets.files import write_json
+from datasets.layout import ProcessedData, RawData
 from errors import UserError, run_as_script
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.layout import read_json
+from datasets.files import read_json
 from errors import UserError
 
 Matrix = tuple[tuple[float, float, float], ...]

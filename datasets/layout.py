@@ -5,25 +5,18 @@ Raw data (`RawData`) is only ever read. Labels made from it (`ProcessedData`) an
 """
 
 import argparse
-import fcntl
-import io
-import json
-import math
 import os
 import re
-import secrets
-import shutil
-import socket
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from datasets.packs import PACKED, Pack, Stamp, read_at
+from datasets.files import is_abandoned, npy_array, read_json, read_whole
+from datasets.packs import PACKED, Pack, Stamp
 from errors import UserError
 
 FRAMES_PER_SECOND = 30  # the cameras' rate: a frame's number / 30 is its time in its scene
@@ -216,7 +209,7 @@ class ProcessedData:
         """The array of a frame's .npy file; None where there is none. ValueError: not a whole one."""
         content = self._content(kind, frame, ".npy")
         try:
-            return None if content is None else _npy_array(content)
+            return None if content is None else npy_array(content)
         except ValueError as error:
             raise ValueError(f"{self.source(kind, frame, '.npy')} is not a whole .npy file: {error}") from None
 
@@ -369,7 +362,7 @@ class ProcessedData:
         folders = [self.root / kind, *(self.root / kind / scene for scene in _scene_names(self.root / kind))]
         for folder in folders:
             for name in _sorted_names(folder):
-                if _is_abandoned(name):
+                if is_abandoned(name):
                     (folder / name).unlink(missing_ok=True)
 
 
@@ -453,135 +446,3 @@ class OverviewDir:
 
     def sheet(self, scene: str) -> Path:
         return self.dir / f"{scene}.png"
-
-
-# ---- reading files whole --------------------------------------------------------------------------------------
-
-NPY_HEADER = 4096  # bytes, more than the header of any label's .npy file takes
-
-
-def read_whole(path: Path) -> np.ndarray:
-    """A file's bytes, uint8, writable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return read_at(descriptor, os.fstat(descriptor).st_size, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _npy_array(content: np.ndarray) -> np.ndarray:
-    """The array of a .npy file's bytes, without copying them. ValueError: broken, or something that needs pickle."""
-    header = io.BytesIO(content[:NPY_HEADER])
-    version = np.lib.format.read_magic(header)
-    if version != (1, 0):
-        raise ValueError(f"version {version}, not (1, 0)")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
-    if dtype.hasobject:
-        raise ValueError("Object arrays are not read")
-    start, needed = header.tell(), dtype.itemsize * math.prod(shape)
-    if len(content) - start < needed:
-        raise ValueError(f"{len(content) - start} bytes of data, not {needed}")
-    return np.ndarray(shape, dtype, content, start, order="F" if fortran_order else "C")
-
-
-# ---- files that appear whole or not at all ------------------------------------------------------------------
-
-_TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}")
-
-
-@contextmanager
-def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` for writing; rename it to `path` if the block ends well, else remove it.
-
-    `durable` waits until the bytes are on the disk before the rename (checkpoints; too slow for 60,000 labels).
-    """
-    temporary = _temporary_path(path)
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, content: Any, indent: int | None = None) -> None:
-    """Write JSON by `whole_file`."""
-    with whole_file(path) as file:
-        file.write((json.dumps(content, indent=indent) + "\n").encode())
-
-
-def write_json_once(path: Path, content: Any) -> None:
-    """Write JSON unless the file exists; of several processes that do so at once, exactly one succeeds."""
-    temporary = _temporary_path(path)
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    try:
-        os.link(temporary, path)  # unlike a rename, it fails where the file exists
-    except FileExistsError:
-        pass  # another process was first: the caller reads what stands there
-    finally:
-        temporary.unlink()
-
-
-@contextmanager
-def locked(path: Path, wait: bool) -> Iterator[None]:
-    """Hold a lock file's lock, which ends with the process at the latest. UserError if another has it and not `wait`.
-
-    A file system without locks only costs a warning: files still appear whole.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise UserError(f"{path} is locked: another process is at work there") from None
-            print(f"another process is at work in {path.parent}: waiting for it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            print(f"warning: {path} can't be locked ({error.strerror}): run one process only", file=sys.stderr)
-        yield
-
-
-def check_free_disk(folder: Path, needed: int) -> None:
-    """UserError unless the folder's file system has `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(f"{folder} has {free / 1e9:.1f} GB free; {needed / 1e9:.1f} GB are needed")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file that this project or the user wrote; a broken one is the user's to mend."""
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} can't be read as JSON: {error}") from None
-
-
-def _temporary_path(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def _is_abandoned(name: str) -> bool:
-    match = _TEMPORARY.fullmatch(name)
-    return bool(match) and match["host"] == socket.gethostname() and not _is_running(int(match["pid"]))
-
-
-def _is_running(pid: int) -> bool:
-    """Whether a process of this machine lives; a zombie (dead, but nobody has asked for its exit status) does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # it belongs to somebody else
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return True  # not on Linux

@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from datasets.files import read_at
 from errors import UserError
 
 PACKED = "packed"  # the packs' folder in the processed root
@@ -30,14 +31,6 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, status: os.stat_result) -> "Stamp":
         return cls(status.st_size, status.st_mtime_ns)
-
-
-def read_at(descriptor: int, size: int, offset: int) -> np.ndarray:
-    """uint8, writable, straight from an open file without moving its position. ValueError: the file ends before."""
-    content = np.empty(size, np.uint8)
-    if os.preadv(descriptor, [content], offset) != size:
-        raise ValueError("is cut off")
-    return content
 
 
 class Pack:

@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from datasets.layout import PROCESSED_KINDS, ProcessedData, check_free_disk, locked, read_json, whole_file, write_json
+from datasets.files import check_free_disk, locked, read_json, whole_file, write_json
+from datasets.layout import PROCESSED_KINDS, ProcessedData
 from datasets.packs import PACKED, Stamp
 from errors import UserError
 from progress import progress

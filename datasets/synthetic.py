@@ -44,8 +44,9 @@ import cv2
 import numpy as np
 
 from datasets.classes import COLOURS, rgb_of
+from datasets.files import read_json, whole_file, write_json
 from datasets.geometry import FRONT_CENTER, Calibration
-from datasets.layout import FRAMES_PER_SECOND, Frame, RawData, read_json, whole_file, write_json
+from datasets.layout import FRAMES_PER_SECOND, Frame, RawData
 from datasets.synthetic_render import LIDAR_RANGE_M, Camera, Moment, View
 from datasets.synthetic_solids import Placed
 from datasets.synthetic_world import World

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 from datasets.classes import BOX_CLASSES, BOX_COLOURS, IGNORE, SEMANTIC_CLASSES, palette
+from datasets.files import whole_file
 from datasets.geometry import Calibration, ImageMap
-from datasets.layout import RAW_KINDS, Frame, OverviewDir, RawData, add_data_root_argument, whole_file
+from datasets.layout import RAW_KINDS, Frame, OverviewDir, RawData, add_data_root_argument
 from errors import UserError, run_as_script
 from preprocessing.bounding_box import Boxes
 from preprocessing.depth_preprocess import Depth
@@ -33,6 +33,7 @@ from tasks.box import BoxTask, parse_label
 from tasks.depth import DepthTask
 from tasks.drawing import blank
 from tasks.segmentation import SegmentationTask
+from visual.output import write_picture
 from visual.sheet import Cell, sheet
 
 WIDTH = 640  # px of each picture
@@ -58,7 +59,7 @@ def main() -> None:
     raw, out = RawData(args.data_root), OverviewDir(args.out)
     for scene in chosen_scenes(raw, args.scenes):
         frames = spread(raw.frames("camera", [scene]), args.frames)
-        write_png(out.sheet(scene), contact_sheet(raw, frames))
+        write_picture(out.sheet(scene), contact_sheet(raw, frames))
         print(out.sheet(scene))
     figure = statistics_figure(raw, count_pixels(raw, args.every), count_boxes(raw), args.every)
     with whole_file(out.statistics) as file:
@@ -123,11 +124,6 @@ def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: Stage, task: Tas
         return Cell(blank(image, task.strip_lines), "nothing measured")
     label = parse_label(json.loads(content)) if isinstance(content, bytes) else content
     return Cell(task.draw(image, None, task.collate([label]), DrawOptions()))
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    with whole_file(path) as file:
-        Image.fromarray(picture).save(file, format="PNG")
 
 
 # ---- statistics of the whole set ------------------------------------------------------------------------------------

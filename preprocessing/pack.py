@@ -16,15 +16,8 @@ from functools import partial
 
 import numpy as np
 
-from datasets.layout import (
-    PROCESSED_KINDS,
-    ProcessedData,
-    add_processed_root_argument,
-    check_free_disk,
-    locked,
-    read_whole,
-    whole_file,
-)
+from datasets.files import check_free_disk, locked, read_whole, whole_file
+from datasets.layout import PROCESSED_KINDS, ProcessedData, add_processed_root_argument
 from datasets.packs import PACKED, Pack, Source, Stamp, write_pack
 from errors import UserError, run_as_script
 from progress import progress

@@ -14,7 +14,8 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from datasets.layout import PROCESSED_KINDS, ProcessedData, add_root_arguments, read_json, write_json
+from datasets.files import read_json, write_json
+from datasets.layout import PROCESSED_KINDS, ProcessedData, add_root_arguments
 from errors import UserError, run_as_script
 
 STATUS = ("written", "present", "without_label", "failed")

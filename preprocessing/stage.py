@@ -25,16 +25,9 @@ import cv2
 import numpy as np
 import pyspng
 
+from datasets.files import whole_file, write_json, write_json_once
 from datasets.geometry import Calibration
-from datasets.layout import (
-    Frame,
-    ProcessedData,
-    RawData,
-    add_root_arguments,
-    whole_file,
-    write_json,
-    write_json_once,
-)
+from datasets.layout import Frame, ProcessedData, RawData, add_root_arguments
 from errors import UserError
 from progress import progress, warn
 

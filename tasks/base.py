@@ -11,6 +11,7 @@ A label passes through these forms:
     draw     a prediction, a target, or both -> a picture
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -167,11 +168,8 @@ class Task(ABC):
         return {}
 
     def scene_value(self, prediction: Any | None = None, target: Target | None = None) -> float:
-        """The number of one frame's prediction or truth (B = 1) that is plotted over a scene, where there is one.
-
-        Called only where `scene_axis` says what the number is; NaN where the frame has none.
-        """
-        raise NotImplementedError
+        """The number of one frame's prediction or truth (B = 1) that is plotted over a scene; NaN where it has none."""
+        return math.nan
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

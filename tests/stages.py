@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from datasets.layout import ProcessedData, RawData, read_json
+from datasets.files import read_json
+from datasets.layout import ProcessedData, RawData
 from preprocessing.stage import Stage, run_stage
 
 

@@ -184,12 +184,12 @@ def check_sync_bn(config: RunConfig, balancing: Balancing, device: torch.device)
     """UserError where batch norm can't be synchronised: every process must go backward as often as all others."""
     if not config.training.sync_bn:
         return
-    if device.type != "cuda":
-        raise UserError("training.sync_bn: torch synchronises batch norm on GPUs only; set it to false")
     if isinstance(balancing, Aggregated) or config.training.similarity_every:
         raise UserError("training.sync_bn works neither with balancing by gradients nor with similarity_every")
     if isinstance(config, MultiTaskRun) and config.network.batch_norm == "frozen":
         raise UserError("training.sync_bn: network.batch_norm is frozen, there is nothing to synchronise")
+    if device.type != "cuda":
+        raise UserError("training.sync_bn: torch synchronises batch norm on GPUs only; set it to false")
 
 
 def check_processes(block_size: int, micro_batch_size: int) -> None:

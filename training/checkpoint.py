@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from datasets.layout import whole_file
+from datasets.files import whole_file
 from errors import UserError
 
 FORMAT = 1

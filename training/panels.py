@@ -12,7 +12,8 @@ from PIL import Image
 from torchmetrics import Metric
 
 from datasets.a2d2 import A2D2, Batch, Collate
-from datasets.layout import RunDir, whole_file
+from datasets.files import whole_file
+from datasets.layout import RunDir
 from tasks.base import DrawOptions, Task
 from training import distributed
 from training.evaluation import Precision, Results

@@ -14,17 +14,9 @@ from torch import nn
 
 from datasets.a2d2 import Camera, Sample
 from datasets.classes import BOX_CLASSES, SEMANTIC_CLASSES
+from datasets.files import whole_file, write_json
 from datasets.labels import Labelled, keep_fractions, keep_one
-from datasets.layout import (
-    Frame,
-    ProcessedData,
-    RawData,
-    RunDir,
-    add_root_arguments,
-    add_runs_root_argument,
-    whole_file,
-    write_json,
-)
+from datasets.layout import Frame, ProcessedData, RawData, RunDir, add_root_arguments, add_runs_root_argument
 from datasets.splits import Split, overfit, split_by_scenes, split_by_time
 from datasets.staging import add_stage_argument, stage
 from errors import UserError

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from datasets.layout import RunDir, whole_file
+from datasets.files import whole_file
+from datasets.layout import RunDir
 from progress import warn
 from training import distributed
 from training.updates import StepReport, Updates

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from datasets.layout import whole_file
+from datasets.files import whole_file
 from errors import UserError, run_as_script
 
 WIDTH = 2048  # px, at most

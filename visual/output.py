@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from datasets.layout import Frame, ResultsDir, whole_file
+from datasets.files import whole_file
+from datasets.layout import Frame, ResultsDir
 from errors import UserError
 from progress import progress
 from tasks.base import DrawOptions, Task

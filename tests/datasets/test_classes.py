@@ -12,7 +12,8 @@ from datasets.classes import (
     colour_table,
     rgb_of,
 )
-from datasets.layout import RawData, read_json
+from datasets.files import read_json
+from datasets.layout import RawData
 
 # written by hand from the official list: several colours each
 SEVERAL = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.files import read_json, whole_file, write_json, write_json_once
 from datasets.layout import (
     PROCESSED_KINDS,
     RAW_KINDS,
@@ -21,10 +22,6 @@ from datasets.layout import (
     add_root_arguments,
     add_runs_root_argument,
     parse_bus_frame_name,
-    read_json,
-    whole_file,
-    write_json,
-    write_json_once,
 )
 from errors import UserError
 
@@ -272,7 +269,7 @@ def test_write_json_once_by_threads_at_once(tmp_path: Path) -> None:
 WRITE_ONCE = """
 import sys, time
 from pathlib import Path
-from datasets.layout import read_json, write_json_once
+from datasets.files import read_json, write_json_once
 folder, number = Path(sys.argv[1]), int(sys.argv[2])
 (folder / f"ready-{number}").touch()
 while not (folder / "go").exists():
@@ -297,7 +294,7 @@ def test_write_json_once_by_processes_at_once(tmp_path: Path, root: Path) -> Non
 HANG_IN_WHOLE_FILE = """
 import sys, time
 from pathlib import Path
-from datasets.layout import whole_file
+from datasets.files import whole_file
 with whole_file(Path(sys.argv[1])) as file:
     file.write(b"half")
     print("writing", flush=True)

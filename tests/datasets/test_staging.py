@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.layout import PROCESSED_KINDS, ProcessedData, locked
+from datasets.files import locked
+from datasets.layout import PROCESSED_KINDS, ProcessedData
 from datasets.staging import stage
 from errors import UserError
 from preprocessing.pack import pack

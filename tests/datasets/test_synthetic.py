@@ -13,8 +13,9 @@ import pytest
 
 from datasets import synthetic
 from datasets.classes import BOX_CLASSES, COLOURS, IGNORE, SEMANTIC_CLASSES, class_of
+from datasets.files import read_json
 from datasets.geometry import FRONT_CENTER, Calibration, ImageMap
-from datasets.layout import RawData, parse_bus_frame_name, read_json
+from datasets.layout import RawData, parse_bus_frame_name
 from datasets.synthetic_render import Camera, Moment, View
 from datasets.synthetic_solids import LABELS
 from datasets.synthetic_world import CentreLine, World

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.classes import BOX_CLASSES
-from datasets.layout import ProcessedData, RawData, read_json
+from datasets.files import read_json
+from datasets.layout import ProcessedData, RawData
 from preprocessing.bounding_box import Boxes, clip, parse_box, without_duplicates
 from preprocessing.stage import Label
 from tests.raw_files import HEIGHT, WIDTH, box, frames, random_boxes, write_boxes

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.files import read_json
 from datasets.geometry import Calibration, ImageMap
-from datasets.layout import ProcessedData, RawData, read_json
+from datasets.layout import ProcessedData, RawData
 from preprocessing.camera import Camera
 from tests import slow_camera
 from tests.raw_files import CAMERA, HEIGHT, WIDTH, frames, random_picture, write_png

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.layout import PROCESSED_KINDS, ProcessedData, RawData, locked
+from datasets.files import locked
+from datasets.layout import PROCESSED_KINDS, ProcessedData, RawData
 from datasets.packs import Pack, Source, Stamp, write_pack
 from errors import UserError
 from preprocessing.bounding_box import Boxes

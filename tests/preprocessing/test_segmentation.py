@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from datasets.classes import COLOURS, IGNORE, SEMANTIC_CLASSES, class_of, rgb_of
-from datasets.layout import ProcessedData, RawData, read_json
+from datasets.files import read_json
+from datasets.layout import ProcessedData, RawData
 from preprocessing.segmentation import Segmentation, packed
 from tests import slow_camera
 from tests.raw_files import CAMERA, HEIGHT, WIDTH, frames, random_label, write_png

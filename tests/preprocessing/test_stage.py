@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.layout import Frame, ProcessedData, RawData, read_json
+from datasets.files import read_json
+from datasets.layout import Frame, ProcessedData, RawData
 from errors import UserError
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera

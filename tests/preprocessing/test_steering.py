@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.layout import Frame, ProcessedData, RawData, read_json
+from datasets.files import read_json
+from datasets.layout import Frame, ProcessedData, RawData
 from preprocessing.steering_angle import Steering, signed_angles
 from tests.raw_files import OTHER_SCENE, SCENE, bus_entry, frames, random_bus_entry, signal, write_bus
 from tests.stages import failures, report_of, run, statuses
