@@ -129,7 +129,7 @@ download() {
 # verify FILE SUM: size and whatever checksum there is; a bad file is removed
 verify() {
     [ "$(size_of "$1")" -eq "$length" ] || reject "$1" "has $(size_of "$1") bytes instead of $length"
-    if printf '%s' "$etag" | grep -Eqx '[0-9a-f]{32}'; then # of an upload in one part: its MD5
+    if is_md5 "$etag"; then
         [ "$(checksum md5 "$1")" = "$etag" ] || reject "$1" "does not have the server's checksum $etag"
     fi
     [ -z "$2" ] || case $(checksum sha256 "$1") in
@@ -143,6 +143,10 @@ reject() {
     fail "$(basename "$1") $2; it was removed, run again to fetch it anew"
 }
 
+# is_md5 ETAG: whether it is the checksum of an upload in one part
+is_md5() { printf '%s' "$1" | grep -Eqx '[0-9a-f]{32}'; }
+
+# checksum md5|sha256 FILE
 checksum() {
     if command -v "${1}sum" >/dev/null; then "${1}sum" "$2"; else openssl dgst "-$1" -r "$2"; fi | cut -d ' ' -f 1
 }
@@ -178,19 +182,24 @@ unpack() {
 # stream URL FOLDER: download and unpack at once
 stream() {
     say "$(basename "$1"): downloading and unpacking at once; this can't go on where it stops"
-    rm -rf "$work/unpacked"
+    rm -rf "$work/unpacked" "$work/pipe" "$work/copy"
     mkdir "$work/unpacked"
-    rm -f "$work/pipe"
-    mkfifo "$work/pipe"
+    mkfifo "$work/pipe" "$work/copy"
     curl -fL $meter $PATIENCE -D "$work/headers" "$1" >"$work/pipe" &
     download=$!
     echo "$download" >>"$work/lock/children"
+    checksum md5 "$work/copy" >"$work/md5" &
+    digest=$!
     run unpack_pipe || fail "$1: broken off or no archive ($(head -n 1 "$work/tar-error")); nothing was unpacked into $dest"
     wait "$download" || fail "$1: the download broke off; nothing was unpacked into $dest"
+    wait "$digest" || fail "the checksum of $1 could not be taken; nothing was unpacked into $dest"
     [ "$(header content-length "$work/headers")" = "$length" ] ||
         fail "$1: the server sent another size than it had told; nothing was unpacked into $dest"
+    ! is_md5 "$etag" || [ "$(cat "$work/md5")" = "$etag" ] ||
+        fail "$1 does not have the server's checksum $etag; nothing was unpacked into $dest"
     grep -q 'Removing leading' "$work/tar-error" && fail "the archive has a member outside its folder"
     refuse_members "$work/members"
+    [ -z "$(find "$work/unpacked" -type l)" ] || fail "$1 has links, which A2D2 does not; not unpacked"
     arrange "$2"
 }
 
@@ -198,9 +207,9 @@ stream() {
 unpack_pipe() {
     set -f
     # shellcheck disable=SC2046 # one word each
-    {
+    tee "$work/copy" <"$work/pipe" | {
         tar -xvf - -C "$work/unpacked" $(excluded) >"$work/members" 2>"$work/tar-error" && cat >/dev/null
-    } <"$work/pipe"
+    }
 }
 
 # arrange FOLDER: move what was unpacked there, without the archive's wrapper folder

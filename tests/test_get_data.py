@@ -237,6 +237,8 @@ def test_wrapper_folders_make_no_difference(place: Place, images: str, bus: str)
 
 
 def test_streaming_leaves_no_archive(place: Place) -> None:
+    for served in place.served.values():
+        served.etag = hashlib.md5(served.content).hexdigest()
     done = place.run("--stream")
     assert done.returncode == 0, done.stderr
     assert_complete(place)
@@ -408,9 +410,10 @@ def test_a_length_that_is_a_lie(place: Place, stream: list[str], more: int) -> N
     assert place.nothing_unpacked()
 
 
-def test_a_wrong_etag(place: Place) -> None:
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_a_wrong_etag(place: Place, stream: list[str]) -> None:
     place.served[BUS].etag = hashlib.md5(b"something else").hexdigest()
-    assert_refused(place.run("--only", "bus"), place, "checksum")
+    assert_refused(place.run("--only", "bus", *stream), place, "checksum")
     assert not list(place.dest.rglob("*.tar"))
 
 
@@ -442,9 +445,10 @@ def test_members_outside_the_folder(place: Place, stream: list[str], name: str) 
     assert not Path("/tmp/evil_of_a2d2").exists()
 
 
-def test_links_are_refused(place: Place) -> None:
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_links_are_refused(place: Place, stream: list[str]) -> None:
     place.served[BUS].content = tar_of(bus_files(), **{"20180807_145028/out": "/etc"})
-    assert_refused(place.run("--only", "bus"), place, "links")
+    assert_refused(place.run("--only", "bus", *stream), place, "links")
 
 
 def test_an_archive_without_scenes(place: Place) -> None:
