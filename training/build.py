@@ -143,7 +143,6 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
     drawn = {task for sample in train for task in sample.tasks if isinstance(sampling, str) or sampling.get(task)}
     if not drawn:
         raise UserError(f"sampling: none of the training frames has a label of {', '.join(sampling)}")
-    check_processes(config.block_size_of(mode), config.micro_batch_size_of(mode))
     return Data(
         train=A2D2(camera, tasks, train),
         val=A2D2(camera, tasks, val),
@@ -190,13 +189,3 @@ def check_sync_bn(config: RunConfig, balancing: Balancing, device: torch.device)
         raise UserError("training.sync_bn: network.batch_norm is frozen, there is nothing to synchronise")
     if device.type != "cuda":
         raise UserError("training.sync_bn: torch synchronises batch norm on GPUs only; set it to false")
-
-
-def check_processes(block_size: int, micro_batch_size: int) -> None:
-    """UserError unless micro-batches and processes share a block evenly."""
-    processes = distributed.processes()
-    if block_size % (micro_batch_size * processes):
-        raise UserError(
-            f"{processes} processes with micro_batch_size {micro_batch_size} do not divide the block of {block_size}; "
-            "set another micro_batch_size, or batch sizes with a larger common divisor"
-        )

@@ -74,6 +74,7 @@ class Session:
             there = ", ".join(config.tasks)
             raise UserError(f"{args.config}: tasks.{', '.join(missing)} is missing; there are {there}")
         device = distributed.start(args.device)
+        check_processes(config.block_size_of(args.train_mode), config.micro_batch_size_of(args.train_mode))
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
         if loaded is not None:
@@ -226,6 +227,16 @@ def check_size(size: list[int], network: nn.Module, config: Path) -> None:
     """UserError unless the network takes images of this size (W, H)."""
     if any(side % network.divisor for side in size):
         raise UserError(f"{config}: data.size: {size} are no multiples of {network.divisor}: the network halves them")
+
+
+def check_processes(block_size: int, micro_batch_size: int) -> None:
+    """UserError unless micro-batches and processes share a block evenly."""
+    processes = distributed.processes()
+    if block_size % (micro_batch_size * processes):
+        raise UserError(
+            f"{processes} processes with micro_batch_size {micro_batch_size} do not divide the block of {block_size}; "
+            "set another micro_batch_size, or batch sizes with a larger common divisor"
+        )
 
 
 def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespace) -> Split:
