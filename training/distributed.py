@@ -110,11 +110,13 @@ def sum_tensors(*tensors: Tensor) -> None:
             dist.all_reduce(tensor)
 
 
-def sum_numbers(numbers: Iterable[float], device: torch.device) -> list[float]:
-    """Sum over the processes, in float64."""
-    total = torch.tensor(list(numbers), dtype=torch.float64, device=device)
-    sum_tensors(total)
-    return total.tolist()
+def count_raised(flag: bool, device: torch.device) -> int:
+    """In how many processes the flag is raised."""
+    if processes() == 1:
+        return int(flag)
+    count = torch.tensor(int(flag), device=device)
+    dist.all_reduce(count)
+    return int(count)
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -173,7 +175,7 @@ class SyncedBatchNorm:
         Every process must come here, with a micro-batch or without.
         """
         if self.norms:
-            (count,) = sum_numbers([float(takes_part)], self.norms[0].running_mean.device)
+            count = count_raised(takes_part, self.norms[0].running_mean.device)
             for norm in self.norms:
                 norm.process_group = dist.group.WORLD if count == processes() else self.alone
         yield

@@ -1,7 +1,6 @@
 """Forward passes over a split and the tasks' metrics: validation during training and evaluate.py."""
 
 import signal
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -73,7 +72,8 @@ def evaluate(
     once it is complete.
     """
     metrics = {name: task.metric().to(precision.device) for name, task in tasks.items()}
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+    # losses and valid samples stay on the device: reading them here would wait for it after every batch
+    sums = {name: torch.zeros(2, dtype=torch.float64, device=precision.device) for name in tasks}
     with torch.inference_mode():
         for batch in batches:
             if not batch.targets:
@@ -83,12 +83,12 @@ def evaluate(
                 outputs = forward(batch.images, tuple(batch.targets))
             for name, target in batch.targets.items():
                 losses, valid = tasks[name].loss(outputs[name], target)
-                sums[name][0] += float(losses.sum())
-                sums[name][1] += int(valid.sum())
+                sums[name] += torch.stack([losses.sum(), valid.sum()])
                 metrics[name].update(tasks[name].decode(outputs[name]), target)
-    totals = distributed.sum_numbers([number for name in tasks for number in sums[name]], precision.device)
+    distributed.sum_tensors(*sums.values())
     results = {}
-    for name, loss, count in zip(tasks, totals[::2], totals[1::2], strict=True):
+    for name in tasks:
+        loss, count = sums[name].tolist()
         if count > 0:
             results[name] = {"loss": loss / count, **metrics[name].compute()}  # of all processes: compute merges them
             if look:

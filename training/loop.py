@@ -247,7 +247,7 @@ class Trainer:
 
     def _any(self, flag: bool) -> bool:
         """Whether the flag is raised in one of the processes."""
-        return distributed.sum_numbers([float(flag)], self.device)[0] > 0
+        return distributed.count_raised(flag, self.device) > 0
 
     def _after(self, step: Callable[[], list[StepReport]], block: Block) -> None:
         """Step groups and log what they did."""
