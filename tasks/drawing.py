@@ -65,16 +65,20 @@ def greyed(image: np.ndarray, darkest: int, brightest: int) -> np.ndarray:
 def legend(
     pen: ImageDraw.ImageDraw, entries: Sequence[tuple[str, Colour]], corner: tuple[int, int], width: int, lines: int
 ) -> None:
-    """Coloured squares with names, in columns from `corner`; says how many did not fit."""
+    """Coloured squares with names, in columns as wide as their names from `corner`; says how many did not fit."""
     size, line, columns = text_size(width), line_height(width), 4
     room = columns * lines
     if len(entries) > room:
         entries = [*entries[: room - 1], (f"and {len(entries) - room + 1} more", WHITE)]
-    for i, (name, colour) in enumerate(entries):
-        x = corner[0] + (i // lines) * width // columns + size // 2
-        y = corner[1] + (i % lines) * line + line // 4
-        pen.rectangle((x, y, x + size, y + size), fill=colour, outline=BLACK if colour != WHITE else WHITE)
-        pen.text((x + 1.5 * size, y + size / 2), name, fill=BLACK, font=font(size), anchor="lm")
+    parts = [entries[i * lines : (i + 1) * lines] for i in range(columns)]
+    needed = [2.2 * size + max((font(size).getlength(name) for name, _ in part), default=0) for part in parts]
+    x, spare = corner[0] + size // 4, (width - sum(needed)) / columns
+    for part, column in zip(parts, needed, strict=True):
+        for i, (name, colour) in enumerate(part):
+            y = corner[1] + i * line + line // 4
+            pen.rectangle((x, y, x + size, y + size), fill=colour, outline=BLACK if colour != WHITE else WHITE)
+            pen.text((x + 1.4 * size, y + size / 2), name, fill=BLACK, font=font(size), anchor="lm")
+        x += round(column + spare)
 
 
 class Tags:

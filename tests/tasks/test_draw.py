@@ -10,7 +10,7 @@ from tasks import TASKS
 from tasks.base import DrawOptions
 from tasks.box import BoxLabel, BoxTask
 from tasks.depth import DepthTask
-from tasks.drawing import blank
+from tasks.drawing import blank, legend, with_strip
 from tasks.segmentation import SegmentationTask
 from tasks.steering import SteeringTask
 
@@ -86,6 +86,21 @@ def test_errors_show_only_the_pixels_that_differ() -> None:
     assert not coloured[:, :50].any()
     assert coloured[:, 50:150].all()
     assert not coloured[:, 150:].any()  # nobody knows what is right there
+
+
+@pytest.mark.parametrize("width", [480, 640, 960])
+def test_the_longest_names_fit_into_the_legend(width: int) -> None:
+    """A column's squares stand on white, not on the names of the column before; nothing reaches the border."""
+    names = sorted(SEMANTIC_CLASSES, key=len, reverse=True)[:4]
+    canvas, pen = with_strip(np.full((1, width, 3), 255, np.uint8), 1)
+    legend(pen, [(name, (255, 0, 0)) for name in names], (0, 1), width, 1)
+    picture = np.array(canvas)
+    assert (picture[:, -1] == 255).all()
+    reds = (picture == (255, 0, 0)).all(2).any(0)
+    (starts,) = np.nonzero(np.diff(reds.astype(int)) == 1)  # the outline's column; inside follows
+    assert len(starts) == 4
+    for start in starts:
+        assert (picture[:, start - 2 : start] == 255).all()
 
 
 # ---- depth ----------------------------------------------------------------------------------------------------
