@@ -39,7 +39,11 @@ def demo_table(results: dict[str, Any]) -> str:
     single = {task: scores for name in SINGLE_TASK for task, scores in results[name].items()}
     columns = [results["never looks"], single, results["symmetric"], results["asymmetric"]]
     rows = [[task, text, *(f"{column[task][key]:.3f}" for column in columns)] for task, key, text in DEMO_METRICS]
-    gains = [f"{100 * results['comparison'][name]['delta_m']:+.1f}" for name in ("symmetric", "asymmetric")]
+    compared = results["comparison"]
+    for name in SINGLE_TASK:
+        seen = [f"{compared[network]['samples_seen'][name]:,}" for network in (name, "symmetric", "asymmetric")]
+        rows.append([name, "training samples, to best.pt", "", *seen])
+    gains = [f"{100 * compared[name]['delta_m']:+.1f}" for name in ("symmetric", "asymmetric")]
     rows.append(["all", "Delta-m, %", "", "", *gains])
     return table(["task", "metric", "never looks", "single-task", "symmetric", "asymmetric"], rows)
 
