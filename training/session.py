@@ -72,7 +72,7 @@ class Session:
         """Check the run folder and the data, make or restore the split, seed torch."""
         if missing := set(config.task_names(args.train_mode)) - set(config.tasks):
             there = ", ".join(config.tasks)
-            raise UserError(f"{args.config}: tasks.{', '.join(missing)} is missing; there are {there}")
+            raise UserError(f"{args.config}: tasks.{', tasks.'.join(sorted(missing))} is missing; there are {there}")
         device = distributed.start(args.device)
         check_processes(config.block_size_of(args.train_mode), config.micro_batch_size_of(args.train_mode))
         run = RunDir(args.runs_root, args.name)
