@@ -3,7 +3,7 @@
 import argparse
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,7 +81,8 @@ class Session:
             found, asked = (loaded["kind"], loaded["mode"]), (config.kind, args.train_mode)
             if found != asked:
                 raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
-            check_same_config(loaded["config"], config.model_dump(mode="json"))
+            trained = {*loaded["tasks"], *config.task_names(args.train_mode)}
+            check_same_config(of_tasks(loaded["config"], trained), of_tasks(config.model_dump(mode="json"), trained))
         processed = stage(ProcessedData(args.processed_root), None if args.dry_run else args.stage_to)
         camera = Camera(RawData(args.data_root), processed, tuple(config.data.size))
         if loaded is not None:
@@ -202,6 +203,11 @@ def _checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | N
     if resume is None or (resume == "auto" and not run.last.exists()):
         return None
     return checkpoint.load(run.last if resume == "auto" else Path(resume))
+
+
+def of_tasks(config: Mapping[str, Any], tasks: Container[str]) -> dict[str, Any]:
+    """A run's config without the sections of other tasks: they decide nothing of it."""
+    return {**config, "tasks": {name: section for name, section in config["tasks"].items() if name in tasks}}
 
 
 def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:

@@ -438,6 +438,16 @@ def test_another_kind_of_run_is_not_resumed(workplace: Workplace, call: Call) ->
         assert_refused(printed, "symmetric steering training")
 
 
+@pytest.mark.parametrize("script", ["symmetric", "asymmetric"])
+def test_a_run_is_not_resumed_with_other_tasks(
+    script: str, workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(call, workplace, script, "--name", "run").code == 0
+    tasks = {task: section for task, section in CONFIGS[script]["tasks"].items() if task != "box"}
+    monkeypatch.setitem(CONFIGS, script, CONFIGS[script] | {"tasks": tasks})
+    assert_refused(train(call, workplace, script, "--name", "run", "--resume", "auto"), "tasks.box is None")
+
+
 def test_the_path_of_a_config_is_no_part_of_a_run(workplace: Workplace, call: Call) -> None:
     """Resuming compares keys, not files."""
     assert train(call, workplace, "asymmetric", "--name", "run").code == 0

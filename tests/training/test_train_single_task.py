@@ -235,6 +235,8 @@ def test_a_changed_config_is_refused_by_name(workplace: Workplace, call: Call) -
     assert_refused(longer, "training.epochs is 2")
     workers = train(call, workplace, "steering", "--resume", "auto", "--set", "data.workers=1")
     assert workers.code == 0  # decides nothing
+    other_task = train(call, workplace, "steering", "--resume", "auto", "--set", "tasks.depth.learning_rate=0.5")
+    assert other_task.code == 0  # nor does it
 
 
 def test_another_mode_or_calibration_is_refused(own_workplace: Workplace, call: Call) -> None:
