@@ -4,10 +4,10 @@ Nothing is blown up in the workers: the image is uint8, class maps uint8, depth 
 sample, whatever the number of tasks; labels that nobody asked for are not read.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,13 +32,26 @@ class Sample:
     tasks: tuple[str, ...]
 
 
+class Visit(NamedTuple):
+    """One use of a sample during an epoch."""
+
+    place: int  # of the sample in the list of samples
+    nth: int = 0  # how often its frame has been visited before in this epoch
+
+
 @dataclass
 class Batch:
-    """B samples. `targets` has a task only where at least one of the samples has its label."""
+    """B samples, each with the labels that it has. `targets` and `places` have a task where one of them has its label.
+
+    A task's target holds the n <= B samples that have its label, and those alone, in the batch's order; its `places`
+    say where they stand in the batch (int64 n), or are None where all do.
+    """
 
     samples: list[Sample]
     images: Tensor  # uint8 B x 3 x H x W, RGB
     targets: dict[str, dict[str, Tensor]]
+    places: dict[str, Tensor | None]
+    visits: list[int] = field(default_factory=list)  # `nth` of each sample's visit
     unreadable: list[str] = field(default_factory=list)  # 'path: reason' of the samples that were left out
 
     @property
@@ -49,18 +62,18 @@ class Batch:
         return len(self.samples)
 
     def to(self, device: torch.device) -> "Batch":
-        targets = {
-            task: {key: value.to(device, non_blocking=True) for key, value in target.items()}
-            for task, target in self.targets.items()
-        }
-        return Batch(self.samples, self.images.to(device, non_blocking=True), targets, self.unreadable)
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader."""
+        return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         targets = {
-            task: {key: value.pin_memory() for key, value in target.items()} for task, target in self.targets.items()
+            task: {key: change(value) for key, value in target.items()} for task, target in self.targets.items()
         }
-        return Batch(self.samples, self.images.pin_memory(), targets, self.unreadable)
+        places = {task: None if places is None else change(places) for task, places in self.places.items()}
+        return replace(self, images=change(self.images), targets=targets, places=places)
 
 
 class Camera:
@@ -113,7 +126,8 @@ def _decode_jpeg(content: bytes) -> np.ndarray:
 
 
 class A2D2(Dataset):
-    """Samples -> {"sample", "image" uint8 3 x H x W, "labels" {task: label or None}}, or {"unreadable": reason}.
+    """Visits of samples -> {"sample", "nth", "image" uint8 3 x H x W, "labels" {task: label or None}}, or
+    {"unreadable": reason}.
 
     `tasks`: name -> object with `read(processed, frame)`. A sample with a file that can't be read is not replaced by
     another one or by zeros: it comes out as unreadable, for the loop to count and to name.
@@ -125,16 +139,18 @@ class A2D2(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, visit: Visit | int) -> dict[str, Any]:
+        """A plain number is a first visit."""
         cv2.setNumThreads(1)  # the loader's workers already use every core
-        sample = self.samples[index]
+        place, nth = visit if isinstance(visit, Visit) else Visit(visit)
+        sample = self.samples[place]
         frame = sample.frame
         try:
             image = torch.from_numpy(self.camera.read(frame)).permute(2, 0, 1)  # 3 H W
             labels = {task: self._label(task, frame) for task in sample.tasks}
         except (ValueError, OSError) as error:
             return {"unreadable": f"{frame}: {reason_of(error)}"}
-        return {"sample": sample, "image": image, "labels": labels}
+        return {"sample": sample, "nth": nth, "image": image, "labels": labels}
 
     def _label(self, task: str, frame: Frame) -> Any | None:
         return self.tasks[task].read(self.camera.processed, frame)
@@ -150,14 +166,16 @@ class Collate:
         unreadable = [item["unreadable"] for item in items if "unreadable" in item]
         items = [item for item in items if "unreadable" not in item]
         if not items:
-            return Batch([], torch.empty(0, dtype=torch.uint8), {}, unreadable)
-        targets = {}
+            return Batch([], torch.empty(0, dtype=torch.uint8), {}, {}, unreadable=unreadable)
+        targets, places = {}, {}
         for name, task in self.tasks.items():
-            labels = [item["labels"].get(name) for item in items]
-            if any(label is not None for label in labels):
-                targets[name] = task.collate(labels)
+            labelled = [i for i, item in enumerate(items) if item["labels"].get(name) is not None]
+            if labelled:
+                targets[name] = task.collate([items[i]["labels"][name] for i in labelled])
+                places[name] = None if len(labelled) == len(items) else torch.tensor(labelled)
         images = torch.stack([item["image"] for item in items])  # B 3 H W
-        return Batch([item["sample"] for item in items], images, targets, unreadable)
+        samples, visits = [item["sample"] for item in items], [item["nth"] for item in items]
+        return Batch(samples, images, targets, places, visits, unreadable)
 
 
 def check_processed(processed: ProcessedData, camera: Camera, kinds: Sequence[str]) -> None:

@@ -4,47 +4,78 @@ The choice for a frame depends on the seed and the frame alone, so all training 
 same labels, whatever tasks they train.
 """
 
-import zlib
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from datasets.a2d2 import Sample
 from datasets.layout import Frame
 
-Labelled = dict[str, list[Frame]]  # task -> the frames that have its label, sorted
+Labelled = dict[str, list[Frame]]  # kind of label -> the frames that have it, sorted
 
 
-def keep_one(labelled: Mapping[str, Sequence[Frame]], proportions: Mapping[str, float], seed: int) -> Labelled:
-    """Each frame keeps exactly one of the labels that it has, drawn by the tasks' proportions (1 where not listed)."""
-    tasks_of: dict[Frame, list[str]] = {}
-    for task in sorted(labelled):
-        for frame in labelled[task]:
-            tasks_of.setdefault(frame, []).append(task)
-    kept: Labelled = {task: [] for task in labelled}
-    for frame in sorted(tasks_of):
-        tasks = [task for task in tasks_of[frame] if proportions.get(task, 1.0) > 0]
-        if tasks:
-            bounds = np.cumsum([proportions.get(task, 1.0) for task in tasks])
-            place = np.searchsorted(bounds, _uniform(seed, frame) * bounds[-1], side="right")
-            kept[tasks[place]].append(frame)
+def keep_one(
+    labelled: Mapping[str, Sequence[Frame]], kinds: Sequence[str], proportions: Mapping[str, float], seed: int
+) -> Labelled:
+    """Each frame keeps exactly one of its labels of these kinds, drawn by their proportions (1 where not listed).
+
+    An exponential race: of the frame's kinds the one with the least -log(u) / proportion wins, u uniform and the kind's
+    own; so each wins with its share of the frame's proportions. A kind that joins the race wins frames from the
+    others, but moves none between them. Proportion 0 does not race.
+    """
+    kept: Labelled = {kind: [] for kind in labelled}
+    racing = [kind for kind in kinds if kind in labelled and proportions.get(kind, 1.0) > 0]
+    kinds_of: dict[Frame, list[str]] = {}
+    for kind in racing:
+        for frame in labelled[kind]:
+            kinds_of.setdefault(frame, []).append(kind)
+    for frame in sorted(kinds_of):
+        times = {kind: -math.log(uniform(seed, frame, kind)) / proportions.get(kind, 1.0) for kind in kinds_of[frame]}
+        kept[min(times, key=times.__getitem__)].append(frame)
     return kept
 
 
 def keep_fractions(labelled: Mapping[str, Sequence[Frame]], fractions: Mapping[str, float], seed: int) -> Labelled:
-    """A share of the frames keeps a task's label: exactly round(fraction x frames) of them; all where not listed.
+    """A share of the frames keeps a kind of label: exactly round(fraction x frames) of them; all where not listed.
 
     A larger fraction keeps the frames of a smaller one.
     """
     return {
-        task: sorted(
-            sorted(frames, key=lambda frame, task=task: _uniform(seed, frame, task))[
-                : round(fractions.get(task, 1.0) * len(frames))
+        kind: sorted(
+            sorted(frames, key=lambda frame, kind=kind: uniform(seed, frame, kind))[
+                : round(fractions.get(kind, 1.0) * len(frames))
             ]
         )
-        for task, frames in labelled.items()
+        for kind, frames in labelled.items()
     }
 
 
-def _uniform(seed: int, *key: object) -> float:
-    """A number in [0, 1) that depends on the seed and the key alone."""
-    return np.random.default_rng([seed, zlib.crc32(" ".join(map(str, key)).encode())]).random()
+def uniform(seed: int, frame: Frame, kind: str) -> float:
+    """A number strictly between 0 and 1 that depends on the seed, the frame and the kind of label alone."""
+    digest = hashlib.blake2b(f"{seed} {frame.key} {kind}".encode(), digest_size=6).digest()
+    return (int.from_bytes(digest) + 0.5) / 2**48
+
+
+# ---- from labels to samples -------------------------------------------------------------------------------------
+
+
+def frame_samples(labelled: Mapping[str, Sequence[Frame]], tasks: Sequence[str]) -> list[Sample]:
+    """Each frame once, with those of the tasks' labels that it keeps; frames without any are left out. Sorted."""
+    tasks_of: dict[Frame, list[str]] = {}
+    for task in tasks:
+        for frame in labelled[task]:
+            tasks_of.setdefault(frame, []).append(task)
+    return [Sample(frame, tuple(tasks_of[frame])) for frame in sorted(tasks_of)]
+
+
+def label_samples(labelled: Mapping[str, Sequence[Frame]], tasks: Sequence[str]) -> list[Sample]:
+    """Each label by itself: a frame comes as often as it keeps labels of the tasks."""
+    return [Sample(frame, (task,)) for task in tasks for frame in labelled[task]]
+
+
+def hash_of(samples: Sequence[Sample]) -> str:
+    """Of an ordered list of samples: the frames, and the labels that each carries."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.frame.key} {'+'.join(sample.tasks)}\n".encode())
+    return digest.hexdigest()

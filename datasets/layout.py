@@ -19,6 +19,7 @@ from datasets.files import is_abandoned, npy_array, read_json, read_whole
 from datasets.packs import PACKED, Pack, Stamp
 from errors import UserError
 
+DATA_SET = "a2d2"  # its name in the keys of random draws and in the hash of a list of samples
 FRAMES_PER_SECOND = 30  # the cameras' rate: a frame's number / 30 is its time in its scene
 
 SCENE_NAME = re.compile(r"\d{8}_\d{6}")
@@ -53,6 +54,11 @@ class Frame:
     def seconds(self) -> float:
         """Time within the scene, from the frame's number at 30 frames a second."""
         return int(self.id) / FRAMES_PER_SECOND
+
+    @property
+    def key(self) -> str:
+        """What the frame is called in random draws and hashes: no other data set's frame has the same."""
+        return f"{DATA_SET}/{self}"
 
     def __str__(self) -> str:
         return f"{self.scene}/{self.id}"
