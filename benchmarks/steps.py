@@ -18,10 +18,10 @@ from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from models.multitask import BACKBONE
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
 from training.balancing import Aggregated
+from training.build import make_groups
 from training.runs import RunConfig
 from training.updates import Group
 
@@ -88,14 +88,10 @@ class Step:
         return self.fake.from_tensor(value) if self.fake else value
 
     def _make_groups(self, config: RunConfig, mode: str) -> dict[str, Group]:
-        """As training/build.py makes them; with torch's choice of AdamW on CUDA (foreach), which needs more memory."""
-        configs, aggregate = config.groups_of(mode), getattr(self.balancing, "aggregate", None)
-        groups = {}
-        for name, parameters in self.model.groups().items():
-            own = [] if name == BACKBONE else self.balancing.parameters_of(name)
-            make_gradient = aggregate if name == BACKBONE else None
-            groups[name] = Group(name, [*parameters, *own], configs[name], config.training.clip, make_gradient)
-            for options in groups[name].optimizer.param_groups:
+        """With torch's choice of AdamW on CUDA (foreach), which needs more memory than the CPU's."""
+        groups = {group.name: group for group in make_groups(config, mode, self.model, self.balancing)}
+        for group in groups.values():
+            for options in group.optimizer.param_groups:
                 options["foreach"] = True
         return groups
 
@@ -112,7 +108,7 @@ class Step:
     def accumulate(self) -> None:
         """Forward, losses, backward, as in training/loop.py."""
         with torch.autocast("cpu", self.precision, enabled=self.precision is not None):
-            outputs = self.model(self.images, tuple(self.targets))
+            outputs = self.model(self.images, dict.fromkeys(self.targets))
         losses, valid = {}, {}
         for name, target in self.targets.items():
             losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)
@@ -121,7 +117,7 @@ class Step:
     def step_optimisers(self) -> None:
         """Clip and step every group: the part of `update` that needs no numbers."""
         for group in self.groups.values():
-            nn.utils.clip_grad_norm_(group.parameters, group.clip, foreach=True)
+            nn.utils.clip_grad_norm_(group.network, group.clip, foreach=True)
             group.optimizer.step()
 
     def update(self) -> None:

@@ -69,9 +69,7 @@ class Batch:
         return self._with_tensors(torch.Tensor.pin_memory)
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        targets = {
-            task: {key: change(value) for key, value in target.items()} for task, target in self.targets.items()
-        }
+        targets = {task: {key: change(value) for key, value in target.items()} for task, target in self.targets.items()}
         places = {task: None if places is None else change(places) for task, places in self.places.items()}
         return replace(self, images=change(self.images), targets=targets, places=places)
 

@@ -194,6 +194,10 @@ class ProcessedData:
         shards = sorted((int(match[1]), int(match[2])) for match in matches if match)
         return {shard: self.report_path(kind, shard) for shard in shards}
 
+    def kinds(self) -> list[str]:
+        """Kinds of label that have a folder here (packed ones keep theirs, with the settings)."""
+        return [kind for kind in PROCESSED_KINDS if kind != "camera" and self.kind_dir(kind).is_dir()]
+
     def frames(self, kind: str, scenes: Iterable[str] | None = None) -> list[Frame]:
         """Frames with a file of this kind, loose or packed, sorted. Temporary files are not listed."""
         pattern = _label_names(kind)

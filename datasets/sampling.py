@@ -91,7 +91,9 @@ def dealt(totals: tuple[tuple[LabelSet, int], ...], block_size: int) -> list[lis
     shares = np.outer(ends, sizes)  # times `total`: whole numbers, so that nothing is rounded
     least, most = shares // total, -(-shares // total)
     tasks = list(dict.fromkeys(task for tasks, _ in totals for task in tasks))
-    counts_for = np.array([[task in label_set for task in tasks] for label_set, _ in totals], np.float64)  # sets x tasks
+    counts_for = np.array(
+        [[task in label_set for task in tasks] for label_set, _ in totals], np.float64
+    )  # sets x tasks
 
     blocks = []
     before = np.zeros_like(sizes)

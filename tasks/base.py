@@ -57,6 +57,7 @@ class Task(ABC):
     strip_lines: ClassVar[int] = 0  # lines of text by which its pictures are higher than the image
     scene_axis: ClassVar[str | None] = None  # what `scene_value` is, with its unit; None: nothing to plot over time
     higher_is_better: ClassVar[bool]
+    unscorable: ClassVar[str] = "none has a label"  # what is wrong where no label is `scorable`, for messages
     likelihood: ClassVar[Literal["regression", "classification"]]  # which the loss resembles; for uncertainty weights
 
     class Settings(StrictModel):
@@ -107,6 +108,10 @@ class Task(ABC):
             return value
         blind = blind_values[self.best_metric]
         return 1 - min(1.0, value / blind) if blind > 0 else float(value == 0)
+
+    def scorable(self, label: Any) -> bool:
+        """Whether the deciding metric over this one label, from `read`, is a number. Default: over any."""
+        return True
 
     @abstractmethod
     def blind(self, labels: Iterable[Any]) -> Any:

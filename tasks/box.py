@@ -44,6 +44,7 @@ class BoxTask(Task):
     name = "box"
     best_metric = "map50"
     best_metric_title = "mAP50"
+    unscorable = "no label has a box"
     higher_is_better = True
     likelihood = "classification"  # of objectness and class; position and size are squares
 
@@ -173,6 +174,9 @@ class BoxTask(Task):
 
     def metric(self) -> Metric:
         return BoxMetric(grid=self.settings.grid, predictors=self.settings.predictors)
+
+    def scorable(self, label: BoxLabel) -> bool:
+        return len(label.boxes) > 0
 
     def blind(self, labels: Iterable[BoxLabel]) -> Predictions:
         """The commonest boxes of each class, scored by how common they are (`commonest_boxes`)."""

@@ -41,6 +41,7 @@ class DepthTask(Task):
     best_metric = "abs_rel"
     strip_lines = 2
     best_metric_title = "AbsRel"
+    unscorable = "no label has a measurement between 1 m and the cap"
     higher_is_better = False
     likelihood = "regression"
 
@@ -95,6 +96,10 @@ class DepthTask(Task):
 
     def metric(self) -> Metric:
         return DepthMetric(cap=self.settings.cap)
+
+    def scorable(self, label: np.ndarray) -> bool:
+        evaluated = (label >= MIN_EVALUATED * STEPS_PER_METRE) & (label <= self.settings.cap * STEPS_PER_METRE)
+        return bool(evaluated.any())
 
     def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
         """The median measurement of each pixel: metres, float32 1 x H x W.

@@ -34,6 +34,7 @@ class SegmentationTask(Task):
     best_metric = "miou"
     strip_lines = 4
     best_metric_title = "mIoU"
+    unscorable = "no label has a pixel with a class"
     higher_is_better = True
     likelihood = "classification"
 
@@ -83,6 +84,9 @@ class SegmentationTask(Task):
 
     def metric(self) -> Metric:
         return SegmentationMetric()
+
+    def scorable(self, label: np.ndarray) -> bool:
+        return bool((label != IGNORE).any())
 
     def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
         """The commonest class of each pixel over all labels: uint8 1 x H x W.

@@ -35,6 +35,7 @@ class Balancing(ABC):
     """What the loop knows of a method."""
 
     similarities: Mapping[str, float] = MappingProxyType({})  # of the last step, where the method has the gradients
+    learning_rate = 0.0  # of the method's own parameters
 
     @abstractmethod
     def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
@@ -51,6 +52,9 @@ class Balancing(ABC):
     def parameters_of(self, task: str) -> list[nn.Parameter]:
         """The method's own parameters; they belong to the group of the task's head."""
         return []
+
+    def clear(self) -> None:
+        """Drop what is pending."""
 
     def state(self) -> dict[str, Any]:
         """What changes during training, for the checkpoint."""
@@ -82,6 +86,9 @@ class Uncertainty(Balancing):
 
     With s, the log of a task's noise variance, a sample adds e^(-s) / 2 * loss + s / 2 (regression) or
     e^(-s) * loss + s / 2 (classification). s stays within +-6, so that no weight vanishes or explodes.
+
+    Where the losses stay, s goes to ln(loss) or ln(2 loss). That is several units from 0, and AdamW moves a parameter
+    by about its learning rate a step: the heads' rates are too small by orders of magnitude, so s has its own.
     """
 
     LIMIT = 6.0
@@ -90,11 +97,12 @@ class Uncertainty(Balancing):
         self,
         likelihoods: Mapping[str, Literal["regression", "classification"]],
         *,
+        learning_rate: float,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ):
         self.factors = {task: 0.5 if kind == "regression" else 1.0 for task, kind in likelihoods.items()}
-        # scalars, which no group decays
+        self.learning_rate = learning_rate
         self.s = {task: nn.Parameter(torch.zeros((), device=device, dtype=dtype)) for task in likelihoods}
 
     def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
@@ -103,7 +111,8 @@ class Uncertainty(Balancing):
 
     def weights(self) -> dict[str, float]:
         self._keep_in_range()
-        return {task: self.factors[task] * (-s).exp().item() for task, s in self.s.items()}
+        inverse = torch.stack([(-s).exp() for s in self.s.values()]).tolist()
+        return {task: self.factors[task] * value for task, value in zip(self.s, inverse, strict=True)}
 
     def parameters_of(self, task: str) -> list[nn.Parameter]:
         return [self.s[task]]
@@ -133,8 +142,9 @@ class Aggregated(Fixed):
     Multi-Task Learning", algorithm 1 (PCGrad); TorchJD's documentation names the papers of the others.
 
     Each task has a row: the gradient of its losses times its fixed weight. Rows add up over micro-batches. At the
-    shared parameters' step `aggregate` divides each by its task's own number of samples and makes one gradient of them
-    all; it is not linear, so it can't be done a micro-batch at a time. Heads get ordinary gradients.
+    shared parameters' step `aggregate` divides them by the number of frames, so that their plain sum is the gradient
+    of `Fixed`, and makes one gradient of them all; it is not linear, so it can't be done a micro-batch at a time. Heads
+    get ordinary gradients.
 
     Autograd adds to the rows in place, so they take the memory of one gradient of the shared parameters a task, and a
     micro-batch need not have all tasks. (TorchJD's `mtl_backward` makes the same rows in new memory each time, for a
@@ -166,15 +176,17 @@ class Aggregated(Fixed):
         for parameter in self.shared:
             parameter.grad = None
 
-    def aggregate(self) -> None:
+    def aggregate(self, frames: int) -> None:
         """Rows of all processes -> `.grad` of the shared parameters; rows start anew. Empty ones are left out.
+
+        frames: how many have given the rows; those without the label of a row's task count too.
 
         FloatingPointError: a row is not finite.
         """
         distributed.sum_tensors(*self.pending())
         present = self.counts.nonzero().flatten()
         tasks = [self.tasks[row] for row in present.tolist()]
-        jacobians = [j[present] / self.counts[present].view(-1, *[1] * (j.ndim - 1)) for j in self.jacobians]
+        jacobians = [jacobian[present] / frames for jacobian in self.jacobians]
         rows = {task: [jacobian[i] for jacobian in jacobians] for i, task in enumerate(tasks)}
         for task, row in rows.items():
             if not nn.utils.get_total_norm(row).isfinite():
@@ -265,14 +277,19 @@ class GradientSimilarity:
         self._sum()
         rows = {task: self.rows[task] for task in self.tasks if task in self.rows}
         similarities = cosine_similarities(rows) if rows else {}
-        self.rows, self.steps = {}, self.steps + 1
+        self.clear()
+        self.steps += 1
         return similarities
+
+    def clear(self) -> None:
+        """Drop what is pending."""
+        self.rows = {}
 
     def state(self) -> dict[str, Any]:
         """What the processes hold becomes the first one's: the sum stays as it is."""
         self._sum()
         if not distributed.is_main():
-            self.rows = {}
+            self.clear()
         return {"rows": self.rows, "steps": self.steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

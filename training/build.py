@@ -1,6 +1,5 @@
 """From a config to a trainer: tasks, samples, network, groups. The same for all training scripts."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from datasets.a2d2 import A2D2, check_processed
+from datasets.a2d2 import A2D2, Sample, check_processed
 from datasets.labels import Labelled
 from datasets.sampling import epoch_order
 from datasets.transforms import Augmentation
@@ -20,8 +19,8 @@ from training.balancing import Aggregated, Balancing
 from training.evaluation import Precision, Results
 from training.loop import Data, Trainer
 from training.runs import MultiTaskRun, RunConfig
-from training.session import Session, check_size
-from training.updates import Group, LossScale, Updates
+from training.session import Session, check_size, labels_of
+from training.updates import Group, LossScale, Schedule, Updates
 
 
 @dataclass
@@ -63,7 +62,9 @@ class Plan:
     def trainer(self) -> Trainer:
         """The loop over this plan; makes the run folder."""
         session, config = self.session, self.session.config
-        constants = {**session.constants(), "samples": self.samples_per_task(), "blind": {}}
+        lists = self.data.lists()
+        session.accepted_changes(lists)  # before the run's folder is touched
+        constants = {**session.constants(), "samples": self.samples_per_task(), "sample_lists": lists, "blind": {}}
         if config.compares_tasks:
             constants["blind"] = session.blind_results(self.tasks, self.labelled, self.data)
         tracker = session.start(constants)
@@ -101,35 +102,47 @@ class Plan:
         counts = Counter(task for sample in self.data.train.samples for task in sample.tasks)
         return {name: counts[name] for name in self.tasks}
 
-    def _drawn(self) -> dict[str, int]:
-        """Group -> the samples of an epoch that it sees, if their labels are valid."""
-        order = epoch_order(self.data.train.samples, self.data.block_size, 0, 0, self.data.sampling)
-        places = [place for block in order for place in block]
-        counts = Counter(task for place in places for task in self.data.train.samples[place].tasks)
-        return {**{name: counts[name] for name in self.tasks}, BACKBONE: len(places)}
-
     def describe(self) -> str:
         """Frames, samples, steps and parameters, in a few lines."""
-        session, samples = self.session, self.samples_per_task()
+        session, config, samples = self.session, self.session.config, self.samples_per_task()
         used = {sample.frame for sample in self.data.train.samples}
         left_out = {frame for name in self.tasks for frame in self.labelled[name]} - used
+        others = {kind: len(frames) for kind, frames in self.labelled.items() if kind not in self.tasks and frames}
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        epochs, counts = session.config.training.epochs, self._drawn()
-        groups = (
-            f"{name} {epochs * math.ceil(counts[name] / group.config.batch_size)} steps of {group.config.batch_size}"
-            for name, group in self.updates.groups.items()
-        )
         return "\n".join(
             [
                 f"split: {session.split.summary()}",
-                f"training samples: {', '.join(f'{task} {count}' for task, count in samples.items())}; "
-                f"{len(left_out)} frames left out for want of a label",
+                f"training samples: {len(self.data.train)}, of {len(used)} frames; with a label of "
+                f"{listed(samples)}; "
+                f"{len(left_out)} frames left out for want of a label"
+                + (f"; fell to kinds that this run does not train: {listed(others)}" if others else ""),
                 f"validation samples: {len(self.data.val.samples)}",
-                f"samples planned: {self.updates.planned_samples}; about {', '.join(groups)}",
+                f"samples planned: {config.training.epochs * len(self.data.train)}, "
+                f"in blocks of {self.data.block_size}; an epoch has {', '.join(self.paces())}",
                 f"parameters: {parameters / 1e6:.2f} M; precision {self.precision.name}; device {session.device}"
                 + (f"; {distributed.processes()} processes" if distributed.processes() > 1 else ""),
             ]
         )
+
+    def paces(self) -> list[str]:
+        """Each group's steps in the first epoch and the mean count at which it steps (if all labels are valid)."""
+        samples = self.data.train.samples
+        counts, steps, seen = Counter(), Counter(), Counter()
+        for block in epoch_order(samples, self.data.block_size, self.session.config.seed, 0, self.data.sampling):
+            counts[BACKBONE] += len(block)
+            counts.update(task for visit in block for task in samples[visit.place].tasks)
+            for name, group in self.updates.groups.items():
+                if counts[name] and (self.updates.together or counts[name] >= group.config.batch_size):
+                    steps[name] += 1
+                    seen[name] += counts.pop(name)
+        for name in self.updates.groups:  # what is left at the epoch's end steps too
+            steps[name] += counts[name] > 0
+            seen[name] += counts[name]
+        return [f"{name} {steps[name]} steps of {seen[name] / max(steps[name], 1):.3g}" for name in self.updates.groups]
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -> Data:
@@ -139,6 +152,7 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
         if not samples:
             frames = len(session.split.part(part))
             raise UserError(f"none of the {frames} {part} frames has the labels that {mode} needs: {', '.join(tasks)}")
+    check_scorable(session, tasks, train, val)
     sampling = config.sampling_of(mode)
     drawn = {task for sample in train for task in sample.tasks if isinstance(sampling, str) or sampling.get(task)}
     if not drawn:
@@ -153,24 +167,47 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
     )
 
 
-def make_updates(session: Session, model: nn.Module, balancing: Balancing, data: Data, precision: Precision) -> Updates:
-    training = session.config.training
-    configs = session.config.groups_of(session.mode)
-    groups = [
+def check_scorable(session: Session, tasks: Mapping[str, Task], train: list[Sample], val: list[Sample]) -> None:
+    """UserError where a trained task's deciding metric can't be a number: no validation label says anything."""
+    trained = {name for sample in train for name in sample.tasks}
+    distributed.from_main(
+        lambda: [_check_scorable(session, task, val) for name, task in tasks.items() if name in trained]
+    )
+
+
+def _check_scorable(session: Session, task: Task, val: list[Sample]) -> None:
+    frames = [sample.frame for sample in val if task.name in sample.tasks]
+    if not any(map(task.scorable, labels_of(task, session.camera.processed, frames))):
+        raise UserError(
+            f"{task.name}: {task.best_metric_title} over the {len(val)} validation frames would not be a number: "
+            f"{task.unscorable}; use more frames, or another data.split"
+        )
+
+
+def make_groups(config: RunConfig, mode: str, model: nn.Module, balancing: Balancing) -> list[Group]:
+    """The network's groups of parameters with their optimisers; the balancing's own parameters join their heads'."""
+    configs = config.groups_of(mode)
+    return [
         Group(
             name,
-            [*parameters, *(balancing.parameters_of(name) if name != BACKBONE else [])],
+            parameters,
             configs[name],
-            training.clip,
+            config.training.clip,
             make_gradient=balancing.aggregate if name == BACKBONE and isinstance(balancing, Aggregated) else None,
+            balancing=balancing.parameters_of(name) if name != BACKBONE else (),
+            balancing_rate=balancing.learning_rate,
         )
         for name, parameters in model.groups().items()
     ]
+
+
+def make_updates(session: Session, model: nn.Module, balancing: Balancing, data: Data, precision: Precision) -> Updates:
+    config = session.config
     return Updates(
-        groups,
-        planned_samples=training.epochs * len(data.train.samples),
-        warmup=training.warmup,
+        make_groups(config, session.mode, model, balancing),
+        schedule=Schedule.over(config.training.epochs * len(data.train), config.training.warmup),
         loss_scale=LossScale(enabled=precision.dtype is torch.float16),
+        together=config.steps_together,
     )
 
 

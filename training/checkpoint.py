@@ -1,15 +1,18 @@
 """Checkpoints: everything that a run needs to go on as if it had never been interrupted."""
 
 import subprocess
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from datasets.files import whole_file
 from errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -26,9 +29,20 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist; give the path of a checkpoint such as runs/NAME/best.pt") from None
     except Exception as error:  # torch raises many types for a file that is no checkpoint
         raise UserError(f"{path} is not a checkpoint of this project ({type(error).__name__})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is not a checkpoint of this project (format {FORMAT})")
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        older = f"; an older version wrote it, in format {found}: train again" if found == 1 else ""
+        raise UserError(f"{path} is not a checkpoint of this project's format {FORMAT}{older}")
     return content
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None where all are finite. One transfer a call."""
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
+    finite: list[bool] = []
+    for _, same_device in groupby(floating.values(), key=lambda tensor: tensor.device):
+        finite += torch.stack([tensor.isfinite().all() for tensor in same_device]).tolist()
+    return next((name for name, good in zip(floating, finite, strict=True) if not good), None)
 
 
 def git_commit() -> str | None:

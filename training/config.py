@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -57,23 +57,30 @@ class LabelsConfig(StrictModel):
 
     regime: Literal["every", "one", "fractions"] = "every"
     """every: all of them; one: exactly one, drawn; fractions: a share of the frames keeps a label."""
+    kinds: list[str] | None = None
+    """Kinds of label that a frame's one label is drawn from (regime one), trained or not; default: all that the data
+    set has at the start. Runs that draw from the same kinds keep the same labels, whichever of them they train."""
     proportions: dict[str, NonNegativeFloat] = {}
-    """Task -> its share among the draws (regime one); 1 where not listed."""
+    """Kind of label -> its share among the draws (regime one); 1 where not listed, 0 is never drawn."""
     fractions: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
-    """Task -> share of its frames that keep the label (regime fractions); 1 where not listed."""
+    """Kind of label -> share of its frames that keep it (regime fractions); 1 where not listed."""
     seed: NonNegativeInt = 0
 
-    @field_validator("proportions", "fractions")
+    @field_validator("kinds", "proportions", "fractions")
     @classmethod
-    def _known(cls, shares: dict[str, float]) -> dict[str, float]:
-        check_known_tasks(shares)
-        return shares
+    def _known(cls, named: Any) -> Any:
+        check_known_tasks(named or ())
+        return named
 
     @model_validator(mode="after")
     def _fits_the_regime(self) -> Self:
-        for regime, key in (("one", "proportions"), ("fractions", "fractions")):
+        for regime, key in (("one", "kinds"), ("one", "proportions"), ("fractions", "fractions")):
             if getattr(self, key) and self.regime != regime:
                 raise ValueError(f"{key} need regime: {regime}, not {self.regime}")
+        if self.kinds == []:
+            raise ValueError("kinds must name one kind of label at least")
+        if self.kinds and (others := sorted(set(self.proportions) - set(self.kinds))):
+            raise ValueError(f"proportions: {', '.join(others)} is not among the kinds {', '.join(self.kinds)}")
         return self
 
 
@@ -161,10 +168,16 @@ class NetworkConfig(StrictModel):
 
 
 def with_task_settings(tasks: Any) -> Any:
-    """The sections with their `settings` checked by the task that they name. ValueError: an unknown task."""
-    if not isinstance(tasks, dict) or not tasks:
+    """The sections with their `settings` checked by the task that they name. ValueError: an unknown task.
+
+    A task whose section is null is left out of training.
+    """
+    if not isinstance(tasks, dict):
         raise ValueError("must hold one section a task")
     check_known_tasks(tasks)
+    tasks = {name: section for name, section in tasks.items() if section is not None}
+    if not tasks:
+        raise ValueError("must hold one section a task")
     return {
         name: section
         if not isinstance(section, dict)
@@ -173,7 +186,7 @@ def with_task_settings(tasks: Any) -> Any:
     }
 
 
-def check_known_tasks(tasks: Mapping[str, Any]) -> None:
+def check_known_tasks(tasks: Iterable[str]) -> None:
     if unknown := sorted(set(tasks) - set(TASKS)):
         raise ValueError(f"unknown task {', '.join(unknown)}; there are {', '.join(TASKS)}")
 

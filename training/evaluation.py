@@ -68,8 +68,8 @@ def evaluate(
 ) -> Results:
     """Every task's metrics and mean loss over the batches of all processes; a task without any label has no entry.
 
-    forward(images, tasks) -> {task: output}; the network is in evaluation mode already. look: shown each task's metric
-    once it is complete.
+    forward(images, places) -> {task: output}, as in models/multitask.py; the network is in evaluation mode already.
+    look: shown each task's metric once it is complete.
     """
     metrics = {name: task.metric().to(precision.device) for name, task in tasks.items()}
     # losses and valid samples stay on the device: reading them here would wait for it after every batch
@@ -80,7 +80,7 @@ def evaluate(
                 continue
             batch = batch.to(precision.device)
             with precision.autocast():
-                outputs = forward(batch.images, tuple(batch.targets))
+                outputs = forward(batch.images, batch.places)
             for name, target in batch.targets.items():
                 losses, valid = tasks[name].loss(outputs[name], target)
                 sums[name] += torch.stack([losses.sum(), valid.sum()])
@@ -105,6 +105,6 @@ def evaluate_blind(tasks: Mapping[str, Task], predictions: Mapping[str, Any], ba
     for batch in batches:
         for name, metric in metrics.items():
             target = batch.targets.get(name, {})
-            for sample in range(len(batch) if target else 0):
-                metric.update(predictions[name], {key: value[sample : sample + 1] for key, value in target.items()})
+            for one in zip(*(value.split(1) for value in target.values()), strict=True):
+                metric.update(predictions[name], dict(zip(target, one, strict=True)))
     return {name: metric.compute() for name, metric in metrics.items()}

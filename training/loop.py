@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from datasets.a2d2 import A2D2, Batch
-from datasets.layout import Frame, RunDir
+from datasets.labels import hash_of
+from datasets.layout import DATA_SET, Frame, RunDir
 from datasets.sampling import Block, MicroBatchSampler, Sampling, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
@@ -39,6 +40,7 @@ class Position:
     """Where training stands."""
 
     epoch: int = 0  # epochs trained
+    samples: int = 0  # samples seen in them
     blocks: int = 0  # blocks trained of the epoch that follows
     validated: bool = True  # whether the last trained epoch has been validated (or needs not be)
 
@@ -77,7 +79,7 @@ class BlockSums:
         self.by_frames: list[tuple[list[Frame], Tensor]] = []  # micro-batches and their losses, to name a culprit
 
     def add(self, losses: Mapping[str, Tensor], reached: Mapping[str, Tensor], frames: list[Frame]) -> None:
-        """task -> B losses, group -> B, whether the sample counts for it."""
+        """task -> losses of its samples, group -> for each sample that may reach it, whether it counts for it."""
         for task, values in losses.items():
             self.losses[task].append(values.detach().sum())
         for group, mask in reached.items():
@@ -101,6 +103,17 @@ class BlockSums:
         return sorted(distributed.union(names))
 
 
+def with_valid_label(valid: Mapping[str, Tensor], places: Mapping[str, Tensor | None], count: int) -> Tensor:
+    """Which of a batch's samples have a valid label of any task: bool, `count` long.
+
+    valid: task -> n, of the samples that have its label; places: where these stand in the batch (None: all of it).
+    """
+    reached = torch.zeros(count, dtype=torch.bool, device=next(iter(valid.values())).device)
+    for task, mask in valid.items():
+        reached |= mask if places[task] is None else torch.zeros_like(reached).index_copy(0, places[task], mask)
+    return reached
+
+
 @dataclass(frozen=True)
 class Data:
     """What to train on and in which portions."""
@@ -112,11 +125,15 @@ class Data:
     sampling: Sampling
     workers: int
 
+    def lists(self) -> dict[str, str]:
+        """The data set, and of each part a hash of its samples in their order: what a resumed run must find again."""
+        return {"data_set": DATA_SET, "train": hash_of(self.train.samples), "val": hash_of(self.val.samples)}
+
 
 class Trainer:
     """Trains `model` on the tasks' labels; keeps `last.pt` and `best.pt`.
 
-    model: forward(images uint8 B x 3 x H x W, tasks) -> {task: output}.
+    model: forward(images uint8 B x 3 x H x W, places) -> {task: output}, as in models/multitask.py.
     A task's loss reaches the groups of parameters named BACKBONE and like the task.
     score: results of a validation -> one number, the higher the better; decides which checkpoint is best.
     constants: what checkpoints hold beside the state (config, split, class lists ...).
@@ -149,7 +166,7 @@ class Trainer:
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
         self.unreadable: set[str] = set()
-        self.log = TrainingLog(tracker, config.log_every)
+        self.log = TrainingLog(tracker, config.log_every, balancing.weights)
         measured = BACKBONE in updates.groups and not isinstance(balancing, Aggregated)  # which has them at every step
         shared = updates.groups[BACKBONE].parameters if measured else []
         self.similarity = GradientSimilarity(shared, list(tasks), config.similarity_every if measured else 0)
@@ -173,7 +190,7 @@ class Trainer:
             if not self.position.validated:
                 results = self._validate(stop)
                 self.position.validated = True  # best.pt says so too: whoever resumes from it goes on with training
-                self._keep_if_best(results)
+                self._keep_if_best(results, self._score(results))
             self._save(self.run.last)
             if self._any(stop.raised) and self.position.epoch < self.config.epochs:
                 raise Interrupted
@@ -202,7 +219,7 @@ class Trainer:
         self.log.write(self.updates)
         done = epoch + 1
         due = done % self.config.validate_every == 0 or done == self.config.epochs
-        self.position = Position(done, validated=not due)
+        self.position = Position(done, self.updates.samples_seen, validated=not due)
 
     def _share(self, block: Block) -> list[Block]:
         """This process's micro-batches of a block."""
@@ -221,15 +238,15 @@ class Trainer:
                 return
             batch = self.augmentation(batch.to(self.device), self.tasks, self.position.epoch)
             with self.precision.autocast():
-                outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), tuple(batch.targets))
+                outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), batch.places)
             losses, valid = {}, {}
             for name, target in batch.targets.items():
-                losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)  # B, B
+                losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)  # n, n
             self.similarity.record(losses, valid)
             self.balancing.backward(losses, valid, self.updates.loss_scale.value)
         reached = dict(valid)
         if BACKBONE in self.updates.groups:
-            reached[BACKBONE] = torch.stack(list(valid.values())).any(0)
+            reached[BACKBONE] = with_valid_label(valid, batch.places, len(batch))
         self.sums.add(losses, reached, batch.frames)
 
     def _close(self, block: Block, stop: StopFlag) -> bool:
@@ -240,8 +257,7 @@ class Trainer:
                 raise self._diverged(f"the loss of {name}", self.sums.culprits())
             self.log.add_loss(name, loss, counts[name])
         self.sums.clear()
-        self.updates.samples_seen += len(block)
-        self.updates.add(counts)
+        self.updates.add(len(block), counts)
         self._after(self.updates.step_full_groups, block)
         return stopping
 
@@ -255,21 +271,25 @@ class Trainer:
         try:
             reports = step()
         except FloatingPointError as error:
-            frames = [str(self.data.train.samples[place].frame) for place in block]
+            frames = [str(self.data.train.samples[visit.place].frame) for visit in block]
             raise self._diverged(str(error).removesuffix(" is not finite"), frames) from None
         if self.updates.overflows > overflows:
             warn(f"a gradient overflowed and was dropped; the loss scale is now {self.updates.loss_scale.value:g}")
         if any(report.group == BACKBONE for report in reports):
             similarities = self.balancing.similarities or self.similarity.stepped()
             self.log.note({f"similarity/{pair}": value for pair, value in similarities.items()})
-        self.log.note({f"weight/{task}": weight for task, weight in self.balancing.weights().items()})
         self.log.steps(reports, self.updates)
 
-    def _diverged(self, what: str, frames: list[str]) -> UserError:
+    def _diverged(self, what: str, frames: list[str] | None = None) -> UserError:
+        """frames: those that may be the cause, where they are known."""
+        frames = frames or []
         named = ", ".join(frames[:8]) + (f" and {len(frames) - 8} more" if len(frames) > 8 else "")
+        in_epoch = bool(frames or self.position.blocks)  # else after it: the position has moved on
+        epoch = self.position.epoch + in_epoch
+        where, look = (f", frames {named}", " or look at these frames") if frames else ("", "")
         return UserError(
-            f"{what} is not finite in epoch {self.position.epoch + 1}, frames {named}; the checkpoints in "
-            f"{self.run.dir} are those from before; lower the learning rate or look at these frames"
+            f"{what} is not finite in epoch {epoch}{where}; the checkpoints in {self.run.dir} are those from before; "
+            f"lower the learning rate{look}"
         )
 
     def _note_unreadable(self, batch: Batch) -> None:
@@ -310,9 +330,17 @@ class Trainer:
                 self._save(self.run.last)
                 raise Interrupted
 
-    def _keep_if_best(self, results: Results) -> None:
+    def _score(self, results: Results) -> float:
+        """What decides whether this is the best checkpoint. UserError where the network has diverged."""
         score = self.score(results)
-        if not self.best or score > self.best["score"] or math.isnan(self.best["score"]):
+        numbers = {f"the validation loss of {name}": scores["loss"] for name, scores in results.items()}
+        for what, number in {**numbers, "the score": score}.items():
+            if not math.isfinite(number):
+                raise self._diverged(what)
+        return score
+
+    def _keep_if_best(self, results: Results, score: float) -> None:
+        if not self.best or score > self.best["score"]:
             self.best = {"score": score, "epoch": self.position.epoch, "results": results}
             self._save(self.run.best)
             best = {f"best/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
@@ -321,11 +349,21 @@ class Trainer:
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
     def _save(self, path: Path) -> None:
-        """Every process takes part, the first writes."""
+        """Every process takes part, the first writes. UserError, and nothing is written, where something diverged."""
         distributed.average_batch_norm(self.model)
+        if what := checkpoint.first_not_finite(self._must_be_finite()):
+            raise self._diverged(what)
         state = self.state()
         if distributed.is_main():
             checkpoint.save(path, {**self.constants, **state})
+
+    def _must_be_finite(self) -> dict[str, Tensor]:
+        """Weights, buffers and the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
+        tensors = dict(self.model.state_dict())
+        for name, group in self.updates.groups.items():
+            for state in group.optimizer.state.values():
+                tensors |= {f"{key} of {name}": value for key, value in state.items() if isinstance(value, Tensor)}
+        return tensors
 
     def state(self) -> dict[str, Any]:
         """Everything that changes during training; what processes hold in parts moves to the first."""
@@ -354,3 +392,21 @@ class Trainer:
         self.log.load_state(state["log"])
         checkpoint.restore_random_states(state["random"])
         self.tracker.forget_after(self.updates.samples_seen)
+
+    def accept_new_samples(self) -> None:
+        """The checkpoint was of another list of training samples: start the epoch in hand again, with this one.
+
+        What was pending is dropped. The learning rate goes on from where the last epoch left it, over the samples that
+        are still to come.
+        """
+        left = (self.config.epochs - self.position.epoch) * len(self.data.train)
+        self.updates.start_again(self.position.samples, self.position.samples + left)
+        self.balancing.clear()
+        self.similarity.clear()
+        self.log.clear()
+        self.position.blocks = 0
+        self.tracker.forget_after(self.position.samples)
+
+    def forget_best(self) -> None:
+        """The checkpoint was of another list of validation samples: scores on this one don't compare with it."""
+        self.best = {}

@@ -72,7 +72,7 @@ class Panels:
         (frame,) = batch.frames
         image = self._at_aspect(batch.images[0].permute(1, 2, 0).numpy())  # H W 3
         with torch.inference_mode(), self.precision.autocast():
-            outputs = forward(batch.images.to(self.precision.device), tuple(batch.targets))
+            outputs = forward(batch.images.to(self.precision.device), batch.places)
         drawn = []
         for name, target in batch.targets.items():
             task, prediction = self.tasks[name], self.tasks[name].decode(outputs[name])

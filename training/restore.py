@@ -68,14 +68,14 @@ class Restored:
         width, height = self.data.size
         model = copy.deepcopy(self.model).to("meta")  # shapes alone: nothing is computed
         with FlopCounterMode(display=False) as counter:
-            model(torch.zeros(1, 3, height, width, dtype=torch.uint8, device="meta"), tuple(self.tasks))
+            model(torch.zeros(1, 3, height, width, dtype=torch.uint8, device="meta"), dict.fromkeys(self.tasks))
         return counter.get_total_flops() / 1e9
 
     def predict(self, image: np.ndarray, tasks: Iterable[str]) -> dict[str, Any]:
         """One picture of the run's size, uint8 H x W x 3 RGB -> each task's prediction as from `decode`, B = 1."""
         images = torch.from_numpy(image).permute(2, 0, 1)[None]  # 1 3 H W
         with torch.inference_mode():
-            outputs = self.model(images.to(next(self.model.parameters()).device), tuple(tasks))
+            outputs = self.model(images.to(next(self.model.parameters()).device), dict.fromkeys(tasks))
         return {name: self.tasks[name].decode(output) for name, output in outputs.items()}
 
     def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:

@@ -3,9 +3,8 @@
 The training scripts and evaluate.py know only `RunConfig`.
 """
 
-import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
@@ -13,7 +12,7 @@ from torch import nn
 from torchvision.models import WeightsEnum
 
 from datasets.a2d2 import Sample
-from datasets.labels import Labelled
+from datasets.labels import Labelled, frame_samples, label_samples
 from datasets.sampling import Sampling
 from models.encoder import IMAGENET_WEIGHTS, Encoder
 from models.multitask import BACKBONE, MultiTask
@@ -34,6 +33,8 @@ from training.config import (
 )
 
 SYMMETRIC, ASYMMETRIC = "symmetric", "asymmetric"  # modes beside the tasks' own
+# Some units of s must be passed in the first per cent of a long run; learnt with the shipped schedules (a test)
+UNCERTAINTY_LEARNING_RATE = 0.005
 
 
 class RunConfig(StrictModel):
@@ -41,6 +42,7 @@ class RunConfig(StrictModel):
 
     kind: ClassVar[str]  # the name in checkpoints
     compares_tasks: ClassVar[bool]  # whether "best" is a mean over tasks, not one task's own metric
+    steps_together: ClassVar[bool] = True  # all groups at every block's border; else each when it has its batch_size
 
     seed: NonNegativeInt = 0
     data: DataConfig = DataConfig()
@@ -56,8 +58,17 @@ class RunConfig(StrictModel):
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
         for mode in self.modes():
-            check_block(self.micro_batch_size_of(mode), self.block_size_of(mode), self.groups_of(mode))
+            check_block(self.micro_batch_size_of(mode), self.block_size_of(mode))
         return self
+
+    def without(self, tasks: Container[str]) -> Self:
+        """The same run with these tasks left out of training."""
+        return self.model_copy(update={"tasks": {name: task for name, task in self.tasks.items() if name not in tasks}})
+
+    def with_kinds(self, kinds: list[str]) -> Self:
+        """The same run whose label regime draws from these kinds."""
+        labels = self.data.labels.model_copy(update={"kinds": kinds})
+        return self.model_copy(update={"data": self.data.model_copy(update={"labels": labels})})
 
     def modes(self) -> list[str]:
         """The modes that the file can train."""
@@ -72,7 +83,7 @@ class RunConfig(StrictModel):
 
     def make_samples(self, mode: str, labelled: Labelled) -> list[Sample]:
         """The training samples, from the frames that keep each label."""
-        return [Sample(frame, (task,)) for task in self.task_names(mode) for frame in labelled[task]]
+        return frame_samples(labelled, self.task_names(mode))
 
     def sampling_of(self, mode: str) -> Sampling:
         return "proportional"
@@ -86,8 +97,8 @@ class RunConfig(StrictModel):
         """Samples in one forward and backward pass."""
 
     def block_size_of(self, mode: str) -> int:
-        """Samples of one kind between borders at which groups may step: the batch sizes' greatest common divisor."""
-        return math.gcd(*(group.batch_size for group in self.groups_of(mode).values()))
+        """Samples between the borders at which groups may step: the smallest batch size."""
+        return min(group.batch_size for group in self.groups_of(mode).values())
 
     @abstractmethod
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> nn.Module:
@@ -114,7 +125,7 @@ class SingleTaskConfig(GroupConfig, TaskSettings):
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
-        check_block(self.micro_batch_size, self.batch_size, {})
+        check_block(self.micro_batch_size, self.batch_size)
         return self
 
 
@@ -154,6 +165,14 @@ class MultiTaskRun(RunConfig):
     network: NetworkConfig = NetworkConfig()
     micro_batch_size: PositiveInt
     """Samples in one forward and backward pass. Decides the memory, not the result."""
+    uncertainty_learning_rate: PositiveFloat | None = None
+    """Of the log-variances that `balancing: uncertainty` learns; default 0.005."""
+
+    @model_validator(mode="after")
+    def _has_log_variances(self) -> Self:
+        if self.uncertainty_learning_rate is not None and self.balancing != "uncertainty":
+            raise ValueError(f"uncertainty_learning_rate needs balancing: uncertainty, not {self.balancing}")
+        return self
 
     def micro_batch_size_of(self, mode: str) -> int:
         return self.micro_batch_size
@@ -177,7 +196,8 @@ class MultiTaskRun(RunConfig):
         if self.balancing == "uncertainty":
             parameter = next(model.parameters())
             likelihoods = {name: task.likelihood for name, task in tasks.items()}
-            return Uncertainty(likelihoods, device=parameter.device, dtype=parameter.dtype)
+            rate = self.uncertainty_learning_rate or UNCERTAINTY_LEARNING_RATE
+            return Uncertainty(likelihoods, learning_rate=rate, device=parameter.device, dtype=parameter.dtype)
         weights = {name: self.tasks[name].weight for name in tasks}
         if self.balancing == "fixed":
             return Fixed(weights)
@@ -192,10 +212,15 @@ class SymmetricTaskConfig(TaskSettings):
 
 
 class SymmetricRun(GroupConfig, MultiTaskRun):
-    """configs/symmetric_conf.yaml: all groups step together, after `batch_size` frames that carry all labels."""
+    """configs/symmetric_conf.yaml: all groups step together, after `batch_size` frames.
+
+    A head divides its gradient by the frames that have its label, the backbone by all frames.
+    """
 
     kind = "symmetric"
 
+    frames: Literal["complete", "any"] = "complete"
+    """complete: frames that carry the labels of all tasks; any: also those that lack some, by the losses that exist."""
     balancing: Literal["fixed", "uncertainty", *AGGREGATORS] = "fixed"
     """How the tasks' losses are weighed (training/balancing.py)."""
     tasks: dict[str, SymmetricTaskConfig]
@@ -207,9 +232,8 @@ class SymmetricRun(GroupConfig, MultiTaskRun):
         return tasks_in_order(self.tasks) if mode == SYMMETRIC else super().task_names(mode)
 
     def make_samples(self, mode: str, labelled: Labelled) -> list[Sample]:
-        """Frames that carry the labels of all the mode's tasks."""
-        tasks = tuple(self.task_names(mode))
-        return [Sample(frame, tasks) for frame in sorted(set.intersection(*(set(labelled[task]) for task in tasks)))]
+        tasks, samples = tuple(self.task_names(mode)), super().make_samples(mode, labelled)
+        return samples if self.frames == "any" else [sample for sample in samples if sample.tasks == tasks]
 
     def groups_of(self, mode: str) -> dict[str, GroupConfig]:
         return dict.fromkeys((BACKBONE, *self.task_names(mode)), self)
@@ -220,15 +244,20 @@ class AsymmetricTaskConfig(GroupConfig, SymmetricTaskConfig):
 
 
 class AsymmetricRun(MultiTaskRun):
-    """configs/asymmetric_conf.yaml: each sample carries one label; groups fill and step at their own pace."""
+    """configs/asymmetric_conf.yaml: each frame brings the labels that it has; groups step at their own pace."""
 
     kind = "asymmetric"
+    steps_together = False
 
     backbone: GroupConfig
     block_size: PositiveInt | None = None
-    """Samples of one task in a row; default: the greatest common divisor of the batch sizes."""
+    """Samples between the borders at which groups may step; default: the smallest batch_size."""
+    visit: Literal["frame", "label"] = "frame"
+    """frame: each frame once an epoch with all labels that it keeps; label: each of its labels by itself. Per label, a
+    frame with four labels gives four samples: the epoch is as much longer, and the backbone's gradient, divided by
+    samples, has a fourth of the sum of the frame's losses (so `clip` and rates mean something else)."""
     sampling: Sampling = "proportional"
-    """proportional: every label once an epoch; uniform: as many of each task; or {task: weight}."""
+    """proportional: every sample once an epoch; uniform: as many of each task; or {task: weight} (visit: label)."""
     balancing: Literal["fixed", "uncertainty"] = "fixed"
     """How the tasks' losses are weighed (training/balancing.py)."""
     tasks: dict[str, AsymmetricTaskConfig]
@@ -242,11 +271,21 @@ class AsymmetricRun(MultiTaskRun):
                 raise ValueError(f"weights {sampling} must not be negative, nor all 0")
         return sampling
 
+    @model_validator(mode="after")
+    def _draws_labels(self) -> Self:
+        if self.sampling != "proportional" and self.visit != "label":
+            raise ValueError("sampling other than proportional draws single labels: set visit: label")
+        return self
+
     def modes(self) -> list[str]:
         return [ASYMMETRIC]
 
     def task_names(self, mode: str) -> list[str]:
         return tasks_in_order(self.tasks)
+
+    def make_samples(self, mode: str, labelled: Labelled) -> list[Sample]:
+        per_label = label_samples(labelled, self.task_names(mode))
+        return per_label if self.visit == "label" else super().make_samples(mode, labelled)
 
     def sampling_of(self, mode: str) -> Sampling:
         return self.sampling
@@ -267,10 +306,7 @@ def tasks_in_order(tasks: Mapping[str, Any]) -> list[str]:
     return [name for name in TASKS if name in tasks]
 
 
-def check_block(micro_batch_size: int, block_size: int, groups: Mapping[str, GroupConfig]) -> None:
-    """ValueError unless micro-batches fill blocks, and blocks every group's batch."""
+def check_block(micro_batch_size: int, block_size: int) -> None:
+    """ValueError unless micro-batches fill blocks."""
     if block_size % micro_batch_size:
-        raise ValueError(f"micro_batch_size {micro_batch_size} does not divide the block of {block_size}")
-    for name, group in groups.items():
-        if group.batch_size % block_size:
-            raise ValueError(f"block_size {block_size} does not divide the batch_size {group.batch_size} of {name}")
+        raise ValueError(f"micro_batch_size {micro_batch_size} does not divide the block of {block_size} samples")

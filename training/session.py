@@ -15,13 +15,12 @@ from torch import nn
 from datasets.a2d2 import Camera, Sample
 from datasets.classes import BOX_CLASSES, SEMANTIC_CLASSES
 from datasets.files import whole_file, write_json
-from datasets.labels import Labelled, keep_fractions, keep_one
+from datasets.labels import Labelled, frame_samples, keep_fractions, keep_one
 from datasets.layout import Frame, ProcessedData, RawData, RunDir, add_root_arguments, add_runs_root_argument
 from datasets.splits import Split, overfit, split_by_scenes, split_by_time
 from datasets.staging import add_stage_argument, stage
 from errors import UserError
 from progress import warn
-from tasks import TASKS
 from tasks.base import Task
 from training import checkpoint, distributed
 from training.config import SplitConfig, to_yaml
@@ -45,11 +44,18 @@ def parse_arguments(description: str, config: str, modes: list[str], default_mod
     add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
+    parser.add_argument(
+        "--accept-new-labels",
+        action="store_true",
+        help="with --resume: go on though other frames have labels now than when the run was saved",
+    )
     parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
     args = parser.parse_args()
     if args.train_mode is None:
         parser.error(f"--train-mode is needed: one of {', '.join(modes)}")
+    if args.accept_new_labels and not args.resume:
+        parser.error("--accept-new-labels needs --resume")
     args.name = args.name or args.train_mode
     return args
 
@@ -69,40 +75,47 @@ class Session:
 
     @classmethod
     def open(cls, args: argparse.Namespace, config: RunConfig) -> "Session":
-        """Check the run folder and the data, make or restore the split, seed torch."""
-        if missing := set(config.task_names(args.train_mode)) - set(config.tasks):
+        """Check the run folder and the data, make or restore the split, seed torch.
+
+        The config becomes what this start resolves it to: the kinds of label that its regime draws from, and the tasks
+        that have labels.
+        """
+        mode = args.train_mode
+        if missing := set(config.task_names(mode)) - set(config.tasks):
             there = ", ".join(config.tasks)
             raise UserError(f"{args.config}: tasks.{', tasks.'.join(sorted(missing))} is missing; there are {there}")
         device = distributed.start(args.device)
-        check_processes(config.block_size_of(args.train_mode), config.micro_batch_size_of(args.train_mode))
+        check_processes(config.block_size_of(mode), config.micro_batch_size_of(mode))
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
-        if loaded is not None:
-            found, asked = (loaded["kind"], loaded["mode"]), (config.kind, args.train_mode)
-            if found != asked:
-                raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
-            trained = {*loaded["tasks"], *config.task_names(args.train_mode)}
-            check_same_config(of_tasks(loaded["config"], trained), of_tasks(config.model_dump(mode="json"), trained))
         processed = stage(ProcessedData(args.processed_root), None if args.dry_run else args.stage_to)
         camera = Camera(RawData(args.data_root), processed, tuple(config.data.size))
         if loaded is not None:
             check_fits(loaded, camera, "--resume: the checkpoint")
         split = distributed.from_main(lambda: _check_run_and_split(args, config, run, camera, loaded))
+        there = distributed.from_main(processed.kinds)
+        config = with_present_tasks(with_regime_kinds(config, there, loaded), mode, there, processed)
+        if loaded is not None:
+            check_same_run(loaded, config, mode)
         torch.manual_seed(config.seed)
-        return cls(args, config, args.train_mode, device, run, camera, split, loaded)
+        return cls(args, config, mode, device, run, camera, split, loaded)
 
     # ---- data ---------------------------------------------------------------------------------------------------
 
     def labelled(self) -> Labelled:
-        """Every task's training frames, after the label regime: the same frames whatever the mode."""
+        """Kind -> the training frames that keep its label under the regime: the same frames whatever the mode.
+
+        Of the run's tasks, and of the other kinds that the regime draws from.
+        """
         return distributed.from_main(self._labelled)
 
     def _labelled(self) -> Labelled:
         processed, regime = self.camera.processed, self.config.data.labels
         train = set(self.split.train)
-        labelled = {name: [frame for frame in processed.frames(name) if frame in train] for name in TASKS}
+        kinds = dict.fromkeys([*self.config.task_names(self.mode), *(regime.kinds or ())])
+        labelled = {kind: [frame for frame in processed.frames(kind) if frame in train] for kind in kinds}
         if regime.regime == "one":
-            return keep_one(labelled, regime.proportions, regime.seed)
+            return keep_one(labelled, regime.kinds, regime.proportions, regime.seed)
         if regime.regime == "fractions":
             return keep_fractions(labelled, regime.fractions, regime.seed)
         return labelled
@@ -110,6 +123,22 @@ class Session:
     def validation_samples(self, tasks: Mapping[str, Task]) -> list[Sample]:
         """The validation frames that have a label of at least one of the tasks; all their labels count."""
         return labelled_samples(self.camera.processed, self.split.val, tasks)
+
+    def accepted_changes(self, lists: Mapping[str, str]) -> set[str]:
+        """Which of the lists of samples (part -> hash) are not those of the checkpoint that the run goes on from.
+
+        UserError where one is another and --accept-new-labels does not say that this is meant.
+        """
+        if self.checkpoint is None:
+            return set()
+        changed = {part for part in lists if lists[part] != self.checkpoint["sample_lists"][part]}
+        if changed and not self.args.accept_new_labels:
+            raise UserError(
+                f"--resume: other {' and '.join(sorted(changed))} frames have labels in {self.camera.processed.root} "
+                "now than when the run was saved; bring them back, start a new run with --name, or go on with "
+                "--accept-new-labels, which starts the epoch in hand again"
+            )
+        return changed
 
     def prepare_tasks(self, tasks: Mapping[str, Task], labelled: Labelled) -> None:
         """Let the tasks learn from the training labels what they need, or restore what they had learnt."""
@@ -174,6 +203,11 @@ class Session:
         requeue."""
         if self.checkpoint is not None:
             trainer.load_state(self.checkpoint)
+            changed = self.accepted_changes(trainer.constants["sample_lists"])
+            if "train" in changed:
+                trainer.accept_new_samples()
+            if "val" in changed:
+                trainer.forget_best()
             print(f"goes on after {trainer.updates.samples_seen} samples, epoch {trainer.position.epoch + 1}")
         try:
             trainer.train()
@@ -203,6 +237,40 @@ def _checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | N
     if resume is None or (resume == "auto" and not run.last.exists()):
         return None
     return checkpoint.load(run.last if resume == "auto" else Path(resume))
+
+
+def with_regime_kinds(config: RunConfig, there: list[str], loaded: dict[str, Any] | None) -> RunConfig:
+    """The config with the kinds that its regime draws from: those of the checkpoint, else all that there are."""
+    regime = config.data.labels
+    if regime.regime != "one" or regime.kinds is not None:
+        return config
+    saved = loaded["config"]["data"]["labels"]["kinds"] if loaded else None
+    return config.with_kinds(saved or there)
+
+
+def with_present_tasks(config: RunConfig, mode: str, there: list[str], processed: ProcessedData) -> RunConfig:
+    """The config without the tasks whose kind of label the data lack, each named; UserError where none is left."""
+    names = config.task_names(mode)
+    absent = [name for name in names if name not in there]
+    if len(absent) == len(names):
+        raise UserError(f"no {', '.join(absent)} labels below {processed.root}; run the preprocessing script first")
+    for name in absent:
+        print(f"no {name} labels below {processed.kind_dir(name)}: the run leaves {name} out")
+    return config.without(absent)
+
+
+def check_same_run(loaded: Mapping[str, Any], config: RunConfig, mode: str) -> None:
+    """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config."""
+    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, mode)
+    if found != asked:
+        raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
+    saved, names = list(loaded["tasks"]), config.task_names(mode)
+    if sorted(saved) != sorted(names):
+        raise UserError(
+            f"--resume: the checkpoint trains {', '.join(saved)}; now it would be {', '.join(names)}: set "
+            "tasks.NAME=null for what it does not train, or start a new run with --name"
+        )
+    check_same_config(of_tasks(loaded["config"], names), of_tasks(config.model_dump(mode="json"), names))
 
 
 def of_tasks(config: Mapping[str, Any], tasks: Container[str]) -> dict[str, Any]:
@@ -241,7 +309,7 @@ def check_processes(block_size: int, micro_batch_size: int) -> None:
     if block_size % (micro_batch_size * processes):
         raise UserError(
             f"{processes} processes with micro_batch_size {micro_batch_size} do not divide the block of {block_size}; "
-            "set another micro_batch_size, or batch sizes with a larger common divisor"
+            "set another micro_batch_size or batch_size"
         )
 
 
@@ -259,9 +327,10 @@ def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespac
 
 
 def labelled_samples(processed: ProcessedData, frames: Iterable[Frame], tasks: Mapping[str, Task]) -> list[Sample]:
-    """The frames that have a label of at least one of the tasks, with all tasks asked of each."""
-    labelled = {frame for name in tasks for frame in processed.frames(name)}
-    return [Sample(frame, tuple(tasks)) for frame in frames if frame in labelled]
+    """The frames that have a label of at least one of the tasks, each with those that it has."""
+    labelled = {name: set(processed.frames(name)) for name in tasks}
+    frames = list(frames)
+    return frame_samples({name: [frame for frame in frames if frame in labelled[name]] for name in tasks}, list(tasks))
 
 
 def blind_prediction(task: Task, processed: ProcessedData, frames: list[Frame], source: str = "") -> Any:

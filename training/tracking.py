@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,10 +138,12 @@ def _logged_in(wandb: Any) -> bool:
 class TrainingLog:
     """Mean losses between two log lines, learning rates, gradient norms, samples per second."""
 
-    def __init__(self, tracker: Tracker, every: int):
-        self.tracker, self.every = tracker, every
+    def __init__(self, tracker: Tracker, every: int, weights: Callable[[], Mapping[str, float]]):
+        """weights: what each task's loss is multiplied by at present; asked where a line is due."""
+        self.tracker, self.every, self.weights = tracker, every, weights
         self.sums: dict[str, list[float]] = {}  # task -> [sum of losses, samples]
         self.latest: dict[str, float] = {}
+        self.noted = False  # something since the last line
         self.clock = (time.monotonic(), 0)  # when, and how many samples had been seen
 
     def add_loss(self, task: str, loss: float, count: int) -> None:
@@ -152,6 +154,7 @@ class TrainingLog:
     def note(self, values: Mapping[str, float]) -> None:
         """Values that the next line shows beside the losses."""
         self.latest.update(values)
+        self.noted |= bool(values)
 
     def steps(self, reports: list[StepReport], updates: Updates) -> None:
         """Note steps; write a line where one is due."""
@@ -168,23 +171,28 @@ class TrainingLog:
 
     def write(self, updates: Updates) -> None:
         """One line of what has come since the last one, if anything."""
-        if not self.sums:
+        if not (self.sums or self.noted):
             return
         now, (then, seen) = time.monotonic(), self.clock
         values = {f"train/{task}/loss": loss / count for task, (loss, count) in self.sums.items() if count}
+        values |= {f"weight/{task}": weight for task, weight in self.weights().items()}
         values |= {**self.latest, "loss_scale": updates.loss_scale.value, "overflows": updates.overflows}
         if updates.samples_seen > seen:
             values["samples_per_second"] = (updates.samples_seen - seen) / (now - then)
         self.tracker.log(values, updates.samples_seen)
-        self.sums = {}
+        self.clear()
         self.start_clock(updates)
+
+    def clear(self) -> None:
+        """Drop what has come since the last line."""
+        self.sums, self.noted = {}, False
 
     def shown(self) -> str:
         """Mean losses since the last line, for the progress bar."""
         return " ".join(f"{task} {loss / count:.3f}" for task, (loss, count) in self.sums.items() if count)
 
     def state(self) -> dict[str, Any]:
-        return {"sums": self.sums, "latest": self.latest}
+        return {"sums": self.sums, "latest": self.latest, "noted": self.noted}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.sums, self.latest = state["sums"], state["latest"]
+        self.sums, self.latest, self.noted = state["sums"], state["latest"], state["noted"]

@@ -7,7 +7,7 @@ cut into micro-batches nor on the processes that shared them.
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -35,19 +35,31 @@ class Group:
         parameters: Iterable[nn.Parameter],
         config: GroupConfig,
         clip: float,
-        make_gradient: Callable[[], None] | None = None,
+        *,
+        make_gradient: Callable[[int], None] | None = None,
+        balancing: Iterable[nn.Parameter] = (),
+        balancing_rate: float = 0.0,
     ):
-        """make_gradient: puts a mean gradient into `.grad` before a step, where it is not a sum of pending ones."""
+        """make_gradient: puts a mean gradient into `.grad` before a step, where it is not a sum of pending ones; it
+        gets the number of samples. balancing: parameters of the losses' weights that step with this group, at a
+        learning rate of their own, without decay, and neither clipped nor counted for the clip."""
         self.name, self.clip, self.config, self.make_gradient = name, clip, config, make_gradient
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self.network = [parameter for parameter in parameters if parameter.requires_grad]
+        self.balancing = list(balancing)
         # Biases and norms (one dimension) are not decayed
-        decayed = [p for p in self.parameters if p.ndim > 1]
-        others = [p for p in self.parameters if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-        )
+        decayed = [p for p in self.network if p.ndim > 1]
+        others = [p for p in self.network if p.ndim <= 1]
+        parts = [
+            {"params": decayed, "lr": config.learning_rate, "weight_decay": config.weight_decay},
+            {"params": others, "lr": config.learning_rate, "weight_decay": 0.0},
+            {"params": self.balancing, "lr": balancing_rate, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW([{**part, "initial_lr": part["lr"]} for part in parts if part["params"]])
         self.count = 0
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.network, *self.balancing]
 
     @property
     def full(self) -> bool:
@@ -59,7 +71,7 @@ class Group:
 
     def set_learning_rate(self, factor: float) -> None:
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = factor * self.config.learning_rate
+            parameters["lr"] = factor * parameters["initial_lr"]
 
     def rescale(self, factor: float) -> None:
         """Multiply the pending gradient (the loss scale has changed)."""
@@ -70,15 +82,17 @@ class Group:
     def step(self, loss_scale: float) -> StepReport | None:
         """Divide, clip, step, clear. None where the gradient was not finite: it is dropped with its count."""
         if self.make_gradient:
-            self.make_gradient()
+            self.make_gradient(self.count)
         else:
             distributed.sum_gradients(self.parameters)
             self.rescale(1 / (self.count * loss_scale))
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip, foreach=True)
-        finite = math.isfinite(norm)
+        norm = nn.utils.clip_grad_norm_(self.network, self.clip, foreach=True)
+        norms = [norm, *(p.grad.abs().to(norm) for p in self.balancing if p.grad is not None)]
+        norms = torch.stack(norms).tolist()  # one transfer from the device
+        finite = all(map(math.isfinite, norms))
         if finite:
             self.optimizer.step()
-        report = StepReport(self.name, self.count, float(norm)) if finite else None
+        report = StepReport(self.name, self.count, norms[0]) if finite else None
         self.clear()
         return report
 
@@ -135,45 +149,86 @@ class LossScale:
         self.value, self.good_steps = state["value"], state["good_steps"]
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """Factor of every learning rate by samples seen: a linear rise to 1, then half a cosine down to 0 at the end."""
+
+    warmup: float  # samples over which it rises
+    start: float  # samples at which the cosine starts, from `peak`
+    peak: float
+    end: float  # samples planned
+
+    @classmethod
+    def over(cls, samples: int, warmup: float) -> "Schedule":
+        """Of a whole run; warmup: the share of its samples over which the factor rises."""
+        return cls(warmup * samples, warmup * samples, 1.0, samples)
+
+    def factor(self, seen: float) -> float:
+        if seen < self.warmup:
+            return seen / self.warmup
+        done = min((seen - self.start) / (self.end - self.start), 1.0)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * done))
+
+    def laid_anew(self, seen: int, end: int) -> "Schedule":
+        """As it was up to `seen`; from there the cosine leads from the factor reached to 0 at the new end."""
+        if seen < self.warmup:
+            return Schedule(self.warmup, self.warmup, 1.0, end)
+        return Schedule(self.warmup, seen, self.factor(seen), end)
+
+
 class Updates:
     """All groups of a network, the schedule and the loss scale.
 
     A frame counts once for every group that its valid labels reach.
     """
 
-    def __init__(self, groups: list[Group], *, planned_samples: int, warmup: float, loss_scale: LossScale):
+    def __init__(self, groups: list[Group], *, schedule: Schedule, loss_scale: LossScale, together: bool = False):
+        """together: all groups step at every block's border, with the counts that they have."""
         self.groups = {group.name: group for group in groups}
-        self.planned_samples, self.warmup, self.loss_scale = planned_samples, warmup, loss_scale
+        self.schedule, self.loss_scale, self.together = schedule, loss_scale, together
         self.samples_seen = 0
+        self.middle = 0.0  # samples seen in the middle of the block that has just ended
         self.seen: dict[str, int] = dict.fromkeys(self.groups, 0)  # samples with a valid label, by group
         self.steps = 0
         self.overflows = 0
 
-    def add(self, counts: Mapping[str, int]) -> None:
-        """Add the samples of a block, in all processes, to the groups' counts, after their backward passes."""
+    def add(self, samples: int, counts: Mapping[str, int]) -> None:
+        """A block of so many samples has ended: add those of all processes that count for each group."""
+        self.middle = self.samples_seen + samples / 2
+        self.samples_seen += samples
         for name, count in counts.items():
             self.groups[name].count += count
             self.seen[name] += count
 
     def step_full_groups(self) -> list[StepReport]:
-        """Step each group that has seen its batch_size. Called at the border of a block."""
+        """Step each group that has seen its batch_size, or all together. Called at the border of a block."""
+        if self.together:
+            return self.step_rest()
         return self._step(group for group in self.groups.values() if group.full)
 
     def step_rest(self) -> list[StepReport]:
         """Step what is left at the end of an epoch with the count that it has: nothing leaks into the next epoch."""
         return self._step(group for group in self.groups.values() if group.count > 0)
 
+    def start_again(self, seen: int, end: int) -> None:
+        """Go back to `seen` samples, with other samples ahead: pending gradients are dropped, `end` is planned."""
+        for group in self.groups.values():
+            group.clear()
+        self.samples_seen, self.schedule = seen, self.schedule.laid_anew(seen, end)
+
     def _step(self, groups: Iterable[Group]) -> list[StepReport]:
+        """The learning rates are those at the middle of the block that has just ended: never 0, alike for all."""
+        factor = self.schedule.factor(self.middle)
         reports = []
         for group in list(groups):
-            group.set_learning_rate(self.schedule())
+            group.set_learning_rate(factor)
             report = group.step(self.loss_scale.value)
             if report is None and self.loss_scale.value == 1:  # not the scale's fault
                 raise FloatingPointError(f"the gradient of {group.name} is not finite")
-            factor = self.loss_scale.update(overflow=report is None) if self.loss_scale.enabled else 1.0
-            if factor != 1:
+            growth = self.loss_scale.update(overflow=report is None) if self.loss_scale.enabled else 1.0
+            if growth != 1:
                 for other in self.groups.values():
-                    other.rescale(factor)
+                    other.rescale(growth)
             if report is None:
                 self.overflows += 1
             else:
@@ -181,17 +236,11 @@ class Updates:
                 self.steps += 1
         return reports
 
-    def schedule(self) -> float:
-        """Factor of every learning rate: linear warm-up, then half a cosine; a function of samples seen / planned."""
-        done = min(self.samples_seen / self.planned_samples, 1.0)
-        if done < self.warmup:
-            return done / self.warmup
-        return 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / (1 - self.warmup)))
-
     def state(self) -> dict[str, Any]:
         return {
             "groups": {name: group.state() for name, group in self.groups.items()},
             "loss_scale": self.loss_scale.state(),
+            "schedule": asdict(self.schedule),
             "samples_seen": self.samples_seen,
             "seen": self.seen,
             "steps": self.steps,
@@ -202,5 +251,6 @@ class Updates:
         for name, group in self.groups.items():
             group.load_state(state["groups"][name])
         self.loss_scale.load_state(state["loss_scale"])
+        self.schedule = Schedule(**state["schedule"])
         self.samples_seen, self.seen, self.steps = state["samples_seen"], dict(state["seen"]), state["steps"]
         self.overflows = state["overflows"]

@@ -153,7 +153,7 @@ def test_the_camera_is_decoded_once(raw: RawData, processed: ProcessedData, monk
     assert reads == [FRAMES[2]]
 
 
-def test_a_missing_label_is_none_and_marked_in_the_batch(raw: RawData, processed: ProcessedData) -> None:
+def test_a_missing_label_is_none_and_absent_from_the_batch(raw: RawData, processed: ProcessedData) -> None:
     make(raw, processed, "segmentation", "steering")
     processed.path("segmentation", FRAMES[1]).unlink()
     data = dataset(raw, processed, "segmentation", "steering")
@@ -162,7 +162,9 @@ def test_a_missing_label_is_none_and_marked_in_the_batch(raw: RawData, processed
     batch = Collate(data.tasks)(items)
     assert batch.frames == FRAMES[:2]
     assert batch.targets["segmentation"]["classes"].dtype == torch.uint8
-    assert (batch.targets["segmentation"]["classes"][1] == 255).all()
+    assert len(batch.targets["segmentation"]["classes"]) == 1
+    assert batch.places["segmentation"].tolist() == [0]
+    assert batch.places["steering"] is None  # all samples have it
     assert set(Collate(data.tasks)([items[1]]).targets) == {"steering"}  # absent, not zero
 
 

@@ -1,58 +1,129 @@
-"""The order of samples: blocks of one pool, cut into micro-batches that change nothing."""
+"""The order of samples: blocks that mix the tasks as the epoch does, cut into micro-batches that change nothing."""
 
 from collections import Counter
+from itertools import combinations, pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from datasets.a2d2 import Sample
+from datasets import sampling
+from datasets.a2d2 import Sample, Visit
 from datasets.layout import Frame
-from datasets.sampling import MicroBatchSampler, Sampling, epoch_order, micro_batches
+from datasets.sampling import Block, MicroBatchSampler, Sampling, dealt, epoch_order, micro_batches
 
-POOLS = (("depth",), ("box", "depth"), ("steering",))
-
-
-def samples_of(*counts: int) -> list[Sample]:
-    """So many samples of each pool, mixed."""
-    pools = [pool for pool, count in zip(POOLS, counts, strict=False) for _ in range(count)]
-    pools = pools[::2] + pools[1::2]
-    return [Sample(Frame("20180807_145028", f"{place:09d}"), pool) for place, pool in enumerate(pools)]
+TASKS = ("box", "depth", "segmentation", "steering")
+LABEL_SETS = tuple(tasks for size in range(1, 5) for tasks in combinations(TASKS, size))
 
 
-counts = st.lists(st.integers(0, 40), min_size=3, max_size=3).filter(any)
+def samples_of(counts: dict[tuple[str, ...], int]) -> list[Sample]:
+    """So many samples of each label set, mixed."""
+    sets = [tasks for tasks, count in counts.items() for _ in range(count)]
+    sets = sets[::2] + sets[1::2]
+    return [Sample(Frame("20180807_145028", f"{place:09d}"), tasks) for place, tasks in enumerate(sets)]
 
 
-@given(counts, st.sampled_from([8, 6, 1]), st.integers(0, 3), st.integers(0, 3))
-def test_every_sample_once_in_blocks_of_one_pool(counts: list[int], block_size: int, seed: int, epoch: int) -> None:
-    samples = samples_of(*counts)
-    order = epoch_order(samples, block_size, seed, epoch)
+def places(order: list[Block]) -> list[list[int]]:
+    return [[visit.place for visit in block] for block in order]
+
+
+# up to all 15 label sets, from rare to common
+mixtures = st.dictionaries(st.sampled_from(LABEL_SETS), st.one_of(st.integers(1, 5), st.integers(1, 300)), min_size=1)
+block_sizes = st.sampled_from([1, 4, 8, 16, 48])
+
+
+@given(mixtures, block_sizes, st.integers(0, 3), st.integers(0, 3))
+def test_every_sample_once_an_epoch_in_full_blocks(
+    mixture: dict[tuple[str, ...], int], block_size: int, seed: int, epoch: int
+) -> None:
+    samples = samples_of(mixture)
+    order = places(epoch_order(samples, block_size, seed, epoch))
     assert sorted(place for block in order for place in block) == list(range(len(samples)))
-    short: Counter[tuple[str, ...]] = Counter()
-    for block in order:
-        (pool,) = {samples[place].tasks for place in block}
-        assert 1 <= len(block) <= block_size
-        short[pool] += len(block) < block_size
-    assert all(number <= 1 for number in short.values())  # only what is left of a pool
+    assert {len(block) for block in order[:-1]} <= {block_size}
+    assert 1 <= len(order[-1]) <= block_size
+
+
+@settings(max_examples=300)
+@given(mixtures, block_sizes)
+def test_after_every_block_each_label_set_is_within_one_sample_of_its_share(
+    mixture: dict[tuple[str, ...], int], block_size: int
+) -> None:
+    sizes = np.array([*mixture.values()])
+    blocks = np.array(dealt(tuple(mixture.items()), block_size))
+    so_far = blocks.cumsum(0)
+    shares = np.outer(so_far.sum(1), sizes) / sizes.sum()
+    assert blocks.min() >= 0
+    assert np.abs(so_far - shares).max() < 1
+    assert so_far[-1].tolist() == sizes.tolist()
+
+
+@settings(max_examples=300)
+@given(mixtures, st.sampled_from([4, 8, 16, 48]))
+def test_no_task_is_absent_from_a_step_that_expects_two_of_its_samples(
+    mixture: dict[tuple[str, ...], int], block_size: int
+) -> None:
+    """A step of the backbone is a block or several: what holds for one holds for more."""
+    blocks = np.array(dealt(tuple(mixture.items()), block_size))[:-1]  # the last one may be short
+    has = np.array([[task in tasks for task in TASKS] for tasks in mixture])
+    expected = block_size * (np.array([*mixture.values()]) @ has) / sum(mixture.values())
+    found = blocks @ has
+    assert found[:, expected >= 2].min(initial=1) >= 1
+
+
+def test_the_numbers_of_tasks_are_near_their_shares_too() -> None:
+    """All label sets alike: rounded without regard to tasks (the first ones up), box would be off by 3.4."""
+    blocks = np.array(dealt(tuple((tasks, 40) for tasks in LABEL_SETS), 7))
+    has = np.array([[task in tasks for task in TASKS] for tasks in LABEL_SETS])
+    so_far = (blocks @ has).cumsum(0)
+    shares = np.outer(blocks.sum(1).cumsum(), has.mean(0))
+    assert np.abs(so_far - shares).max() < 1
+
+
+def test_one_label_a_sample_by_hand() -> None:
+    """Four tasks of equal size: every block of 16 holds four samples of each."""
+    mixture = {(task,): 40 for task in TASKS}
+    assert dealt(tuple(mixture.items()), 16) == [[4, 4, 4, 4]] * 10
+    assert dealt(((("box",), 5), (("depth",), 2)), 3) == [[2, 1], [2, 1], [1, 0]]
+
+
+def test_rounding_up_the_nearest_can_be_a_dead_end_which_is_seen_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixtures (found by search) where only the choice by due date keeps the later blocks within the rule."""
+    taken = []
+    soonest = sampling._soonest_due
+    monkeypatch.setattr(sampling, "_soonest_due", lambda *arguments: taken.append(1) or soonest(*arguments))
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        chosen = random.choice(len(LABEL_SETS), 12, replace=False)
+        mixture = tuple((LABEL_SETS[i], int(random.integers(1, 12))) for i in chosen)
+        sizes = np.array([size for _, size in mixture])
+        dealt.cache_clear()
+        so_far = np.array(dealt(mixture, 1)).cumsum(0)
+        assert np.abs(so_far - np.outer(so_far.sum(1), sizes) / sizes.sum()).max() < 1
+    assert taken
+
+
+# ---- micro-batches and order ------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 40), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 2, 4]))
 def test_processes_share_a_block(length: int, size: int, processes: int) -> None:
-    block = list(range(100, 100 + length))
+    block = [Visit(place) for place in range(100, 100 + length)]
     shares = [micro_batches(block, size, rank, processes) for rank in range(processes)]
-    assert sorted(place for share in shares for part in share for place in part) == block
+    assert sorted(visit for share in shares for part in share for visit in part) == block
     assert all(1 <= len(part) <= size for share in shares for part in share)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_micro_batches_of_a_short_block() -> None:
-    assert micro_batches([5, 6, 7], 2) == [[5, 6], [7]]
-    assert [micro_batches([5, 6, 7], 2, rank, 4) for rank in range(4)] == [[[5, 6]], [[7]], [], []]
+    a, b, c = block = [Visit(5), Visit(6), Visit(7)]
+    assert micro_batches(block, 2) == [[a, b], [c]]
+    assert [micro_batches(block, 2, rank, 4) for rank in range(4)] == [[[a, b]], [[c]], [], []]
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
-    samples = samples_of(40, 30, 20)
+    samples = samples_of({("depth",): 40, ("box", "depth"): 30, ("steering",): 20})
     first = epoch_order(samples, 8, seed=0, epoch=0)
     assert epoch_order(samples, 8, seed=0, epoch=0) == first
     assert epoch_order(samples, 8, seed=0, epoch=1) != first
@@ -60,20 +131,42 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert first != sorted(first)
 
 
-def test_pools_are_mixed() -> None:
-    samples = samples_of(40, 40)
-    pools = [samples[block[0]].tasks for block in epoch_order(samples, 4, 0, 0)]
-    assert pools not in ([POOLS[0]] * 10 + [POOLS[1]] * 10, [POOLS[1]] * 10 + [POOLS[0]] * 10)
+def test_label_sets_lie_mixed_within_a_block() -> None:
+    """Else micro-batches would be of one task each."""
+    samples = samples_of({("depth",): 400, ("box",): 400})
+    changes = [
+        samples[a.place].tasks != samples[b.place].tasks
+        for block in epoch_order(samples, 16, 0, 0)
+        for a, b in pairwise(block)
+    ]
+    assert np.mean(changes) == pytest.approx(8 / 15, abs=0.06)
+
+
+def test_visits_of_a_frame_are_counted() -> None:
+    """A frame with three labels, each a sample of its own: its visits are told apart, in the order of the epoch."""
+    frame = Frame("20180807_145028", "000000091")
+    samples = [Sample(frame, (task,)) for task in TASKS[:3]]
+    (block,) = epoch_order(samples, 8, 0, 0)
+    assert [visit.nth for visit in block] == [0, 1, 2]
+    repeated = epoch_order([samples[0], Sample(Frame("20180807_145028", "000000092"), ("depth",))] * 2, 2, 0, 0)
+    assert sorted(visit.nth for block in repeated for visit in block) == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_keeps_the_order(workers: int) -> None:
     sampler = MicroBatchSampler()
-    loader = DataLoader(list(range(20)), batch_sampler=sampler, num_workers=workers, collate_fn=tuple)
+    loader = DataLoader(Echo(), batch_sampler=sampler, num_workers=workers, collate_fn=list)
     for epoch in range(2):  # the loop sets a new order before each epoch
-        sampler.order = epoch_order(samples_of(20), 8, 0, epoch)
+        sampler.order = epoch_order(samples_of({("box",): 20}), 8, 0, epoch)
         assert len(loader) == len(sampler.order)
-        assert list(loader) == [tuple(block) for block in sampler.order]
+        assert list(loader) == sampler.order
+
+
+class Echo:
+    """A dataset that gives back what it is asked for."""
+
+    def __getitem__(self, visit: Visit) -> Visit:
+        return visit
 
 
 # ---- other samplings than proportional ------------------------------------------------------------------------
@@ -90,7 +183,7 @@ def one_task_samples(*counts: int) -> list[Sample]:
 def drawn(samples: list[Sample], sampling: Sampling, **options: int) -> Counter[int]:
     """Place of a sample -> how often an epoch visits it."""
     order = epoch_order(samples, 8, options.get("seed", 0), options.get("epoch", 0), sampling)
-    return Counter(place for block in order for place in block)
+    return Counter(visit.place for block in order for visit in block)
 
 
 def drawn_by_task(samples: list[Sample], sampling: Sampling) -> dict[str, int]:
@@ -165,8 +258,9 @@ def test_proportional_takes_each_once(counts: list[int], epoch: int) -> None:
 
 
 @pytest.mark.parametrize("sampling", ["uniform", {"depth": 3.0, "box": 1.0, "steering": 0.5}])
-def test_blocks_are_of_one_task(sampling: Sampling) -> None:
-    samples = one_task_samples(23, 11, 6)
-    order = epoch_order(samples, 8, 0, 0, sampling)
-    assert all(len({samples[place].tasks for place in block}) == 1 for block in order)
-    assert sum(len(block) < 8 for block in order) <= 3
+def test_blocks_hold_the_mixture_that_is_asked_for(sampling: Sampling) -> None:
+    samples = one_task_samples(230, 110, 60)
+    shares = np.array([1, 1, 1] if sampling == "uniform" else [3.0, 1.0, 0.5])
+    for block in epoch_order(samples, 16, 0, 0, sampling):
+        counts = Counter(samples[visit.place].tasks[0] for visit in block)
+        assert np.abs(np.array([counts[task] for task in TASK_POOLS]) - 16 * shares / shares.sum()).max() < 2

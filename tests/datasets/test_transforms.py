@@ -1,4 +1,4 @@
-"""Augmentation: the image and all its labels together, and nothing but a function of seed, epoch, frame and tasks."""
+"""Augmentation: the image and all its labels together, and nothing but a function of seed, epoch, frame and visit."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ def item(number: int, names: tuple[str, ...] = NAMES, missing: tuple[str, ...] =
     }
     wanted = {name: None if name in missing else labels[name] for name in names}
     sample = Sample(Frame("20180807_145028", f"{number:09d}"), names)
-    return {"sample": sample, "image": torch.from_numpy(image), "labels": wanted}
+    return {"sample": sample, "nth": 0, "image": torch.from_numpy(image), "labels": wanted}
 
 
 def batch_of(*items: dict[str, Any]) -> Batch:
@@ -79,6 +79,16 @@ def test_some_samples_flip_and_each_with_all_its_labels() -> None:
         assert int(after.targets["box"]["boxes"][sample, 0, 0] * WIDTH + 0.5) == column
 
 
+def test_only_the_samples_with_a_label_are_flipped_with_it() -> None:
+    """Every other frame lacks steering: angles and places stay side by side."""
+    before = batch_of(*(item(number, missing=("steering",) if number % 2 else ()) for number in range(40)))
+    after = augmentation()(before, ALL, epoch=0)
+    mirrored = [pixels(after.images[sample, :1], 255) != [[0, ROW, COLUMN]] for sample in range(40)]
+    assert after.places["steering"].tolist() == list(range(0, 40, 2))
+    assert (after.targets["steering"]["angles"][:, -1] > 0).tolist() == mirrored[::2]
+    assert 4 < sum(mirrored[::2]) < 16
+
+
 def test_probability_zero_and_no_jitter_change_nothing() -> None:
     before = batch_of(*map(item, range(20)))
     after = augmentation(hflip=0.0)(before, ALL, epoch=3)
@@ -108,17 +118,20 @@ def test_a_sample_does_not_see_its_batch() -> None:
         assert torch.equal(alone.targets["box"]["boxes"][0], together.targets["box"]["boxes"][number])
 
 
-def test_it_depends_on_seed_epoch_frame_and_tasks() -> None:
+def test_it_depends_on_seed_epoch_frame_and_visit_but_not_on_the_labels() -> None:
     image = item(0)["image"]
     numbers = range(16)
 
-    def images(seed: int = 0, epoch: int = 0, names: tuple[str, ...] = NAMES, first: int = 0) -> torch.Tensor:
-        items = [item(first + number, names) | {"image": image} for number in numbers]
+    def images(
+        seed: int = 0, epoch: int = 0, names: tuple[str, ...] = NAMES, first: int = 0, nth: int = 0
+    ) -> torch.Tensor:
+        items = [item(first + number, names) | {"image": image, "nth": nth} for number in numbers]
         return augmentation(jitter=0.3, seed=seed)(batch_of(*items), ALL, epoch).images
 
     base = images()
     assert torch.equal(base, images())
-    for other in (images(seed=1), images(epoch=1), images(names=("depth",)), images(first=100)):
+    assert torch.equal(base, images(names=("depth",)))
+    for other in (images(seed=1), images(epoch=1), images(nth=1), images(first=100)):
         assert all(not torch.equal(a, b) for a, b in zip(base, other, strict=True))
 
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.encoder import Encoder
-from models.multitask import MultiTask
+from models.multitask import MultiTask, at
 from tasks import TASKS
 
 SUBSETS = [
@@ -47,7 +47,7 @@ SHAPES = {
 @pytest.mark.parametrize(("h", "w"), [(32, 32), (64, 96), (160, 32)])
 @pytest.mark.parametrize("tasks", SUBSETS)
 def test_any_size_and_any_subset(tasks, h, w):
-    outputs = build()(images(2, h, w), tasks)
+    outputs = build()(images(2, h, w), dict.fromkeys(tasks))
     assert {task: tuple(output.shape) for task, output in outputs.items()} == {
         task: SHAPES[task](h, w) for task in tasks
     }
@@ -55,22 +55,39 @@ def test_any_size_and_any_subset(tasks, h, w):
 
 def test_a_subset_gives_the_same_outputs():
     network = build().eval()
-    together = network(images(2, 64, 64), tuple(TASKS))
+    together = network(images(2, 64, 64), dict.fromkeys(TASKS))
     for task in TASKS:
-        torch.testing.assert_close(network(images(2, 64, 64), (task,))[task], together[task])
+        torch.testing.assert_close(network(images(2, 64, 64), {task: None})[task], together[task])
+
+
+def test_each_head_sees_the_images_at_its_places_and_no_others():
+    network = build().double().eval()
+    batch = images(4, 64, 64)
+    places = {"depth": torch.tensor([0, 2]), "box": torch.tensor([3]), "steering": None}
+    outputs = network(batch, places)
+    assert list(outputs) == list(places)
+    alone = network(batch, dict.fromkeys(places))
+    for task, where in places.items():
+        torch.testing.assert_close(outputs[task], alone[task] if where is None else alone[task][where])
+
+
+def test_images_keep_their_memory_format_on_the_way_to_a_head():
+    x = torch.randn(4, 8, 6, 6).to(memory_format=torch.channels_last)
+    assert at(x, torch.tensor([0, 3])).is_contiguous(memory_format=torch.channels_last)
+    assert at(x, None) is x
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_outputs_fit_the_tasks_decoding(task):
-    assert build().eval()(images(2, 64, 64), (task,))[task] is not None
-    decoded = TASKS[task]().decode(build().eval()(images(2, 64, 64), (task,))[task])
+    assert build().eval()(images(2, 64, 64), {task: None})[task] is not None
+    decoded = TASKS[task]().decode(build().eval()(images(2, 64, 64), {task: None})[task])
     assert len(decoded) == 2
 
 
 @pytest.mark.parametrize("tasks", SUBSETS)
 def test_gradients_reach_the_backbone_and_the_heads_asked_for(tasks):
     network = build()
-    loss = sum(output.square().mean() for output in network(images(2, 64, 64), tasks).values())
+    loss = sum(output.square().mean() for output in network(images(2, 64, 64), dict.fromkeys(tasks)).values())
     if tasks:
         loss.backward()
     expected = set()
@@ -108,9 +125,9 @@ def test_batch_norm_in_the_encoder_only():
 
 def test_frozen_network_gives_a_sample_the_same_output_in_every_micro_batch():
     network = build(batch_norm="frozen").double().train()
-    together = network(images(4, 64, 64), tuple(TASKS))
+    together = network(images(4, 64, 64), dict.fromkeys(TASKS))
     for start in (0, 1, 3):
-        alone = network(images(4, 64, 64)[start : start + 1], tuple(TASKS))
+        alone = network(images(4, 64, 64)[start : start + 1], dict.fromkeys(TASKS))
         for task in TASKS:
             torch.testing.assert_close(alone[task], together[task][start : start + 1], rtol=1e-9, atol=1e-9)
 
@@ -147,7 +164,7 @@ def parts():
 
 
 def forward_flops(tasks):
-    return flops(meta_network(), torch.zeros(1, 3, 1024, 1024, dtype=torch.uint8, device="meta"), tasks)
+    return flops(meta_network(), torch.zeros(1, 3, 1024, 1024, dtype=torch.uint8, device="meta"), dict.fromkeys(tasks))
 
 
 @pytest.mark.parametrize("tasks", SUBSETS)
@@ -156,6 +173,6 @@ def test_only_the_heads_asked_for_cost(tasks):
     assert all(cost > 0 for cost in parts().values())
 
 
-def test_an_asymmetric_sample_costs_at_most_250_gflop():
+def test_a_frame_with_one_label_costs_at_most_250_gflop():
     assert parts()["encoder"] / 1e9 == pytest.approx(171, abs=1)
     assert sum(forward_flops((task,)) for task in TASKS) / len(TASKS) <= 250e9

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from torchjd.aggregation import PCGrad, UPGrad
+from torchjd.aggregation import PCGrad, Sum, UPGrad
 from torchjd.autojac import mtl_backward
 
 from errors import UserError
@@ -96,7 +96,7 @@ KINDS = {"r": "regression", "c": "classification"}
 
 
 def test_uncertainty_by_hand():
-    balancing = Uncertainty(KINDS, dtype=torch.float64)
+    balancing = Uncertainty(KINDS, learning_rate=0.01, dtype=torch.float64)
     balancing.s["r"].data.fill_(0.7)
     balancing.s["c"].data.fill_(-1.3)
     losses = {"r": torch.tensor([2.0, 99.0, 3.0]).double(), "c": torch.tensor([0.5, 0.25, 99.0]).double()}
@@ -112,7 +112,7 @@ def test_uncertainty_by_hand():
 
 
 def test_an_invalid_sample_adds_nothing_at_all():
-    balancing = Uncertainty(KINDS)
+    balancing = Uncertainty(KINDS, learning_rate=0.01)
     balancing.s["r"].data.fill_(2.0)
     losses, nobody = {"r": torch.zeros(3)}, {"r": torch.zeros(3, dtype=torch.bool)}
     total = balancing.weighted(losses, nobody)
@@ -124,7 +124,7 @@ def test_an_invalid_sample_adds_nothing_at_all():
 
 def test_uncertainty_finds_the_loss_as_variance():
     """For a constant loss L the sum is least at s = ln L (regression) and ln 2 L (classification)."""
-    balancing = Uncertainty(KINDS)
+    balancing = Uncertainty(KINDS, learning_rate=0.01)
     optimizer = torch.optim.Adam([*balancing.parameters_of("r"), *balancing.parameters_of("c")], lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
@@ -137,7 +137,7 @@ def test_uncertainty_finds_the_loss_as_variance():
 
 @pytest.mark.parametrize(("start", "loss", "limit"), [(50.0, 1e9, 6.0), (-50.0, 1e-9, -6.0)])
 def test_s_stays_in_range_and_comes_back(start, loss, limit):
-    balancing = Uncertainty({"r": "regression"})
+    balancing = Uncertainty({"r": "regression"}, learning_rate=0.01)
     balancing.s["r"].data.fill_(start)
     one = torch.ones(1, dtype=torch.bool)
     total = balancing.weighted({"r": torch.tensor([loss])}, {"r": one})
@@ -151,28 +151,32 @@ def test_s_stays_in_range_and_comes_back(start, loss, limit):
 
 
 def test_s_is_not_decayed():
-    balancing = Uncertainty({"r": "regression"})
+    balancing = Uncertainty({"r": "regression"}, learning_rate=0.01)
     config = GroupConfig(batch_size=1, learning_rate=0.1, weight_decay=0.5)
     head = nn.Linear(2, 1)
-    group = Group("r", [*head.parameters(), *balancing.parameters_of("r")], config, clip=1.0)
-    decay = {id(p): part["weight_decay"] for part in group.optimizer.param_groups for p in part["params"]}
-    assert decay[id(balancing.s["r"])] == 0
-    assert decay[id(head.weight)] == 0.5
+    own, rate = balancing.parameters_of("r"), balancing.learning_rate
+    group = Group("r", head.parameters(), config, 1.0, balancing=own, balancing_rate=rate)
+    parts = {id(p): part for part in group.optimizer.param_groups for p in part["params"]}
+    assert parts[id(balancing.s["r"])]["weight_decay"] == 0
+    assert parts[id(balancing.s["r"])]["lr"] == 0.01
+    assert parts[id(head.weight)]["weight_decay"] == 0.5
 
 
 def test_uncertainty_resumes():
-    balancing, other = Uncertainty(KINDS), Uncertainty(KINDS)
+    balancing, other = Uncertainty(KINDS, learning_rate=0.01), Uncertainty(KINDS, learning_rate=0.01)
     balancing.s["c"].data.fill_(1.5)
     other_s = other.s["c"]
     other.load_state(balancing.state())
     assert other.s["c"] is other_s  # the optimiser holds it
-    assert other.weights() == balancing.weights() != Uncertainty(KINDS).weights()
+    assert other.weights() == balancing.weights() != Uncertainty(KINDS, learning_rate=0.01).weights()
 
 
 def test_every_task_says_which_likelihood_it_has():
     kinds = {name: task.likelihood for name, task in TASKS.items()}
     assert set(kinds.values()) == {"regression", "classification"}
-    assert Uncertainty(kinds).weights() == {n: 0.5 if k == "regression" else 1.0 for n, k in kinds.items()}
+    assert Uncertainty(kinds, learning_rate=0.01).weights() == {
+        n: 0.5 if k == "regression" else 1.0 for n, k in kinds.items()
+    }
 
 
 # ---- aggregated gradients -------------------------------------------------------------------------------------------
@@ -186,17 +190,20 @@ def run(name, size, masks=None, seed=0, net=None):
     for part, mask in zip(samples().split(size), in_parts(masks, size), strict=True):
         balancing.backward(net.losses(part), mask)
     assert all(parameter.grad is None for parameter in net.shared.parameters())
-    balancing.aggregate()
+    balancing.aggregate(SAMPLES)
     return net, balancing
 
 
 def mean_rows(masks=None):
-    """What the rows must be before they are aggregated: T x N, by autograd, one task after the other."""
+    """What the rows must be before they are aggregated: T x N, by autograd, one task after the other.
+
+    Means over all frames, those without the task's label included.
+    """
     net, masks = Net(), masks or valid()
     parameters = list(net.shared.parameters())
     rows = []
     for task, losses in net.losses(samples()).items():
-        mean = WEIGHTS[task] * losses[masks[task]].mean()
+        mean = WEIGHTS[task] * losses[masks[task]].sum() / SAMPLES
         gradient = torch.autograd.grad(mean, parameters, retain_graph=True)
         rows.append(torch.cat([part.flatten() for part in gradient]))
     return torch.stack(rows)
@@ -204,6 +211,24 @@ def mean_rows(masks=None):
 
 def flat_gradient(net):
     return torch.cat([parameter.grad.flatten() for parameter in net.shared.parameters()])
+
+
+def test_the_plain_sum_of_the_rows_is_the_gradient_of_fixed_weights():
+    """With labels missing too: both divide by frames."""
+    net = Net()
+    Fixed(WEIGHTS).backward(net.losses(samples()), valid())
+    group = Group("shared", net.shared.parameters(), GroupConfig(batch_size=SAMPLES, learning_rate=0.1), 1e9)
+    group.optimizer.step = lambda: None
+    expected = [parameter.grad / SAMPLES for parameter in net.shared.parameters()]
+    group.count = SAMPLES
+    norm = group.step(1.0).gradient_norm
+    other = Net()
+    balancing = Aggregated("upgrad", WEIGHTS, other.shared.parameters())
+    balancing.aggregator = Sum()
+    balancing.backward(other.losses(samples()), valid())
+    balancing.aggregate(SAMPLES)
+    close([parameter.grad for parameter in other.shared.parameters()], expected)
+    assert norm == pytest.approx(float(flat_gradient(other).norm()))
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
@@ -281,10 +306,10 @@ def test_rows_start_anew_after_a_step():
     net = Net()
     balancing = Aggregated("upgrad", WEIGHTS, net.shared.parameters())
     balancing.backward(net.losses(samples(seed=7)), valid())
-    balancing.aggregate()
+    balancing.aggregate(SAMPLES)
     net.zero_grad()
     balancing.backward(net.losses(samples()), valid())
-    balancing.aggregate()
+    balancing.aggregate(SAMPLES)
     close([flat_gradient(net)], [flat_gradient(run("upgrad", SAMPLES)[0])])
 
 
@@ -298,7 +323,7 @@ def test_random_methods_draw_the_same_numbers_everywhere_and_new_ones_each_step(
         parameters[0].grad = None
         balancing.jacobians[0].copy_(rows)
         balancing.counts.fill_(1)
-        balancing.aggregate()
+        balancing.aggregate(1)
         return parameters[0].grad
 
     def new(seed=0):
@@ -328,7 +353,7 @@ def test_resume_with_half_full_rows():
     after = Aggregated("pcgrad", WEIGHTS, net.shared.parameters())
     after.load_state(saved)
     after.backward(net.losses(parts[1]), masks[1])
-    after.aggregate()
+    after.aggregate(SAMPLES)
     close([flat_gradient(net)], [expected])
 
 
@@ -340,7 +365,7 @@ def test_pending_sums_over_processes():
         rank.backward(net.losses(part), mask)
     for tensor, other in zip(ranks[0].pending(), ranks[1].pending(), strict=True):
         tensor += other
-    ranks[0].aggregate()
+    ranks[0].aggregate(SAMPLES)
     close([flat_gradient(net)], [flat_gradient(run("upgrad", SAMPLES)[0])])
 
 
@@ -358,7 +383,7 @@ def test_a_gradient_that_is_not_finite_is_named():
     losses["b"] = losses["b"] * math.inf
     balancing.backward(losses, valid())
     with pytest.raises(FloatingPointError, match="the gradient of b is not finite"):
-        balancing.aggregate()
+        balancing.aggregate(SAMPLES)
 
 
 def test_weights_are_those_that_made_the_gradient():
@@ -382,10 +407,10 @@ def test_on_the_multi_task_network():
     def one_step(size):
         network.zero_grad()
         for part in images.split(size):
-            outputs = network(part, tuple(TASKS))
+            outputs = network(part, dict.fromkeys(TASKS))
             losses = {task: output.square().flatten(1).mean(1) for task, output in outputs.items()}
             balancing.backward(losses, {task: torch.ones(len(part), dtype=torch.bool) for task in losses})
-        balancing.aggregate()
+        balancing.aggregate(4)
         return [p.grad for p in network.parameters() if p.requires_grad]
 
     whole = one_step(4)

@@ -13,7 +13,7 @@ from wandb.util import get_core_path
 
 from datasets.layout import RunDir
 from training.tracking import Tracker, TrainingLog, start_wandb
-from training.updates import LossScale, StepReport, Updates
+from training.updates import LossScale, Schedule, StepReport, Updates
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def test_an_unwritable_metrics_file_does_not_stop_the_run(run: RunDir, capsys: p
 
 
 def test_losses_are_means_over_the_steps_between_two_lines(run: RunDir) -> None:
-    log = TrainingLog(Tracker(run, None), every=2)
-    updates = Updates([], planned_samples=100, warmup=0.0, loss_scale=LossScale(enabled=False))
+    log = TrainingLog(Tracker(run, None), every=2, weights=lambda: {"box": 0.5})
+    updates = Updates([], schedule=Schedule.over(100, 0.0), loss_scale=LossScale(enabled=False))
     updates.groups = {"depth": types.SimpleNamespace(learning_rate=0.1)}
     for step, (loss, count) in enumerate([(3.0, 4), (5.0, 4), (1.0, 1), (2.0, 2)], start=1):
         log.add_loss("depth", loss, count)

@@ -118,13 +118,15 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
 # ---- training and evaluating ----------------------------------------------------------------------------------
 
+BY_LABEL = "visit=label"
 PER_TASK_10 = "segmentation 10, steering 10, box 10, depth 10"
 RUNS = [
     ("symmetric", (), (), PER_TASK_10, 10),
     ("symmetric", ("--train-mode", "depth"), (), "depth 10", 10),
-    ("asymmetric", (), (), PER_TASK_10, 40),
-    ("asymmetric", (), ("sampling=uniform", SHARES), "segmentation 10, steering 10, box 2, depth 5", 27),
-    ("asymmetric", (), ("sampling={steering: 3, depth: 1}",), PER_TASK_10, 40),
+    ("asymmetric", (), (), PER_TASK_10, 10),
+    ("asymmetric", (), ("visit=label",), PER_TASK_10, 40),
+    ("asymmetric", (), (BY_LABEL, SHARES), "segmentation 10, steering 10, box 2, depth 5", 27),
+    ("asymmetric", (), ("visit=label", "sampling={steering: 3, depth: 1}"), PER_TASK_10, 40),
 ]
 
 
@@ -142,7 +144,7 @@ def test_dry_run_and_real_run(
     dry = train(call, workplace, script, *flags, "--dry-run")
     assert (dry.code, dry.err) == (0, "")
     assert not workplace.runs.exists()
-    assert f"samples planned: {total}; " in dry.out
+    assert f"samples planned: {total}, in blocks of 8; " in dry.out
 
     printed = train(call, workplace, script, *flags)
     assert (printed.code, printed.err) == (0, "")
@@ -150,7 +152,7 @@ def test_dry_run_and_real_run(
     content = content_of(workplace, "run")
     tasks = dict(part.split() for part in samples.split(", "))
     for task, count in tasks.items():
-        assert f"{task} {count}" in printed.out.split("training samples: ")[1].split(";")[0]
+        assert f"{task} {count}" in printed.out.split("with a label of ")[1].split(";")[0]
     assert content["samples"] == {task: int(count) for task, count in tasks.items()}
     assert content["updates"]["samples_seen"] == total
     assert set(content["updates"]["seen"]) == {"backbone", *tasks}
@@ -168,12 +170,14 @@ def test_what_was_seen_is_counted_by_group(workplace: Workplace, call: Call) -> 
     for name, script, changes in (
         ("symmetric", "symmetric", ()),
         ("proportional", "asymmetric", ()),
-        ("weighted", "asymmetric", ("sampling={steering: 3, depth: 1}", "training.epochs=2")),
+        ("per_label", "asymmetric", ("visit=label",)),
+        ("weighted", "asymmetric", ("visit=label", "sampling={steering: 3, depth: 1}", "training.epochs=2")),
     ):
         assert train(call, workplace, script, "--name", name, *settings(*changes)).code == 0
     ten = dict.fromkeys(TASKS, 10)
     assert seen(workplace, "symmetric") == {"backbone": 10, **ten}
-    assert seen(workplace, "proportional") == {"backbone": 40, **ten}
+    assert seen(workplace, "proportional") == {"backbone": 10, **ten}
+    assert seen(workplace, "per_label") == {"backbone": 40, **ten}
     assert seen(workplace, "weighted") == {
         "backbone": 80,
         "segmentation": 0,
@@ -191,15 +195,17 @@ def test_one_label_a_frame(workplace: Workplace, call: Call) -> None:
 
 
 def test_frames_left_out_are_counted(own_workplace: Workplace, call: Call) -> None:
-    """Symmetric training takes frames that carry all labels, asymmetric training every label."""
+    """Symmetric training takes frames that carry all labels, or any; asymmetric training every label."""
     processed = own_workplace.processed
     train_frames = json.loads(split_of(call, own_workplace))["train"]
     for frame in train_frames[:3]:
         processed.path("box", Frame(*frame.split("/"))).unlink()
     symmetric = train(call, own_workplace, "symmetric", "--dry-run")
     assert "segmentation 7, steering 7, box 7, depth 7; 3 frames left out" in symmetric.out
-    asymmetric = train(call, own_workplace, "asymmetric", "--dry-run")
-    assert "segmentation 10, steering 10, box 7, depth 10; 0 frames left out" in asymmetric.out
+    for script, changes in (("symmetric", ("frames=any",)), ("asymmetric", ())):
+        printed = train(call, own_workplace, script, *settings(*changes), "--dry-run")
+        assert "10, of 10 frames; with a label of segmentation 10, steering 10, box 7, depth 10;" in printed.out
+        assert "; 0 frames left out" in printed.out
 
 
 def split_of(call: Call, place: Workplace) -> str:
@@ -240,7 +246,7 @@ def test_the_same_labels_mean_the_same_frames_in_all_scripts(
         return plans[-1]
 
     asymmetric = plan("asymmetric")
-    by_task = {task: {s.frame for s in asymmetric.data.train.samples if s.tasks == (task,)} for task in TASKS}
+    by_task = {task: {s.frame for s in asymmetric.data.train.samples if task in s.tasks} for task in TASKS}
     for task in TASKS:
         for script in ("single", "symmetric"):
             if not by_task[task]:
@@ -248,13 +254,14 @@ def test_the_same_labels_mean_the_same_frames_in_all_scripts(
                 assert_refused(refused, f"labels that {task} needs")
                 continue
             other = plan(script, "--train-mode", task)
-            assert other.labelled == asymmetric.labelled
+            assert other.labelled == {kind: asymmetric.labelled[kind] for kind in other.labelled}
             assert other.data.train.samples == [Sample(frame, (task,)) for frame in sorted(by_task[task])]
             validated = [sample.frame for sample in other.data.val.samples]
             assert validated == [sample.frame for sample in asymmetric.data.val.samples]
     if labels == ONE:
         assert_refused(train(call, workplace, "symmetric", *settings(labels)), "labels that symmetric needs")
     else:
+        assert plan("symmetric", *settings("frames=any")).data.train.samples == asymmetric.data.train.samples
         everything = plan("symmetric")
         assert {sample.frame for sample in everything.data.train.samples} == set.intersection(*by_task.values())
         assert {sample.tasks for sample in everything.data.train.samples} == {tuple(SETTINGS)}
@@ -359,8 +366,23 @@ MISTAKES = [
     ("asymmetric", ["balancing=pcgrad"], ["asymmetric.yaml", "balancing", "uncertainty"]),
     ("symmetric", ["micro_batch_size=3"], ["symmetric.yaml", "micro_batch_size 3", "block of 8"]),
     ("asymmetric", ["micro_batch_size=3"], ["asymmetric.yaml", "micro_batch_size 3", "block of 8"]),
-    ("asymmetric", ["block_size=6", "micro_batch_size=2"], ["asymmetric.yaml", "block_size 6", "16 of backbone"]),
-    ("asymmetric", ["tasks.depth.batch_size=12", "block_size=8"], ["block_size 8", "batch_size 12 of depth"]),
+    ("asymmetric", ["block_size=6"], ["asymmetric.yaml", "micro_batch_size 4", "block of 6"]),
+    ("asymmetric", ["sampling=uniform"], ["asymmetric.yaml", "sampling", "visit: label"]),
+    ("asymmetric", ["visit=frame", "sampling={depth: 1}"], ["asymmetric.yaml", "sampling", "visit: label"]),
+    ("asymmetric", ["visit=task"], ["asymmetric.yaml", "visit", "label"]),
+    ("symmetric", ["frames=some"], ["symmetric.yaml", "frames", "complete"]),
+    ("asymmetric", ["frames=any"], ["asymmetric.yaml", "frames", "not permitted"]),
+    ("symmetric", ["uncertainty_learning_rate=0.01"], ["uncertainty_learning_rate", "balancing: uncertainty"]),
+    ("symmetric", ["data.labels={kinds: [box]}"], ["data.labels", "kinds need regime: one"]),
+    ("symmetric", ["data.labels={regime: one, kinds: [lanes]}"], ["data.labels.kinds", "lanes"]),
+    ("symmetric", ["data.labels={regime: one, kinds: []}"], ["data.labels", "kinds"]),
+    (
+        "symmetric",
+        ["data.labels={regime: one, kinds: [box], proportions: {depth: 2}}"],
+        ["data.labels", "proportions", "depth"],
+    ),
+    ("symmetric", ["tasks={lanes: null}"], ["symmetric.yaml", "tasks", "unknown task lanes"]),
+    ("single", ["tasks.depth=null"], ["tasks.depth is missing"]),
     ("asymmetric", ["sampling={lanes: 1}"], ["asymmetric.yaml", "sampling", "unknown task lanes"]),
     ("asymmetric", ["sampling={depth: 0}"], ["asymmetric.yaml", "sampling", "depth"]),
     ("asymmetric", ["sampling={depth: 2, box: -1}"], ["asymmetric.yaml", "sampling", "negative"]),
@@ -368,7 +390,7 @@ MISTAKES = [
     ("asymmetric", ["sampling=often"], ["asymmetric.yaml", "sampling", "uniform"]),
     (
         "asymmetric",
-        ["sampling={box: 1}", "data.labels={regime: fractions, fractions: {box: 0}}"],
+        ["visit=label", "sampling={box: 1}", "data.labels={regime: fractions, fractions: {box: 0}}"],
         ["sampling", "no", "box"],
     ),
     (
@@ -445,7 +467,12 @@ def test_a_run_is_not_resumed_with_other_tasks(
     assert train(call, workplace, script, "--name", "run").code == 0
     tasks = {task: section for task, section in CONFIGS[script]["tasks"].items() if task != "box"}
     monkeypatch.setitem(CONFIGS, script, CONFIGS[script] | {"tasks": tasks})
-    assert_refused(train(call, workplace, script, "--name", "run", "--resume", "auto"), "tasks.box is None")
+    assert_refused(
+        train(call, workplace, script, "--name", "run", "--resume", "auto"),
+        "the checkpoint trains",
+        "box",
+        "tasks.NAME=null",
+    )
 
 
 def test_the_path_of_a_config_is_no_part_of_a_run(workplace: Workplace, call: Call) -> None:
@@ -453,7 +480,7 @@ def test_the_path_of_a_config_is_no_part_of_a_run(workplace: Workplace, call: Ca
     assert train(call, workplace, "asymmetric", "--name", "run").code == 0
     again = train(call, workplace, "asymmetric", "--name", "run", "--resume", "auto")
     assert again.code == 0
-    assert "goes on after 40 samples" in again.out
-    changed = train(call, workplace, "asymmetric", "--name", "run", "--resume", "auto", *settings("sampling=uniform"))
-    assert_refused(changed, "sampling is uniform, the checkpoint has proportional")
+    assert "goes on after 10 samples" in again.out
+    changed = train(call, workplace, "asymmetric", "--name", "run", "--resume", "auto", *settings("visit=label"))
+    assert_refused(changed, "visit is label, the checkpoint has frame")
     assert Path(workplace.runs / "run" / "best.pt").exists()

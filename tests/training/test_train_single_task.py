@@ -62,7 +62,7 @@ def test_each_mode_trains_and_is_evaluated(workplace: Workplace, call: Call, mod
     trained = train(call, workplace, mode)
     assert (trained.code, trained.err) == (0, "")
     assert "split: 10 train, 4 val, 2 test, 8 unused" in trained.out
-    assert f"training samples: {mode} 10" in trained.out
+    assert f"training samples: 10, of 10 frames; with a label of {mode} 10;" in trained.out
     run = workplace.runs / mode
     files = {"config.yaml", "split.json", "best.pt", "last.pt", "metrics.jsonl", "images"}
     assert {path.name for path in run.iterdir()} == files
@@ -161,7 +161,7 @@ def test_dry_run_writes_nothing(workplace: Workplace, call: Call) -> None:
     before = sorted(workplace.dir.rglob("*"))
     printed = train(call, workplace, "depth", "--dry-run")
     assert (printed.code, printed.err) == (0, "")
-    assert "training samples: depth 10" in printed.out
+    assert "training samples: 10, of 10 frames; with a label of depth 10;" in printed.out
     assert "validation samples: 4" in printed.out
     assert "parameters: 0.20 M" in printed.out
     assert set(workplace.dir.rglob("*")) - set(before) == {workplace.dir / "config.yaml"}  # the test's own

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import GroupConfig
-from training.updates import Group, LossScale, Updates
+from training.updates import Group, LossScale, Schedule, Updates
 
 NO_CLIP = 1e9
 RATE, DECAY = 0.1, 0.05
@@ -47,7 +47,13 @@ def inputs(count: int, seed: int = 1) -> Tensor:
 
 
 def make(
-    net: Net, batch_size: int | dict[str, int] = 4, *, clip: float = NO_CLIP, planned: int = 10**9, scaled: bool = False
+    net: Net,
+    batch_size: int | dict[str, int] = 4,
+    *,
+    clip: float = NO_CLIP,
+    planned: int = 10**9,
+    scaled: bool = False,
+    together: bool = False,
 ) -> Updates:
     """Three groups with a constant learning rate unless `planned` is small."""
     names = ("backbone", "a", "b")
@@ -57,14 +63,14 @@ def make(
         Group(name, getattr(net, name).parameters(), GroupConfig(batch_size=sizes[name], **config), clip)
         for name in names
     ]
-    return Updates(groups, planned_samples=planned, warmup=0.0, loss_scale=LossScale(enabled=scaled))
+    schedule = Schedule.over(planned, warmup=0.0)
+    return Updates(groups, schedule=schedule, loss_scale=LossScale(enabled=scaled), together=together)
 
 
 def accumulate(net: Net, updates: Updates, samples: Tensor, head: str, micro_batch_size: int = 2) -> None:
     for part in samples.split(micro_batch_size):
         (net.losses(part, head).sum() * updates.loss_scale.value).backward()
-        updates.add({"backbone": len(part), head: len(part)})
-        updates.samples_seen += len(part)
+    updates.add(len(samples), {"backbone": len(samples), head: len(samples)})
 
 
 def weights(net: Net) -> Tensor:
@@ -149,7 +155,7 @@ def test_samples_without_a_valid_label_do_not_count() -> None:
     updates, three = make(net, 3), make(other, 3)
     samples, valid = inputs(5), torch.tensor([True, False, True, True, False])
     net.losses(samples, "a").where(valid, 0).sum().backward()
-    updates.add({"backbone": int(valid.sum()), "a": int(valid.sum())})
+    updates.add(5, {"backbone": int(valid.sum()), "a": int(valid.sum())})
     assert [report.samples for report in updates.step_full_groups()] == [3, 3]
     accumulate(other, three, samples[valid], "a")
     three.step_full_groups()
@@ -267,24 +273,122 @@ def test_overflows_do_not_go_on_for_ever() -> None:
 
 
 def test_schedule_at_its_key_points() -> None:
-    updates = Updates([], planned_samples=1000, warmup=0.1, loss_scale=LossScale(enabled=False))
-    factors = {}
-    for seen in (0, 50, 100, 325, 550, 1000, 1200):
-        updates.samples_seen = seen
-        factors[seen] = updates.schedule()
+    schedule = Schedule.over(1000, warmup=0.1)
+    factors = {seen: schedule.factor(seen) for seen in (0, 50, 100, 325, 550, 1000, 1200)}
     expected = {0: 0.0, 50: 0.5, 100: 1.0, 325: 0.5 * (1 + math.cos(math.pi / 4)), 550: 0.5, 1000: 0.0, 1200: 0.0}
     assert factors == pytest.approx(expected, abs=1e-12)
 
 
-def test_every_group_follows_the_schedule() -> None:
+def test_every_group_steps_at_the_rate_of_the_middle_of_the_block_that_has_ended() -> None:
+    """Blocks of 4, so the second one's middle is at 6 of 16: alike for a group that steps often and one that waits."""
     net = Net()
     updates = make(net, {"backbone": 4, "a": 4, "b": 8}, planned=16)
     for _ in range(2):
         accumulate(net, updates, inputs(4), "b")
         updates.step_full_groups()
-    assert updates.schedule() == pytest.approx(0.5)
     rates = [updates.groups[name].learning_rate for name in ("backbone", "b")]
-    assert rates == pytest.approx([0.5 * RATE] * 2)
+    assert rates == pytest.approx([RATE * 0.5 * (1 + math.cos(math.pi * 6 / 16))] * 2)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 1000])
+@pytest.mark.parametrize("warmup", [0.0, 0.02, 0.5, 0.99])
+def test_no_step_has_the_learning_rate_0(steps: int, warmup: float) -> None:
+    """Not even the last one, or the only one. Nor what is left over at the end of an epoch."""
+    net = Net()
+    updates = make(net, {"backbone": 2, "a": 9999, "b": 9999})
+    updates.schedule = Schedule.over(2 * steps, warmup)
+    for step in range(steps):
+        before = net.backbone.weight.detach().clone()
+        accumulate(net, updates, inputs(2, step), "a")
+        assert updates.step_full_groups()
+        assert 0 < updates.groups["backbone"].learning_rate <= RATE
+        assert not torch.equal(net.backbone.weight, before)
+    assert [report.group for report in updates.step_rest()] == ["a"]
+    assert updates.groups["a"].learning_rate == updates.groups["backbone"].learning_rate
+
+
+def test_rates_matter_even_with_one_step_in_all() -> None:
+    moved = []
+    for rate in (1e-4, 1e-1):
+        net = Net()
+        group = Group("a", net.a.parameters(), GroupConfig(batch_size=4, learning_rate=rate), NO_CLIP)
+        updates = Updates([group], schedule=Schedule.over(4, 0.0), loss_scale=LossScale(enabled=False))
+        before = net.a.weight.detach().clone()
+        net.losses(inputs(4), "a").sum().backward()
+        updates.add(4, {"a": 4})
+        updates.step_full_groups()
+        moved.append(float((net.a.weight.detach() - before).norm()))
+    assert moved[1] == pytest.approx(1000 * moved[0], rel=0.02)  # but for the decay
+
+
+def test_a_schedule_laid_anew_goes_on_from_the_factor_reached_down_to_the_new_end() -> None:
+    old = Schedule.over(1000, warmup=0.1)
+    new = old.laid_anew(550, 2050)
+    assert new.factor(550) == pytest.approx(old.factor(550))
+    assert new.factor(1300) == pytest.approx(0.5 * old.factor(550))
+    assert new.factor(2050) == pytest.approx(0, abs=1e-12)
+    # within the warm-up it rises on as planned, and the cosine then leads to the new end
+    early = old.laid_anew(40, 600)
+    assert [early.factor(seen) for seen in (40, 100)] == pytest.approx([0.4, 1.0])
+    assert early.factor(350) == pytest.approx(0.5)
+    # and where the new end comes before the warm-up's, it just ends
+    assert Schedule.over(1000, 0.5).laid_anew(40, 80).factor(80) == pytest.approx(80 / 500)
+
+
+def test_together_all_groups_step_at_every_border_with_the_counts_that_they_have() -> None:
+    net = Net()
+    updates = make(net, 4, together=True)
+    net.losses(inputs(3, 1), "a").sum().backward()
+    net.losses(inputs(1, 2), "b").sum().backward()
+    updates.add(4, {"backbone": 4, "a": 3, "b": 1})
+    reports = updates.step_full_groups()
+    assert [(report.group, report.samples) for report in reports] == [("backbone", 4), ("a", 3), ("b", 1)]
+    updates.add(4, {"backbone": 0, "a": 0, "b": 0})  # no valid label in the whole block: nobody steps
+    assert updates.step_full_groups() == []
+
+
+def test_start_again_drops_what_is_pending() -> None:
+    net = Net()
+    updates = make(net, 8, planned=40)
+    accumulate(net, updates, inputs(3), "a")
+    updates.start_again(seen=0, end=20)
+    assert updates.samples_seen == 0
+    assert updates.schedule == Schedule.over(20, 0.0)
+    assert all(group.count == 0 for group in updates.groups.values())
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+# ---- parameters of the balancing ------------------------------------------------------------------------------
+
+
+def test_the_balancings_parameters_have_their_own_rate_no_decay_and_stay_out_of_the_clip() -> None:
+    net = Net()
+    s = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    config = GroupConfig(batch_size=4, learning_rate=RATE, weight_decay=0.5)
+    group = Group("a", net.a.parameters(), config, 1e-3, balancing=[s], balancing_rate=0.01)
+    other = Net()
+    alone = Group("a", other.a.parameters(), config, 1e-3)
+    for one, more in ((net, 1000 * s), (other, 0)):  # a gradient that would fill the clip by itself
+        (one.losses(inputs(4), "a").sum() + more).backward()
+    for either in (group, alone):
+        either.count = 4
+        either.set_learning_rate(0.5)
+    reports = [either.step(1.0) for either in (group, alone)]
+    assert reports[0] == reports[1]
+    assert torch.equal(net.a.weight, other.a.weight)
+    assert s.item() == pytest.approx(2 - 0.5 * 0.01)  # the first step of Adam is the rate's length; no decay
+
+
+def test_a_log_variance_that_is_not_finite_stops_the_step() -> None:
+    net = Net()
+    s = nn.Parameter(torch.tensor(0.0, dtype=torch.float64))
+    config = GroupConfig(batch_size=4, learning_rate=RATE)
+    group = Group("a", net.a.parameters(), config, NO_CLIP, balancing=[s], balancing_rate=0.01)
+    net.losses(inputs(4), "a").sum().backward()
+    s.grad, group.count = torch.tensor(math.nan, dtype=torch.float64), 4
+    before = net.a.weight.detach().clone()
+    assert group.step(1.0) is None
+    assert torch.equal(net.a.weight, before)
 
 
 def test_state_round_trip_in_the_middle_of_everything() -> None:
