@@ -1,0 +1,81 @@
+"""Uncertainty weights reach their optimum under the shipped schedules: real rates, real batch sizes, real steps."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tasks import TASKS
+from training.balancing import Uncertainty
+from training.build import make_groups
+from training.config import load_config
+from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SymmetricRun
+from training.updates import LossScale, Schedule, Updates
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+FRAMES = 10_000
+LOSSES = {"steering": 0.03, "segmentation": 0.5, "depth": 0.2, "box": 20.0}  # configs/symmetric_conf.yaml names them
+
+
+class Stub(nn.Module):
+    """One parameter a head, and losses that do not depend on it: what is left to learn are the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in TASKS})
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        return {name: [parameter] for name, parameter in self.parts.items()}
+
+
+def trained(config: RunConfig, mode: str, frames: int = FRAMES) -> Uncertainty:
+    """All epochs over frames that have all labels; losses scatter around their means by a factor of 1.6."""
+    model = Stub()
+    likelihoods = {name: task.likelihood for name, task in config.make_tasks(mode).items()}
+    balancing = Uncertainty(likelihoods, learning_rate=config.make_balancing(mode, model, {}).learning_rate)
+    block = config.block_size_of(mode)
+    planned = config.training.epochs * frames
+    updates = Updates(
+        make_groups(config, mode, model, balancing),
+        schedule=Schedule.over(planned, config.training.warmup),
+        loss_scale=LossScale(enabled=False),
+        together=config.steps_together,
+    )
+    generator, valid = torch.Generator().manual_seed(0), torch.ones(block, dtype=torch.bool)
+    for _ in range(planned // block):
+        scatter = (0.5 * torch.randn(len(LOSSES), block, generator=generator) - 0.125).exp()  # mean 1
+        losses = {task: LOSSES[task] * factors for task, factors in zip(LOSSES, scatter, strict=True)}
+        balancing.backward(losses, dict.fromkeys(losses, valid))
+        updates.add(block, dict.fromkeys(losses, block))
+        updates.step_full_groups()
+    return balancing
+
+
+def optimum(task: str) -> float:
+    """Where e^-s L / 2 + s / 2 (regression) or e^-s L + s / 2 (classification) is least."""
+    return math.log(LOSSES[task] * (1 if TASKS[task].likelihood == "regression" else 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "name"),
+    [(SymmetricRun, SYMMETRIC, "symmetric_conf.yaml"), (AsymmetricRun, ASYMMETRIC, "asymmetric_conf.yaml")],
+)
+def test_all_log_variances_reach_their_optimum(kind: type[RunConfig], mode: str, name: str) -> None:
+    config = load_config(kind, CONFIGS / name, ["balancing=uncertainty"])
+    balancing = trained(config, mode)
+    for task, s in balancing.s.items():
+        assert abs(s.item() - optimum(task)) < 0.1, task
+
+
+def test_at_the_heads_own_rate_they_would_not() -> None:
+    """What the rate is for: box's head learns at 0.00001 in the asymmetric config."""
+    changes = ["balancing=uncertainty", "uncertainty_learning_rate=0.00001", "training.epochs=5"]
+    config = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", changes)
+    assert optimum("box") - trained(config, ASYMMETRIC).s["box"].item() > 3
+
+
+def test_the_losses_are_those_that_the_config_names() -> None:
+    text = (CONFIGS / "symmetric_conf.yaml").read_text()
+    assert all(f"{task} {loss:g}" in text for task, loss in LOSSES.items())
