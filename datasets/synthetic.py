@@ -13,6 +13,9 @@ Boxes: `2d_bbox` bounds the outline of the solid itself (the real files bound th
 fits the label. A solid is labelled if at least a tenth of it, and a few pixels, can be seen; `occlusion` is the hidden
 share of what lies in the picture and `truncation` the share of 2d_bbox outside the picture, both 0 to 1.
 
+Masks: class_list.json has fewer names than the boxes have classes, so VanSUV is painted as Car and Bus as Utility
+vehicle; the mask tells the other classes of the boxes apart. MASK_OF_BOX in synthetic_solids.py says why.
+
 Quirks of the real data set. Each scene of six frames or more has every one of these once, on a frame drawn by the seed:
 
 - beside: a car next to the camera, whose box reaches far outside the picture (other boxes do so too);
@@ -228,7 +231,7 @@ def _box(placed: Placed, bbox: tuple[float, ...], number: int, occlusion: float,
         "occlusion": round(float(occlusion), 2),
         "rot_angle": float(-placed.heading % (2 * np.pi)),
         "size": [length, width, height],
-        "truncation": round(float(truncation), 2),
+        "truncation": min(round(float(truncation), 2), 0.99),  # not 1: some of it is in the picture
     }
 
 

@@ -11,7 +11,7 @@ whose slots are filled by a generator seeded with (scene, row, slot). So the wor
 depends on the scene's seed and the time alone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,10 +19,10 @@ import numpy as np
 
 from datasets.synthetic_solids import (
     LABEL,
+    VEHICLES,
     Colour,
+    Maker,
     Placed,
-    Solid,
-    any_vehicle,
     broadleaf,
     building,
     bush,
@@ -133,9 +133,13 @@ class CentreLine:
 
 @dataclass(frozen=True)
 class Row:
-    """A conveyor belt along the road: one slot every `spacing` m, filled with probability `chance`."""
+    """A conveyor belt along the road: one slot every `spacing` m, filled with probability `chance`.
 
-    make: Callable[[np.random.Generator], Solid]
+    `makers` are dealt to the slots like a deck of cards, shuffled anew each time: len(makers) slots in a row have each
+    of them once, so that what is rare comes regularly, not by luck.
+    """
+
+    makers: tuple[Maker, ...]
     lateral: float
     spacing: float
     chance: float
@@ -146,10 +150,10 @@ class Row:
 
     @property
     def is_traffic(self) -> bool:
-        return self.make in TRAFFIC
+        return self.makers[0] in TRAFFIC
 
 
-TRAFFIC = (any_vehicle, parked_car, pedestrian, cyclist)
+TRAFFIC = (*VEHICLES, parked_car, pedestrian, cyclist)
 
 
 @dataclass(frozen=True)
@@ -252,8 +256,8 @@ class World:
             middle = (lane + 0.5) * width
             own = bool(np.isclose(-middle, self.lateral))
             pace = self.speed * (0.88 if own else rng.uniform(1.05, 1.25))
-            yield Row(any_vehicle, -middle, 24, 0.6, pace, scatter=0.3, clearance=6 if own else -15)
-            yield Row(any_vehicle, middle, 24, 0.5, -rng.uniform(8, 14), turned=True, scatter=0.3)
+            yield Row(VEHICLES, -middle, 24, 0.6, pace, scatter=0.3, clearance=6 if own else -15)
+            yield Row(VEHICLES, middle, 24, 0.5, -rng.uniform(8, 14), turned=True, scatter=0.3)
         for way, strips in zip((-1, 1), self.sides, strict=True):
             yield from self._roadside(rng, way, strips)
 
@@ -263,16 +267,16 @@ class World:
         middle = {name: start + w / 2 for (name, w), start in zip(strips, starts[:-1], strict=True)}
         edge, turned = float(starts[-1]), way > 0
         if "Parking area" in middle:
-            yield Row(parked_car, way * middle["Parking area"], 6.4, 0.3, turned=turned)
+            yield Row((parked_car,), way * middle["Parking area"], 6.4, 0.3, turned=turned)
         if "Sidewalk" in middle:
-            yield Row(pedestrian, way * middle["Sidewalk"], 13, 0.1, 1.3, scatter=0.6)
-            yield Row(pedestrian, way * middle["Sidewalk"], 17, 0.08, -1.2, turned=True, scatter=0.6)
-        yield Row(cyclist, way * (middle["Solid line"] + 0.1), 70, 0.3, -4.5 * way, turned=turned, clearance=4)
+            yield Row((pedestrian,), way * middle["Sidewalk"], 13, 0.12, 1.3, scatter=0.6)
+            yield Row((pedestrian,), way * middle["Sidewalk"], 17, 0.1, -1.2, turned=True, scatter=0.6)
+        yield Row((cyclist,), way * (middle["Solid line"] + 0.1), 70, 0.36, -4.5 * way, turned=turned, clearance=4)
         furniture = street_lamp if self.urban else traffic_sign
-        yield Row(furniture, way * (edge + 0.4), 30, 0.9, turned=turned)
-        yield Row(traffic_sign, way * (edge + 0.6), 55, 0.6, turned=turned)
+        yield Row((furniture,), way * (edge + 0.4), 30, 0.9, turned=turned)
+        yield Row((traffic_sign,), way * (edge + 0.6), 55, 0.6, turned=turned)
         if not self.urban and rng.random() < 0.5:
-            yield Row(guard_rail, way * (edge + 0.9), 4.0, 1.0)
+            yield Row((guard_rail,), way * (edge + 0.9), 4.0, 1.0)
         yield from self._backdrop(rng, way, edge)
 
     def _backdrop(self, rng: np.random.Generator, way: int, edge: float) -> Iterator[Row]:
@@ -280,14 +284,21 @@ class World:
         trees = (lambda r: broadleaf(r, self.leaf)), (lambda r: conifer(r, self.leaf))
         bushes = lambda r: bush(r, self.leaf)  # noqa: E731
         if self.urban:
-            yield Row(building, way * (edge + rng.uniform(11, 14)), 19.5, rng.uniform(0.5, 0.95))
-            yield Row(trees[0], way * (edge + 3.2), 17, rng.uniform(0.2, 0.7), scatter=0.8)
-            yield Row(bushes, way * (edge + 2.2), 5, rng.uniform(0.1, 0.6), scatter=0.5)
+            yield Row((building,), way * (edge + rng.uniform(11, 14)), 19.5, rng.uniform(0.5, 0.95))
+            yield Row((trees[0],), way * (edge + 3.2), 17, rng.uniform(0.2, 0.7), scatter=0.8)
+            yield Row((bushes,), way * (edge + 2.2), 5, rng.uniform(0.1, 0.6), scatter=0.5)
             return
         main = trees[int(rng.random() < 0.4)]
-        yield Row(main, way * (edge + 5.0), 11, rng.uniform(0.3, 0.8), scatter=1.2)
-        yield Row(trees[0], way * (edge + 12.0), 10, rng.uniform(0.2, 0.8), scatter=3.0)
-        yield Row(bushes, way * (edge + 3.0), 6, rng.uniform(0.1, 0.5), scatter=1.0)
+        yield Row((main,), way * (edge + 5.0), 11, rng.uniform(0.3, 0.8), scatter=1.2)
+        yield Row((trees[0],), way * (edge + 12.0), 10, rng.uniform(0.2, 0.8), scatter=3.0)
+        yield Row((bushes,), way * (edge + 3.0), 6, rng.uniform(0.1, 0.5), scatter=1.0)
+
+    def _maker(self, number: int, slot: int) -> Maker:
+        """Which of a row's makers fills a slot."""
+        makers = self.rows[number].makers
+        deal, card = divmod(slot, len(makers))
+        order = np.random.default_rng([*self.seed, number, deal + 1_000_000, 1]).permutation(len(makers))
+        return makers[order[card]]
 
     def solids(self, seconds: float, centre_line: CentreLine, traffic: bool = True) -> list[Placed]:
         """What stands and moves near the camera at this moment, nearest first; without `traffic` nothing with a box."""
@@ -303,7 +314,7 @@ class World:
                 rng = np.random.default_rng([*self.seed, number, slot + 1_000_000])
                 if rng.random() > row.chance:
                     continue
-                solid, lateral = row.make(rng), row.lateral + rng.uniform(-row.scatter, row.scatter)
+                solid, lateral = self._maker(number, slot)(rng), row.lateral + rng.uniform(-row.scatter, row.scatter)
                 slack = max(row.spacing - solid.size[0] - 1, 0)  # so that neighbours never touch
                 station = slot * row.spacing + travelled + rng.uniform(-0.5, 0.5) * slack
                 ahead = station - solid.size[0] / 2 - car_station

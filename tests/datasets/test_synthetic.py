@@ -2,37 +2,33 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from datasets import synthetic
 from datasets.classes import BOX_CLASSES, COLOURS, IGNORE, SEMANTIC_CLASSES, class_of
 from datasets.files import read_json
 from datasets.geometry import FRONT_CENTER, Calibration, ImageMap
 from datasets.layout import RawData, parse_bus_frame_name
+from datasets.splits import split_by_time
 from datasets.synthetic_render import Camera, Moment, View
-from datasets.synthetic_solids import LABELS
+from datasets.synthetic_solids import LABELS, MASK_OF_BOX, VEHICLES, cyclist, pedestrian
 from datasets.synthetic_world import CentreLine, World
 from errors import UserError
+from training.config import SplitConfig
 
+ROOT = Path(__file__).parents[2]
 SMALL = 128, 80
 SCENES, FRAMES = 2, 6
-CLASS_OF_BOX = {
-    "Car": "Car",
-    "VanSUV": "Car",
-    "Truck": "Truck",
-    "Bus": "Truck",
-    "Pedestrian": "Pedestrian",
-    "Cyclist": "Bicycle",
-    "MotorBiker": "Small vehicles",
-    "UtilityVehicle": "Utility vehicle",
-}
 SWEEP_TYPES = {
     "azimuth": np.float64,
     "row": np.float64,
@@ -143,7 +139,7 @@ def test_lidar_points_inside_a_3d_box_lie_on_its_class(samples):
             within = (np.abs(local) < np.array(box["size"]) / 2 - (0.0, 0.0, 0.05)).all(1)
             within &= (np.rint(row) < 402) & (np.rint(col) < 640) & (np.rint(row) >= 0) & (np.rint(col) >= 0)
             seen = sample.straight[np.rint(row[within]).astype(int), np.rint(col[within]).astype(int)]
-            hits += (seen == SEMANTIC_CLASSES.index(CLASS_OF_BOX[box["class"]])).sum()
+            hits += (seen == SEMANTIC_CLASSES.index(MASK_OF_BOX[box["class"]])).sum()
             total += within.sum()
     assert total > 1000
     assert hits / total > 0.93  # the rest: pixels at an outline, and ground below a leaning body
@@ -189,7 +185,7 @@ def test_boxes_fit_the_masks_of_their_solids(samples):
             crop = slice(max(top - 5, 0), bottom + 6), slice(max(left - 5, 0), right + 6)
             if any(_overlap(box["2d_bbox"], other["2d_bbox"], 6) for other in others):
                 continue
-            rows, cols = np.nonzero(sample.straight[crop] == SEMANTIC_CLASSES.index(CLASS_OF_BOX[box["class"]]))
+            rows, cols = np.nonzero(sample.straight[crop] == SEMANTIC_CLASSES.index(MASK_OF_BOX[box["class"]]))
             extents = cols.min() + crop[1].start, rows.min() + crop[0].start
             extents += cols.max() + crop[1].start, rows.max() + crop[0].start
             np.testing.assert_allclose(extents, box["2d_bbox"], atol=2.0, err_msg=box["class"])
@@ -206,7 +202,7 @@ def test_visible_boxes_show_their_class_and_know_how_much_is_hidden(samples):
         for box in sample.boxes:
             left, top, right, bottom = np.clip(np.rint(box["2d_bbox"]), 0, (640, 402, 640, 402)).astype(int)
             crop = sample.straight[top : bottom + 1, left : right + 1]
-            share = (crop == SEMANTIC_CLASSES.index(CLASS_OF_BOX[box["class"]])).mean()
+            share = (crop == SEMANTIC_CLASSES.index(MASK_OF_BOX[box["class"]])).mean()
             assert share > 0.02
             assert 0 <= box["occlusion"] <= 0.9
             assert 0 <= box["truncation"] < 1
@@ -216,6 +212,24 @@ def test_visible_boxes_show_their_class_and_know_how_much_is_hidden(samples):
     assert max(hidden) > 0.3
 
 
+def test_masks_tell_box_classes_apart_where_the_list_has_names():
+    """Two pairs share a name, the two that are stated; a class whose own name is listed is painted with it."""
+    shared = {name for name, mask in MASK_OF_BOX.items() if list(MASK_OF_BOX.values()).count(mask) > 1}
+    assert shared == {"Car", "VanSUV", "Bus", "UtilityVehicle"}
+    assert MASK_OF_BOX["Car"] == MASK_OF_BOX["VanSUV"] != MASK_OF_BOX["Bus"] == MASK_OF_BOX["UtilityVehicle"]
+    listed = {name.replace(" ", "").lower(): name for name in SEMANTIC_CLASSES}
+    named = {name: listed[name.lower()] for name in MASK_OF_BOX if name.lower() in listed}
+    assert named.keys() == {"Car", "Truck", "Pedestrian", "UtilityVehicle"}
+    assert named.items() <= MASK_OF_BOX.items()
+
+
+@pytest.mark.parametrize("make", [*dict.fromkeys(VEHICLES), cyclist, pedestrian])
+def test_solids_are_painted_as_stated(make):
+    for seed in range(8):
+        solid = make(np.random.default_rng(seed))
+        assert {class_of(LABELS[part.label]) for part in solid.parts} == {MASK_OF_BOX[solid.box_class]}
+
+
 def test_no_solid_stands_inside_another_vehicle():
     for scene in range(6):
         moment = Moment(World((5, scene)), 10.0)
@@ -223,6 +237,35 @@ def test_no_solid_stands_inside_another_vehicle():
         for number, one in enumerate(cars):
             for other in cars[number + 1 :]:
                 assert np.hypot(one.x - other.x, one.y - other.y) > 1.2
+
+
+def demo_settings() -> tuple[list[str], SplitConfig]:
+    """The generator's arguments in the Makefile, and the split of all the demo's configs."""
+    (arguments,) = re.findall(r"datasets\.synthetic --out \S+ (.+)", (ROOT / "Makefile").read_text())
+    splits = [yaml.safe_load(path.read_text())["data"]["split"] for path in (ROOT / "configs/demo").glob("*.yaml")]
+    by_time = [SplitConfig.model_validate(split) for split in splits if split["mode"] == "time"]
+    assert len(by_time) >= 3
+    assert all(split == by_time[0] for split in by_time)
+    return arguments.split(), by_time[0]
+
+
+def test_the_demos_validation_split_has_30_objects_of_every_class_and_most_scenes_have_it():
+    """Seen at a quarter of the demo's size, where fewer things are large enough for a label; hidden by traffic only."""
+    arguments, split = demo_settings()
+    demo = synthetic.parse_arguments(["--out", "x", *arguments])
+    plans = {plan.frame: plan for i in range(demo.scenes) for plan in synthetic.plan_scene(i, demo.frames, demo.seed)}
+    width, height = demo.image_size
+    camera = Camera(FRONT_CENTER.scaled(width // 4, height // 4))
+    counts, scenes = Counter(), defaultdict(set)
+    for frame in split_by_time(plans, split.fractions, split.gap_frames, split.gap_seconds).val:
+        moment = synthetic.moment_of(plans[frame])
+        moment.parts = [part for part in moment.parts if part.placed.solid.box_class]
+        for box in synthetic.boxes(moment, camera, moment.view(camera, 0)):
+            counts[box["class"]] += 1
+            scenes[box["class"]].add(frame.scene)
+    assert counts.keys() == MASK_OF_BOX.keys()
+    assert min(counts.values()) >= 30, counts
+    assert min(map(len, scenes.values())) >= 6, scenes
 
 
 # ---- steering -----------------------------------------------------------------------------------------------
