@@ -10,7 +10,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
+
+import torch
 
 from errors import UserError, run_as_script
 from tasks.base import Task
@@ -23,6 +25,17 @@ def kill_worker(index: int) -> None:
     os.kill(workers[index].pid, signal.SIGKILL)
 
 
+def kill_while_saving() -> None:
+    """At the next checkpoint, half of it written."""
+
+    def killed(content: Any, file: BinaryIO) -> None:
+        file.write(b"PK half a file")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.save = killed
+
+
 def fail(error: Exception) -> None:
     raise error
 
@@ -30,6 +43,7 @@ def fail(error: Exception) -> None:
 DEEDS: dict[str, Callable[[], None]] = {
     "kill the first worker": lambda: kill_worker(0),
     "kill the last worker": lambda: kill_worker(-1),
+    "kill -9 while saving": kill_while_saving,
     "a bug": lambda: fail(RuntimeError("this is a bug")),
     "a mistake": lambda: fail(UserError("this is a mistake")),
     "Ctrl-C": lambda: os.kill(os.getpid(), signal.SIGINT),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import train_single_task
+from datasets.files import whole_file
 from tests.conftest import ROOT
 from tests.processes import PATIENCE, descendants, marked, wait_until
 from tests.training.conftest import Printed, Workplace
@@ -195,3 +196,18 @@ def test_workers_do_not_outlive_a_script_that_is_killed(workplace: Workplace, st
     started = undisturbed(workplace, start)
     started.process.kill()
     wait_until(lambda: not started.left(), "the workers' end")
+
+
+def test_the_next_start_removes_a_half_written_checkpoint(
+    workplace: Workplace, start: Start, call: Callable[..., Printed]
+) -> None:
+    started = start(*disturbed(workplace, 9, "kill -9 while saving"))
+    assert started.end().code == -signal.SIGKILL
+    run = workplace.runs / "segmentation"
+    (half,) = run.glob(".*.pt.tmp-*")
+    with whole_file(run / "other.pt") as file:  # this process lives
+        flags = ("--resume", "auto", *EPOCHS)
+        resumed = call(train_single_task.main, *workplace.flags("segmentation", *flags))
+        assert (resumed.code, resumed.err) == (0, "")
+        assert [path.name for path in run.glob(".*")] == [Path(file.name).name]
+    assert not half.exists()
