@@ -1,7 +1,16 @@
 """The one exception for mistakes that the user can mend, and the entry point that shows it without a traceback."""
 
+import multiprocessing
+import os
+import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+# torch's words: the first from its handler of SIGCHLD, whatever the training process is doing; the second where it
+# waits for a batch
+_LOADER_DIED = re.compile(r"DataLoader worker \(pid.+?\) (is killed by signal: [^.]+|exited unexpectedly[^.]*)")
 
 
 class UserError(Exception):
@@ -9,12 +18,76 @@ class UserError(Exception):
 
 
 def run_as_script(main: Callable[[], int | None]) -> None:
-    """Run `main` and exit with its status; a UserError becomes one line on stderr and exit code 2."""
+    """Run `main` and exit with its status; what the user can mend becomes one line on stderr and exit code 2.
+
+    No loader process outlives it.
+    """
     try:
         sys.exit(main() or 0)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except BaseException as error:
+        killed = _kill_loaders()
+        status = _show(error)
+        if killed:
+            _end_at_once(error, status)
+        if status is None:
+            raise
+        sys.exit(status)
+
+
+def _show(error: BaseException) -> int | None:
+    """Print one line and give an exit status for what is no bug; None for what Python itself shows best."""
+    if isinstance(error, UserError):
+        line, status = f"error: {error}", 2
+    elif isinstance(error, KeyboardInterrupt):
+        line, status = "interrupted", 130
+    elif death := _death_of_a_loader(error):
+        line = (
+            f"error: a loader process was killed, out of memory? ({death}); use fewer of them (data.workers, "
+            "--workers) or get more memory; a training run goes on with --resume auto"
+        )
+        status = 2
+    else:
+        return None
+    print(line, file=sys.stderr)
+    return status
+
+
+def _death_of_a_loader(error: BaseException) -> str | None:
+    """What torch says of a loader process that ended by itself, from the deepest error: it names the signal."""
+    found = [match[0] for cause in _chain(error) if (match := _LOADER_DIED.match(str(cause)))]
+    return found[-1] if found else None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _kill_loaders() -> bool:
+    """Kill the daemonic children that are left: loader processes, which hold nothing that must be saved. Any there?
+
+    multiprocessing would send them SIGTERM, which they ignore, and wait for them for ever.
+    """
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    if children:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a loader process is killed
+    for child in children:
+        child.kill()
+    for child in children:
+        child.join(timeout=1)  # one that waits for a dead file system ends when it can
+    return bool(children)
+
+
+def _end_at_once(error: BaseException, status: int | None) -> None:
+    """End without what runs at exit: torch's part of it may wait for a lock that a killed process has taken along."""
+    if status is None and isinstance(error, SystemExit):
+        status = error.code
+    elif status is None:
+        sys.excepthook(type(error), error, error.__traceback__)
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)

@@ -83,6 +83,12 @@ def _scene_names(folder: Path) -> list[str]:
     return [name for name in _sorted_names(folder) if SCENE_NAME.fullmatch(name)]
 
 
+def _remove_abandoned(folder: Path) -> None:
+    for name in _sorted_names(folder):
+        if is_abandoned(name):
+            (folder / name).unlink(missing_ok=True)
+
+
 def _label_names(kind: str) -> re.Pattern[str]:
     """Matches the names of a kind's files; its group 1 is the frame's id."""
     return re.compile(rf"(\d{{9}})(?:{'|'.join(map(re.escape, PROCESSED_KINDS[kind]))})")
@@ -369,11 +375,9 @@ class ProcessedData:
 
     def remove_abandoned(self, kind: str) -> None:
         """Remove temporary files whose writer was killed: its process is gone (known only for this machine's own)."""
-        folders = [self.root / kind, *(self.root / kind / scene for scene in _scene_names(self.root / kind))]
-        for folder in folders:
-            for name in _sorted_names(folder):
-                if is_abandoned(name):
-                    (folder / name).unlink(missing_ok=True)
+        _remove_abandoned(self.root / kind)
+        for scene in _scene_names(self.root / kind):
+            _remove_abandoned(self.root / kind / scene)
 
 
 def add_root_arguments(parser: argparse.ArgumentParser) -> None:
@@ -427,6 +431,10 @@ class RunDir:
 
     def exists(self) -> bool:
         return bool(_sorted_names(self.dir))
+
+    def remove_abandoned(self) -> None:
+        """Remove temporary checkpoints, and what else lies beside them, whose writer was killed (on this machine)."""
+        _remove_abandoned(self.dir)
 
 
 class ResultsDir:

@@ -188,6 +188,7 @@ class Session:
         """Make the run folder and the wandb run; the first process does it for all."""
         if not distributed.is_main():
             return Tracker(self.run, None)
+        self.run.remove_abandoned()
         with whole_file(self.run.config) as file:
             file.write(to_yaml(self.config).encode())
         write_json(self.run.split, self.split.to_json())

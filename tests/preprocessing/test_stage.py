@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
 from preprocessing.stage import Stage
 from preprocessing.steering_angle import Steering
+from tests.processes import PATIENCE, descendants, is_gone, state_of, wait_until
 from tests.raw_files import (
     HEIGHT,
     OTHER_SCENE,
@@ -52,7 +52,6 @@ SCRIPTS = {
     "camera": "camera.py",
 }
 SMALL = ("--size", "32", "20")
-PATIENCE = 120  # seconds until a process that should end is given up; how fast it is does not matter
 FRAMES = frames(5) + frames(4, OTHER_SCENE)
 
 each_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.kind)
@@ -73,13 +72,6 @@ def shell(root: Path, kind: str, *flags: str) -> subprocess.CompletedProcess[str
     """Run a script as a user does, from the project's root."""
     command = [sys.executable, f"preprocessing/{SCRIPTS[kind]}", *flags]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"never happened: {what}"
-        time.sleep(0.001)
 
 
 # ---- a run ----------------------------------------------------------------------------------------------------
@@ -575,33 +567,6 @@ def test_a_broken_settings_file_is_named_and_overwrite_mends_it(filled: RawData,
 
 MANY = frames(24) + frames(9, OTHER_SCENE)
 LARGE = ("--size", "700", "500")  # 1 MB a frame: writing takes long enough to be hit
-
-
-def descendants(pid: int) -> list[int]:
-    """Children, grandchildren ... of a process that are no zombies."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdecimal() and (state := state_of(int(entry))) and state[0] != "Z":
-            parents[int(entry)] = state[1]
-    found, new = [], [pid]
-    while new:
-        new = [child for child, parent in parents.items() if parent in new]
-        found += new
-    return found
-
-
-def state_of(pid: int) -> tuple[str, int, str] | None:
-    """A process's state, parent and start time; None where it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return fields[0], int(fields[1]), fields[19]
-
-
-def is_gone(pid: int, start: str) -> bool:
-    state = state_of(pid)
-    return state is None or state[0] == "Z" or state[2] != start
 
 
 def run_until_killed(command: list[str], processed: ProcessedData, files: int) -> None:

@@ -1,0 +1,124 @@
+"""How a script ends: its exit code, what it prints, and that it leaves no loader process behind."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from errors import run_as_script
+from tests.conftest import ROOT
+from tests.processes import PATIENCE, marked
+
+KILLED = "DataLoader worker (pid 7) is killed by signal: Killed"
+BUS_ERROR = "DataLoader worker (pid 7) is killed by signal: Bus error"
+LOST = "DataLoader worker (pid(s) 7, 8) exited unexpectedly"
+
+
+def raises(*errors: BaseException) -> Callable[[], None]:
+    """A main that raises the last one while it handles those before."""
+
+    def main() -> None:
+        try:
+            if len(errors) > 1:
+                raises(*errors[:-1])()
+        finally:
+            raise errors[-1]
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("errors", "death"),
+    [
+        ([RuntimeError(f"{KILLED}. ")], KILLED),
+        ([RuntimeError(f"{BUS_ERROR}. It is possible that dataloader's workers are out of shared memory.")], BUS_ERROR),
+        ([RuntimeError(LOST)], LOST),
+        ([RuntimeError(f"{KILLED}. "), RuntimeError(LOST)], KILLED),
+        ([RuntimeError(f"{KILLED}. "), ValueError("in the midst of something else")], KILLED),
+    ],
+)
+def test_a_killed_loader_process_is_one_line(
+    capsys: pytest.CaptureFixture[str], errors: list[BaseException], death: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run_as_script(raises(*errors))
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert err.startswith(f"error: a loader process was killed, out of memory? ({death}); ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a bug"),
+        RuntimeError(
+            "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback ...\nRuntimeError: a bug"
+        ),
+    ],
+)
+def test_a_bug_is_left_to_python(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    with pytest.raises(type(error)) as raised:
+        run_as_script(raises(error))
+    assert raised.value is error
+    assert capsys.readouterr().err == ""
+
+
+# ---- children that are left -----------------------------------------------------------------------------------
+
+SCRIPT = """
+import multiprocessing, signal, sys, time
+from errors import UserError, run_as_script
+
+def work(started, daemon):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    started.set()
+    time.sleep(1000 if daemon else 1)
+    print("worked", flush=True)
+
+def start(daemon):
+    started = multiprocessing.Event()
+    multiprocessing.Process(target=work, args=(started, daemon), daemon=daemon).start()
+    started.wait()
+
+def main():
+    print("printed")
+    {main}
+
+run_as_script(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "last_line"),
+    [
+        ("return", 0, []),
+        ("return 3", 3, []),
+        ("sys.exit(4)", 4, []),
+        ("raise UserError('a mistake')", 2, ["error: a mistake"]),
+        ("raise KeyboardInterrupt", 130, ["interrupted"]),
+        ("raise ValueError('a bug')", 1, ["ValueError: a bug"]),
+    ],
+)
+def test_children_that_ignore_sigterm_are_killed(tmp_path: Path, end: str, code: int, last_line: list[str]) -> None:
+    done = run(SCRIPT.format(main=f"start(True); start(True); {end}"), tmp_path)
+    assert (done.returncode, done.stdout) == (code, "printed\n")
+    assert done.stderr.splitlines()[-1:] == last_line
+    assert ("Traceback" in done.stderr) == (code == 1)
+    assert not marked(str(tmp_path))
+
+
+def test_children_that_finish_their_work_are_left_alone(tmp_path: Path) -> None:
+    done = run(SCRIPT.format(main="start(False); raise UserError('a mistake')"), tmp_path)
+    assert (done.returncode, done.stdout) == (2, "printed\nworked\n")
+
+
+def run(script: str, mark: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"A2D2_TEST": str(mark)}
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )

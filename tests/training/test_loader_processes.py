@@ -1,0 +1,213 @@
+"""What becomes of a script and its loader processes when one of them is killed, fails or is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import train_single_task
+from datasets.files import whole_file
+from tests.conftest import ROOT
+from tests.processes import PATIENCE, descendants, marked, wait_until
+from tests.training.conftest import Printed, Workplace
+from tests.training.test_loop import assert_same_state
+from training import checkpoint
+
+DRIVER = Path(__file__).with_name("disturbed.py")
+# an epoch computes 5 losses of training, then 2 of validation; from the second on, the loaders of both have processes
+EPOCHS = ("--set", "training.epochs=3")
+WORKERS = ("--set", "data.workers=2")
+FOR_EVER = ("--set", "training.epochs=100000")
+
+
+class Started:
+    """A script in a process group of its own; `left` are the processes of it that live, wherever they have gone."""
+
+    def __init__(self, command: list[str], mark: str):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "A2D2_TEST": mark}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.mark = f"A2D2_TEST={mark}"
+        self.process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, start_new_session=True, **pipes
+        )
+
+    def left(self) -> list[int]:
+        return marked(self.mark)
+
+    def end(self) -> Printed:
+        """Wait until it has ended by itself."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return Printed(self.process.returncode, out, err)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
+    started = []
+
+    def begin(*command: str) -> Started:
+        started.append(Started(list(command), f"{tmp_path}:{len(started)}"))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        for pid in one.left():
+            os.kill(pid, signal.SIGKILL)
+        one.process.communicate()
+
+
+Start = Callable[..., Started]
+
+
+def disturbed(place: Workplace, n: int, deed: str, *more: str) -> list[str]:
+    flags = place.flags("segmentation", *EPOCHS, *WORKERS, *more)
+    return [str(DRIVER), "train_single_task", str(n), deed, *flags]
+
+
+def undisturbed(place: Workplace, start: Start) -> Started:
+    """The script itself, in the midst of a training that never ends by itself."""
+    started = start("train_single_task.py", *place.flags("segmentation", *FOR_EVER, *WORKERS))
+
+    def trains() -> bool:
+        assert started.process.poll() is None, started.end()
+        return (place.runs / "segmentation" / "best.pt").exists()
+
+    wait_until(trains, "the first checkpoint")
+    assert len(descendants(started.process.pid)) == 4
+    return started
+
+
+def assert_told_that_a_worker_was_killed(printed: Printed) -> None:
+    assert printed.code == 2
+    assert printed.err.count("\n") == 1, printed.err
+    assert printed.err.startswith("error: a loader process was killed, out of memory? (DataLoader worker (pid")
+    for word in ("killed by signal: Killed", "data.workers", "more memory", "--resume auto"):
+        assert word in printed.err
+
+
+def assert_same_run(place: Workplace, name: str, other: str) -> None:
+    a, b = (checkpoint.load(place.runs / run / "last.pt") for run in (name, other))
+    assert a.pop("wandb_id") != b.pop("wandb_id")
+    assert_same_state(a, b)
+    assert rows_of(place, name) == rows_of(place, other)
+
+
+def rows_of(place: Workplace, name: str) -> list[dict[str, Any]]:
+    """Lines of metrics.jsonl without what depends on the clock."""
+    rows = map(json.loads, (place.runs / name / "metrics.jsonl").read_text().splitlines())
+    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+
+
+# ---- a worker is killed ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "worker"),
+    [
+        (2, "first"),  # in training, before any checkpoint
+        (9, "first"),
+        (9, "last"),  # in training, one that waits for the next validation
+        (13, "last"),  # in validation
+    ],
+)
+def test_a_killed_worker_ends_the_run_with_one_line_and_resume_goes_on(
+    workplace: Workplace, start: Start, call: Callable[..., Printed], n: int, worker: str
+) -> None:
+    started = start(*disturbed(workplace, n, f"kill the {worker} worker"))
+    assert_told_that_a_worker_was_killed(started.end())
+    assert not started.left()
+    flags = ("--resume", "auto", *EPOCHS, "--set", "data.workers=0")
+    resumed = call(train_single_task.main, *workplace.flags("segmentation", *flags))
+    assert (resumed.code, resumed.err) == (0, "")
+    assert ("goes on after 10 samples" in resumed.out) == (n > 7)
+    whole = call(train_single_task.main, *workplace.flags("segmentation", "--name", "whole", *flags))
+    assert whole.code == 0
+    assert_same_run(workplace, "segmentation", "whole")
+
+
+def test_all_workers_are_killed_at_any_moment(workplace: Workplace, start: Start) -> None:
+    started = undisturbed(workplace, start)
+    for pid in descendants(started.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert_told_that_a_worker_was_killed(started.end())
+    assert not started.left()
+
+
+def test_one_of_several_processes_loses_a_worker(workplace: Workplace, start: Start) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    started = start(*torchrun, *disturbed(workplace, 6, "kill the first worker"))
+    printed = started.end()
+    assert printed.code != 0
+    assert "error: a loader process was killed, out of memory?" in printed.err
+    wait_until(lambda: not started.left(), "the end of all processes")
+
+
+def test_evaluate_loses_a_worker(workplace: Workplace, start: Start, call: Callable[..., Printed]) -> None:
+    assert call(train_single_task.main, *workplace.flags("segmentation")).code == 0
+    best = str(workplace.runs / "segmentation" / "best.pt")
+    flags = (best, *workplace.roots(), "--workers", "1", "--batch-size", "1")
+    started = start(str(DRIVER), "evaluate", "1", "kill the last worker", *flags)
+    printed = started.end()
+    assert_told_that_a_worker_was_killed(printed)
+    assert printed.out == ""
+    assert not started.left()
+
+
+# ---- the script itself ends -----------------------------------------------------------------------------------
+
+
+def test_a_bug_ends_the_run_with_its_traceback(workplace: Workplace, start: Start) -> None:
+    started = start(*disturbed(workplace, 13, "a bug"))
+    printed = started.end()
+    assert printed.code == 1
+    assert printed.err.startswith("Traceback")
+    assert printed.err.endswith("RuntimeError: this is a bug\n")
+    assert printed.err.count("Error: ") == 1
+    assert not started.left()
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "line"), [("a mistake", 2, "error: this is a mistake\n"), ("Ctrl-C", 130, "interrupted\n")]
+)
+def test_mistakes_and_interrupts_end_the_run_with_one_line(
+    workplace: Workplace, start: Start, deed: str, code: int, line: str
+) -> None:
+    started = start(*disturbed(workplace, 9, deed))
+    printed = started.end()
+    assert (printed.code, printed.err) == (code, line)
+    assert printed.out  # what was printed before is not lost
+    assert not started.left()
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_workers_too(workplace: Workplace, start: Start) -> None:
+    started = undisturbed(workplace, start)
+    os.killpg(started.process.pid, signal.SIGINT)
+    printed = started.end()
+    assert (printed.code, printed.err) == (130, "interrupted\n")
+    assert not started.left()
+
+
+def test_workers_do_not_outlive_a_script_that_is_killed(workplace: Workplace, start: Start) -> None:
+    started = undisturbed(workplace, start)
+    started.process.kill()
+    wait_until(lambda: not started.left(), "the workers' end")
+
+
+def test_the_next_start_removes_a_half_written_checkpoint(
+    workplace: Workplace, start: Start, call: Callable[..., Printed]
+) -> None:
+    started = start(*disturbed(workplace, 9, "kill -9 while saving"))
+    assert started.end().code == -signal.SIGKILL
+    run = workplace.runs / "segmentation"
+    (half,) = run.glob(".*.pt.tmp-*")
+    with whole_file(run / "other.pt") as file:  # this process lives
+        flags = ("--resume", "auto", *EPOCHS)
+        resumed = call(train_single_task.main, *workplace.flags("segmentation", *flags))
+        assert (resumed.code, resumed.err) == (0, "")
+        assert [path.name for path in run.glob(".*")] == [Path(file.name).name]
+    assert not half.exists()
