@@ -1,7 +1,7 @@
 """Checkpoints: everything that a run needs to go on as if it had never been interrupted."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,13 @@ def load(path: Path) -> dict[str, Any]:
     return content
 
 
-def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity; None where all are finite. One transfer a call."""
-    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
+def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None where all are finite. One transfer a device."""
+    floating = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
     finite: list[bool] = []
-    for _, same_device in groupby(floating.values(), key=lambda tensor: tensor.device):
+    for _, same_device in groupby((tensor for _, tensor in floating), key=lambda tensor: tensor.device):
         finite += torch.stack([tensor.isfinite().all() for tensor in same_device]).tolist()
-    return next((name for name, good in zip(floating, finite, strict=True) if not good), None)
+    return next((name for (name, _), good in zip(floating, finite, strict=True) if not good), None)
 
 
 def git_commit() -> str | None:

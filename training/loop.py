@@ -357,13 +357,12 @@ class Trainer:
         if distributed.is_main():
             checkpoint.save(path, {**self.constants, **state})
 
-    def _must_be_finite(self) -> dict[str, Tensor]:
+    def _must_be_finite(self) -> Iterator[tuple[str, Tensor]]:
         """Weights, buffers and the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
-        tensors = dict(self.model.state_dict())
+        yield from self.model.state_dict().items()
         for name, group in self.updates.groups.items():
             for state in group.optimizer.state.values():
-                tensors |= {f"{key} of {name}": value for key, value in state.items() if isinstance(value, Tensor)}
-        return tensors
+                yield from ((f"{key} of {name}", value) for key, value in state.items() if isinstance(value, Tensor))
 
     def state(self) -> dict[str, Any]:
         """Everything that changes during training; what processes hold in parts moves to the first."""

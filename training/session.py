@@ -3,7 +3,7 @@
 import argparse
 import os
 import secrets
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +32,17 @@ from training.tracking import Tracker, start_wandb
 CLASSES = {"semantic_classes": list(SEMANTIC_CLASSES), "box_classes": list(BOX_CLASSES)}
 
 
-def parse_arguments(description: str, config: str, modes: list[str], default_mode: str | None) -> argparse.Namespace:
-    """The flags of the training scripts. Without a default, a missing --train-mode is an error that lists the modes."""
+def parse_arguments(
+    description: str,
+    config: str,
+    modes: list[str],
+    default_mode: str | None,
+    add_more: Callable[[argparse.ArgumentParser], None] | None = None,
+) -> argparse.Namespace:
+    """The flags of the training scripts. Without a default, a missing --train-mode is an error that lists the modes.
+
+    add_more: adds a script's own flags.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-mode", choices=modes, default=default_mode)
     parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
@@ -51,6 +60,8 @@ def parse_arguments(description: str, config: str, modes: list[str], default_mod
     )
     parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
+    if add_more:
+        add_more(parser)
     args = parser.parse_args()
     if args.train_mode is None:
         parser.error(f"--train-mode is needed: one of {', '.join(modes)}")

@@ -202,13 +202,11 @@ class Updates:
 
     def step_full_groups(self) -> list[StepReport]:
         """Step each group that has seen its batch_size, or all together. Called at the border of a block."""
-        if self.together:
-            return self.step_rest()
-        return self._step(group for group in self.groups.values() if group.full)
+        return self._step(group for group in self.groups.values() if (group.count if self.together else group.full))
 
     def step_rest(self) -> list[StepReport]:
         """Step what is left at the end of an epoch with the count that it has: nothing leaks into the next epoch."""
-        return self._step(group for group in self.groups.values() if group.count > 0)
+        return self._step(group for group in self.groups.values() if group.count)
 
     def start_again(self, seen: int, end: int) -> None:
         """Go back to `seen` samples, with other samples ahead: pending gradients are dropped, `end` is planned."""

@@ -184,13 +184,15 @@ def schedule(seen: int, planned: int) -> float:
     return done / WARMUP if done < WARMUP else 0.5 * (1 + math.cos(math.pi * (done - WARMUP) / (1 - WARMUP)))
 
 
-def train_by_hand(plan: Plan) -> ByHand:
+def train_by_hand(
+    plan: Plan, rates: Mapping[str, float] = RATES, batch_sizes: Mapping[str, int] = BATCH_SIZES
+) -> ByHand:
     """One sample after the other; each group steps at the first border at which its own count is full."""
     model = copy.deepcopy(plan.model).train()
     shared = [*model.encoder.parameters(), *model.bifpn.parameters()]
-    groups = {BACKBONE: HandGroup(shared, RATES[BACKBONE], BATCH_SIZES[BACKBONE])}
+    groups = {BACKBONE: HandGroup(shared, rates[BACKBONE], batch_sizes[BACKBONE])}
     for task, head in model.heads.items():
-        groups[task] = HandGroup(list(head.parameters()), RATES[task], BATCH_SIZES[task])
+        groups[task] = HandGroup(list(head.parameters()), rates[task], batch_sizes[task])
     augmentation = Augmentation(hflip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, seed=0)
     dataset, seen, borders = plan.data.train, 0, []
     for epoch in range(EPOCHS):
@@ -318,6 +320,25 @@ def test_samples_without_a_valid_label_fill_no_group(place: Workplace, visit: st
     trainer.train()
     assert trainer.updates.seen == sums
     assert trainer.updates.samples_seen == EPOCHS * samples
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 8])
+def test_symmetric_training_from_partial_labels_is_that_of_the_loop_by_hand(
+    place: Workplace, micro_batch_size: int
+) -> None:
+    """`frames: any`: every group steps after each block; heads divide by their own counts, the backbone by frames."""
+    plan = make_plan(place, "frames=any", f"micro_batch_size={micro_batch_size}", kind="symmetric")
+    assert [len(sample.tasks) for sample in plan.data.train.samples].count(3) == 3  # 3 of 10 lack steering
+    by_hand = train_by_hand(plan, dict.fromkeys(RATES, 0.002), dict.fromkeys(BATCH_SIZES, 1))
+    trainer = plan.trainer()
+    watched = watch(trainer)
+    trainer.train()
+    # the loop by hand has two looks at each epoch's end, and nothing is left for the second
+    assert watched.reported == by_hand.borders
+    assert [due[BACKBONE] for due in watched.reported if due] == [8, 2] * EPOCHS
+    assert sum(due.get("steering", 0) for due in watched.reported) == EPOCHS * 7
+    for name, value in by_hand.weights.items():
+        torch.testing.assert_close(trainer.model.state_dict()[name], value, rtol=0, atol=1e-9)
 
 
 # ---- (c) ------------------------------------------------------------------------------------------------------
