@@ -3,7 +3,7 @@
     python -m benchmarks.scaling [--json FILE]
 
 A group's gradients (float32) are summed over the processes once per step of that group, that is once in `batch_size`
-samples that reach it. Asymmetric training: every sample reaches the backbone, and the heads in equal shares here.
+samples that reach it. A sample is a frame with all labels here: it reaches every group.
 """
 
 import argparse
@@ -30,7 +30,6 @@ class Exchange:
     parameters: int
     batch_size: int
     rows: int  # gradients a step: one, or one a task for the backbone under balancing by gradients
-    share: float  # of the samples that reach the group
 
     @property
     def bytes_per_step(self) -> int:
@@ -38,7 +37,7 @@ class Exchange:
 
     @property
     def bytes_per_sample(self) -> float:
-        return self.bytes_per_step * self.share / self.batch_size
+        return self.bytes_per_step / self.batch_size
 
 
 def exchanges(config: RunConfig, mode: str, name: str) -> list[Exchange]:
@@ -56,7 +55,6 @@ def exchanges(config: RunConfig, mode: str, name: str) -> list[Exchange]:
             parameters=sum(p.numel() for p in parameters if p.requires_grad),
             batch_size=configs[group].batch_size,
             rows=len(tasks) if by_gradients and group == BACKBONE else 1,
-            share=1 / len(tasks) if mode == ASYMMETRIC and group != BACKBONE else 1.0,
         )
         for group, parameters in ((group, list(found)) for group, found in model.groups().items())
     ]
