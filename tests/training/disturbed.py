@@ -39,7 +39,7 @@ def kill_while_saving() -> None:
 
 
 def hang_up() -> None:
-    """From now on, before it takes a tensor, it does with its worker what a script does that ends while it takes one."""
+    """From now on, before it takes a tensor, it does to the worker what a script does that ends while it takes one."""
     detach = DupFd.detach
 
     def hung_up(self: DupFd) -> int:
