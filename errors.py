@@ -5,12 +5,14 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 # torch's words: the first from its handler of SIGCHLD, whatever the training process is doing; the second where it
 # waits for a batch
 _LOADER_DIED = re.compile(r"DataLoader worker \(pid.+?\) (is killed by signal: [^.]+|exited unexpectedly[^.]*)")
+_PATIENCE = 5  # seconds
 
 
 class UserError(Exception):
@@ -23,8 +25,14 @@ def run_as_script(main: Callable[[], int | None]) -> None:
     No loader process outlives it.
     """
     try:
-        sys.exit(main() or 0)
+        try:
+            sys.exit(main() or 0)
+        except (ConnectionError, EOFError):
+            # the connection to a loader process breaks a moment before torch's handler can tell that it was killed
+            time.sleep(_PATIENCE)
+            raise
     except BaseException as error:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises again for each one that is killed
         killed = _kill_loaders()
         status = _show(error)
         if killed:
@@ -71,8 +79,6 @@ def _kill_loaders() -> bool:
     multiprocessing would send them SIGTERM, which they ignore, and wait for them for ever.
     """
     children = [child for child in multiprocessing.active_children() if child.daemon]
-    if children:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises when a loader process is killed
     for child in children:
         child.kill()
     for child in children:

@@ -1,6 +1,7 @@
 """How a script ends: its exit code, what it prints, and that it leaves no loader process behind."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -49,6 +50,27 @@ def test_a_killed_loader_process_is_one_line(
     assert stopped.value.code == 2
     assert err.startswith(f"error: a loader process was killed, out of memory? ({death}); ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_a_killed_loader_process_whose_connection_breaks_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Then torch's handler of SIGCHLD comes a moment later."""
+    before = signal.signal(signal.SIGALRM, lambda number, stack: raises(RuntimeError(f"{KILLED}. "))())
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    monkeypatch.setattr("errors._PATIENCE", PATIENCE)
+    with pytest.raises(SystemExit) as stopped:
+        run_as_script(raises(error))
+    signal.signal(signal.SIGALRM, before)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: a loader process was killed, out of memory? ({KILLED}); ")
+
+
+def test_a_connection_that_breaks_for_another_reason_is_left_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("errors._PATIENCE", 0)
+    with pytest.raises(ConnectionResetError):
+        run_as_script(raises(ConnectionResetError("a bug")))
 
 
 @pytest.mark.parametrize(

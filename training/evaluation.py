@@ -1,8 +1,10 @@
 """Forward passes over a split and the tasks' metrics: validation during training and evaluate.py."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -46,17 +48,25 @@ def make_loader(dataset: A2D2, tasks: Mapping[str, Task], workers: int, device: 
         collate_fn=Collate(tasks),
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_start_worker,
         # a generator of its own: starting a loader must not move the global random state
         generator=torch.Generator(),
         **how,
     )
 
 
-def _ignore_signals(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """Schedulers signal every process of a job; only the training process acts on it, and it needs its workers."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _show_unless_hung_up
+
+
+def _show_unless_hung_up(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The thread that hands tensors over shows its errors so. A script that ends while it takes one needs no traceback
+    of the worker's beside its own message."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def evaluate(

@@ -45,8 +45,8 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _signal_handlers() -> Iterator[None]:
-    """The loop installs handlers; the next test starts without them."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    """The loop installs handlers and a script's end removes one; the next test starts as if nothing had happened."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Client
+from multiprocessing.resource_sharer import DupFd
 from typing import Any, BinaryIO
 
 import torch
@@ -36,6 +38,18 @@ def kill_while_saving() -> None:
     torch.save = killed
 
 
+def hang_up() -> None:
+    """From now on, before it takes a tensor, it does to the worker what a script does that ends while it takes one."""
+    detach = DupFd.detach
+
+    def hung_up(self: DupFd) -> int:
+        address, _ = self._id
+        Client(address).close()
+        return detach(self)
+
+    DupFd.detach = hung_up
+
+
 def fail(error: Exception) -> None:
     raise error
 
@@ -44,6 +58,7 @@ DEEDS: dict[str, Callable[[], None]] = {
     "kill the first worker": lambda: kill_worker(0),
     "kill the last worker": lambda: kill_worker(-1),
     "kill -9 while saving": kill_while_saving,
+    "hang up": hang_up,
     "a bug": lambda: fail(RuntimeError("this is a bug")),
     "a mistake": lambda: fail(UserError("this is a mistake")),
     "Ctrl-C": lambda: os.kill(os.getpid(), signal.SIGINT),

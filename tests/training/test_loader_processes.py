@@ -192,6 +192,11 @@ def test_ctrl_c_in_a_terminal_reaches_the_workers_too(workplace: Workplace, star
     assert not started.left()
 
 
+def test_workers_say_nothing_of_a_script_that_hangs_up(workplace: Workplace, start: Start) -> None:
+    printed = start(*disturbed(workplace, 1, "hang up")).end()
+    assert (printed.code, printed.err) == (0, "")
+
+
 def test_workers_do_not_outlive_a_script_that_is_killed(workplace: Workplace, start: Start) -> None:
     started = undisturbed(workplace, start)
     started.process.kill()
