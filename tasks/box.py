@@ -20,7 +20,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from datasets.classes import BOX_CLASSES, BOX_COLOURS, rgb_of
 from datasets.layout import Frame, ProcessedData
-from models.heads import BoxHead
+from models.heads import BoxHead, PooledBoxHead
 from models.yolov1 import BOX_VALUES, YOLOv1
 from tasks.base import DrawOptions, StrictModel, Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
@@ -30,6 +30,7 @@ from tasks.drawing import Tags, dashed_rectangle, line_width, text_size
 CLASSES = len(BOX_CLASSES)
 CLASS_INDEX = {name: index for index, name in enumerate(BOX_CLASSES)}
 COLOURS = tuple(map(rgb_of, BOX_COLOURS))
+HEADS = {"levels": BoxHead, "pooled": PooledBoxHead}
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
 
 
@@ -65,6 +66,9 @@ class BoxTask(Task):
         """Decoding drops boxes below it. Low, because average precision lives on the ranking, not on a threshold."""
         nms_threshold: float = Field(0.5, gt=0, le=1)
         """Decoding drops a box that overlaps a better one of its class by more than this IoU."""
+        head: Literal["levels", "pooled"] = "levels"
+        """Head of the multi-task network: looks at P2-P5 at their own resolution, or averages them to 2 grid x 2 grid
+        cells first (models/heads.py: BoxHead, PooledBoxHead)."""
         base_channels: PositiveInt = 64
         """Channels of the first convolution; the others are multiples."""
         pairs: tuple[PositiveInt, ...] = Field((2, 5, 2), strict=False)  # YAML has no tuples
@@ -202,7 +206,8 @@ class BoxTask(Task):
         )
 
     def head(self, channels: int) -> nn.Module:
-        return BoxHead(channels=channels, classes=CLASSES, grid=self.settings.grid, predictors=self.settings.predictors)
+        kind = HEADS[self.settings.head]
+        return kind(channels=channels, classes=CLASSES, grid=self.settings.grid, predictors=self.settings.predictors)
 
     def draw(
         self, image: np.ndarray, prediction: Predictions | None, target: Target | None, options: DrawOptions

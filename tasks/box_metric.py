@@ -23,6 +23,10 @@ class BoxMetric(Metric):
         map, map50, map75  mean over the classes present: of IoU 0.50, 0.55 ... 0.95; at 0.5; at 0.75
         ap/CLASS           the class's own share of map, for each class present
         ap50/CLASS         the class's own share of map50
+        ap50_any_class     AP at 0.5 with all classes taken as one: are things found, whatever they are called (COCO's
+                           100 best detections of each class in an image are then the 100 best of the image)
+        objects            true boxes in the split: how much the numbers above can mean
+        objects/CLASS      those of the class, for each class present
         matched_iou        mean IoU of the matched boxes: by falling score, with the free box of the class and image
                            that fits best, if by 0.5 or more (as COCO matches)
         dropped_boxes      boxes that no predictor could answer for, since their cell has more boxes than predictors
@@ -67,7 +71,7 @@ class BoxMetric(Metric):
             {"boxes": rows[:, :4], "labels": rows[:, 4].long(), "scores": rows[:, 5]}
             for rows in _images(self.detections, self.detection_counts, columns=6)
         ]
-        return _coco(detections, truths) | {"dropped_boxes": float(self.dropped)}
+        return _coco(detections, truths) | {"dropped_boxes": int(self.dropped)}
 
 
 def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns: int) -> tuple[Tensor, ...]:
@@ -79,11 +83,39 @@ def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns:
     return rows.view(-1, columns).split(counts.long().tolist())
 
 
-def _coco(detections: Predictions, truths: list[dict[str, Tensor]]) -> dict[str, float]:
+def _coco(detections: Predictions, truths: Predictions) -> dict[str, float]:
     """Average precision by COCO's own rules, over the images of this list."""
     present = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).unique().tolist()
     if not present:
-        return dict.fromkeys(("map", "map50", "map75", "matched_iou"), math.nan)
+        return dict.fromkeys(("map", "map50", "map75", "ap50_any_class", "matched_iou"), math.nan) | {"objects": 0}
+    precision, classes, ious = _evaluate(detections, truths)
+    ap = precision[:, [classes.index(index) for index in present]]
+    any_class, _, _ = _evaluate(_of_one_class(detections), _of_one_class(truths))
+    names = [BOX_CLASSES[index] for index in present]
+    counts = torch.cat([image["labels"] for image in truths]).bincount()[present].tolist()
+    return {
+        "map": ap.mean().item(),
+        "map50": ap[0].mean().item(),
+        "map75": ap[5].mean().item(),
+        "ap50_any_class": any_class[0].item(),
+        "matched_iou": _matched_iou(ious),
+        "objects": sum(counts),
+        **{f"ap/{name}": value for name, value in zip(names, ap.mean(0).tolist(), strict=True)},
+        **{f"ap50/{name}": value for name, value in zip(names, ap[0].tolist(), strict=True)},
+        **{f"objects/{name}": count for name, count in zip(names, counts, strict=True)},
+    }
+
+
+def _of_one_class(images: Predictions) -> Predictions:
+    return [image | {"labels": torch.zeros_like(image["labels"])} for image in images]
+
+
+def _evaluate(detections: Predictions, truths: Predictions) -> tuple[Tensor, list[int], list[Tensor]]:
+    """COCO's evaluation; there is at least one true box.
+
+    Average precision, 10 IoU thresholds x classes; the indices of these classes, with those that are only detected and
+    have -1; tables of IoU, one of each image and class.
+    """
     coco = MeanAveragePrecision(
         extended_summary=True,
         backend="faster_coco_eval",
@@ -95,19 +127,9 @@ def _coco(detections: Predictions, truths: list[dict[str, Tensor]]) -> dict[str,
     coco.warn_on_many_detections = False  # it looks at the 100 best of each class
     coco.update(detections, truths)
     result = coco.compute()
-    # IoU thresholds, recalls, classes, areas (0 = all), detections an image (-1 = most) -> 10 thresholds x classes
+    # IoU thresholds, recalls, classes, areas (0 = all), detections an image (-1 = most)
     precision = result["precision"][:, :, :, 0, -1].mean(1)
-    listed = result["classes"].view(-1).tolist()  # with those that are only detected: they have no precision, but -1
-    ap = precision[:, [listed.index(index) for index in present]]
-    names = [BOX_CLASSES[index] for index in present]
-    return {
-        "map": ap.mean().item(),
-        "map50": ap[0].mean().item(),
-        "map75": ap[5].mean().item(),
-        "matched_iou": _matched_iou(result["ious"].values()),
-        **{f"ap/{name}": value for name, value in zip(names, ap.mean(0).tolist(), strict=True)},
-        **{f"ap50/{name}": value for name, value in zip(names, ap[0].tolist(), strict=True)},
-    }
+    return precision, result["classes"].view(-1).tolist(), list(result["ious"].values())
 
 
 def _matched_iou(tables: Iterable[Tensor]) -> float:

@@ -35,9 +35,11 @@ def aligned(rows: list[list[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """'-' where there is none."""
+    """'-' where there is none; counts (int) without decimals."""
     if value is None or math.isnan(value):
         return "-"
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -412,6 +413,26 @@ def random_detections(rng, target):
 
 def oracle(predictions, target):
     """pycocotools, in pixels."""
+    precision = oracle_precision(predictions, target)
+    any_class = oracle_precision(
+        [found | {"labels": torch.zeros_like(found["labels"])} for found in predictions],
+        target | {"labels": target["labels"].clamp(max=0)},
+    )
+    counts = Counter(target["labels"][target["present"]].flatten().tolist())
+    counts.pop(-1, None)
+    present = sorted(counts)
+    ap = precision[:, present]
+    scores = {"map": ap.mean(), "map50": ap[0].mean(), "map75": ap[5].mean(), "ap50_any_class": any_class[0, 0]}
+    scores["objects"] = counts.total()
+    for index, count in counts.items():
+        scores[f"ap/{BOX_CLASSES[index]}"] = precision[:, index].mean()
+        scores[f"ap50/{BOX_CLASSES[index]}"] = precision[0, index]
+        scores[f"objects/{BOX_CLASSES[index]}"] = count
+    return scores
+
+
+def oracle_precision(predictions, target):
+    """Thresholds x classes."""
     images, annotations, results = [], [], []
     to_pixels = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
 
@@ -447,12 +468,9 @@ def oracle(predictions, target):
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    scores = dict(zip(("map", "map50", "map75"), evaluation.stats, strict=False))
-    precision = evaluation.eval["precision"][..., 0, -1].mean(1)  # thresholds classes
-    for index in {a["category_id"] for a in annotations}:
-        scores[f"ap/{BOX_CLASSES[index]}"] = precision[:, index].mean()
-        scores[f"ap50/{BOX_CLASSES[index]}"] = precision[0, index]
-    return scores
+    precision = evaluation.eval["precision"][..., 0, -1].mean(1)
+    assert evaluation.stats[1] == pytest.approx(precision[0][precision[0] >= 0].mean())  # pycocotools' own map50
+    return precision
 
 
 def metric_target(rng, b=12, n=8):
@@ -474,7 +492,35 @@ def test_average_precision_equals_pycocotools(seed):
     assert scores.keys() - {"matched_iou", "dropped_boxes"} == expected.keys()
     for name, value in expected.items():
         assert scores[name] == pytest.approx(value, abs=1e-6), name
-    assert all(type(value) is float for value in scores.values())
+    counts = {name for name in scores if name.startswith("objects")} | {"dropped_boxes"}
+    assert {name for name, value in scores.items() if type(value) is int} == counts
+    assert all(type(scores[name]) is float for name in scores.keys() - counts)
+
+
+def test_a_box_of_the_wrong_class_counts_when_all_classes_are_one():
+    box = task()
+    place = [0.1, 0.1, 0.5, 0.5]
+    target = box.collate([label(place, classes=[BUS]), label(place)])
+    wrong = {"boxes": torch.tensor([place]), "scores": torch.tensor([0.5]), "labels": torch.tensor([CAR])}
+    metric = box.metric()
+    metric.update([wrong, wrong], target)
+    scores = metric.compute()
+    assert scores["ap50_any_class"] == pytest.approx(1)
+    assert scores["ap50/Bus"] == 0
+    assert (scores["objects"], scores["objects/Bus"], scores["objects/Car"]) == (2, 1, 1)
+
+
+def test_settings_choose_the_head():
+    pyramid = [torch.randn(1, 16, 64 >> i, 64 >> i) for i in range(4)]
+    heads = {name: task(grid=16, predictors=3, head=name).head(16) for name in ("levels", "pooled")}
+    assert {name: type(head).__name__ for name, head in heads.items()} == {
+        "levels": "BoxHead",
+        "pooled": "PooledBoxHead",
+    }
+    assert type(task().head(16)) is type(heads["levels"])
+    assert {head(pyramid).shape for head in heads.values()} == {(1, 16, 16, 3, 19)}
+    with pytest.raises(ValueError, match="levels"):
+        task(head="mean")
 
 
 def test_metric_of_a_perfect_output():
@@ -486,11 +532,11 @@ def test_metric_of_a_perfect_output():
         "map",
         "map50",
         "map75",
+        "ap50_any_class",
         *(f"{ap}/{name}" for ap in ("ap", "ap50") for name in ("Car", "Pedestrian", "Bus")),
     ]
-    assert metric.compute() == pytest.approx(
-        dict.fromkeys([*names, "matched_iou"], 1.0) | {"dropped_boxes": 0}, abs=1e-4
-    )
+    counts = {"objects": 4, "objects/Car": 2, "objects/Pedestrian": 1, "objects/Bus": 1, "dropped_boxes": 0}
+    assert metric.compute() == pytest.approx(dict.fromkeys([*names, "matched_iou"], 1.0) | counts, abs=1e-4)
 
 
 def test_an_absent_label_hides_its_false_alarms():
@@ -532,8 +578,8 @@ def test_mean_over_nothing_is_nan(labels):
     if labels:
         metric.update(box.decode(zeros(1, 1)), box.collate(labels))
     scores = metric.compute()
-    assert all(math.isnan(scores.pop(name)) for name in ("map", "map50", "map75", "matched_iou"))
-    assert scores == {"dropped_boxes": 0}
+    assert all(math.isnan(scores.pop(name)) for name in ("map", "map50", "map75", "ap50_any_class", "matched_iou"))
+    assert scores == {"objects": 0, "dropped_boxes": 0}
 
 
 PROCESS = """

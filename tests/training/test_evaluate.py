@@ -258,7 +258,7 @@ def test_not_a_number_is_null(workplace: Workplace, call: Call, trained: Path, m
 def test_tables() -> None:
     columns = {
         "never looks": {"depth": {"mae": 12.5, "iou/Car": 0.5}},
-        "night": {"depth": {"mae": math.nan, "loss": 1234.5678}, "box": {"map": 0.12345}},
+        "night": {"depth": {"mae": math.nan, "loss": 1234.5678}, "box": {"map": 0.12345, "objects": 37}},
     }
     depth, box = metric_tables(columns).split("\n\n")
     rows = [line.split() for line in depth.splitlines()]
@@ -269,6 +269,7 @@ def test_tables() -> None:
         ["iou/Car", "0.5000", "-"],  # values of single classes last
     ]
     assert box.splitlines()[1].split() == ["map", "-", "0.1235"]
+    assert box.splitlines()[2].split() == ["objects", "-", "37"]  # a count
     assert len({len(line) for line in depth.splitlines()}) == 1  # aligned
     assert as_json(columns)["night"]["depth"] == {"mae": None, "loss": 1234.5678}
 

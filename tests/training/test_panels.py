@@ -68,7 +68,7 @@ def test_classes_are_tables_and_the_confusion_comes_at_the_end(dashboard: tuple[
     trainer, board = dashboard
     table, _ = board.of("classes/segmentation")
     assert table.columns == ["class", "iou"]
-    assert board.of("classes/box")[0].columns == ["class", "ap", "ap50"]
+    assert board.of("classes/box")[0].columns == ["class", "ap", "ap50", "objects"]
     assert not board.of("classes/depth")
     assert len(board.of("plots/segmentation-confusion")) == 1
     assert Image.open(trainer.run.plot("segmentation", "confusion")).width > 200
