@@ -9,7 +9,7 @@ import torch
 from datasets.files import whole_file
 from errors import UserError
 
-FORMAT = 1
+FORMAT = 2  # 2: with `norm` in the config
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
