@@ -3,9 +3,9 @@
     python -m benchmarks.memory [--size 1024 1024] [--json FILE] [--check]
 
 Method: the network, its optimisers and one micro-batch of made-up labels as fake tensors (torch's FakeTensorMode:
-shapes and types, no content), in bf16 autocast with CUDA's float32 for group norm; forward, the tasks' own losses,
-backward and step, while torch's MemTracker adds up the tensors that are alive. The micro-batch is one in the middle of
-a batch, so gradients are pending and AdamW has its states. All numbers are bytes (in the table: GB = 1e9 bytes):
+shapes and types, no content), in bf16 autocast; forward, the tasks' own losses, backward and step, while torch's
+MemTracker adds up the tensors that are alive. The micro-batch is one in the middle of a batch, so gradients are pending
+and AdamW has its states. All numbers are bytes (in the table: GB = 1e9 bytes):
 
     parameters    with buffers
     gradients     pending ones; for balancing by gradients one of the backbone a task
@@ -33,7 +33,7 @@ from torch._subclasses import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from benchmarks.machine import describe_machine
-from benchmarks.steps import CudaCasts, Step, allocated_peak
+from benchmarks.steps import Step, allocated_peak
 from datasets.files import write_json
 from training.config import load_config
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
@@ -93,9 +93,8 @@ def shipped_cases() -> Iterator[Case]:
 
 
 def train_once(step: Step) -> None:
-    with CudaCasts():
-        step.accumulate()
-        step.step_optimisers()
+    step.accumulate()
+    step.step_optimisers()
 
 
 def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = None) -> Estimate:

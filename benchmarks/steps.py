@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
 from tasks.box import BoxLabel
@@ -37,15 +36,6 @@ def made_up_labels(width: int, height: int) -> dict[str, Any]:
         "depth": np.full((height, width), 20 * STEPS_PER_METRE, np.uint16),  # 20 m
         "box": BoxLabel(np.hstack([corners, corners + 0.25]).astype(np.float32), np.zeros(BOXES, np.int64)),
     }
-
-
-class CudaCasts(TorchFunctionMode):
-    """Group norm in float32, as autocast does it on CUDA; on the CPU it stays in bf16, which takes half the memory."""
-
-    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is nn.functional.group_norm:
-            args = (args[0].float(), *args[1:])
-        return func(*args, **(kwargs or {}))
 
 
 class Step:

@@ -2,7 +2,7 @@
 
 Tan, Pang, Le, "EfficientDet: Scalable and Efficient Object Detection", 2020, figure 2 (d) and sections 3.2-3.3.
 Departures: levels 2-5 instead of 3-7, since segmentation and depth need the finer one and images are 1024 wide at most;
-GroupNorm (Wu and He 2018) instead of batch norm, since micro-batches are small and of one task.
+GroupNorm (models/norms.py) instead of batch norm, since micro-batches are small and their samples carry unlike labels.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.norms import group_norm
+
 EPSILON = 1e-4  # of the fast normalised fusion
-CHANNELS_PER_GROUP = 8  # of every GroupNorm: 32 groups of 256 channels
 
 
 class BiFPN(nn.Module):
     """C2-C5 (B x in_channels[i], at 1/4 to 1/32) -> [P2, P3, P4, P5], each B x channels at the same sizes.
 
-    Each level is exactly half as wide and as high as the one before; `channels` is a multiple of 8.
+    Each level is exactly half as wide and as high as the one before.
     """
 
     def __init__(self, *, in_channels: Sequence[int], channels: int = 256, layers: int = 2) -> None:
@@ -81,10 +82,6 @@ def separable_conv(in_channels: int, out_channels: int) -> nn.Sequential:
         group_norm(out_channels),
         nn.SiLU(inplace=True),
     )
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
 
 
 def double(x: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torchvision.models.densenet import DenseNet
 
 from models.normalise import Normalise
+from models.norms import Norm, set_norm
+from models.precision import in_float32
 
 MIN_DEPTH, MAX_DEPTH = 0.5, 256.0  # m; the labels lie between about 1 and 255.9
 SLOPE = 0.2  # of the decoder's leaky ReLUs
@@ -51,7 +53,7 @@ class DenseDepth(nn.Module):
 
     divisor = 1
 
-    def __init__(self, *, median_depth: float, encoder: str = "densenet169") -> None:
+    def __init__(self, *, median_depth: float, encoder: str = "densenet169", norm: Norm = "group") -> None:
         super().__init__()
         if not MIN_DEPTH < median_depth < MAX_DEPTH:
             raise ValueError(f"a median depth of {median_depth} m is outside {MIN_DEPTH}-{MAX_DEPTH} m")
@@ -60,6 +62,7 @@ class DenseDepth(nn.Module):
         features = self.encoder.features
         top = self.encoder.classifier.in_features  # 1664
         self.encoder.classifier = nn.Identity()  # not part of the encoder
+        set_norm(self.encoder, norm)
 
         self.bridge = nn.Conv2d(top, top, 1)
         skips = [  # 64 64 128 256
@@ -77,8 +80,7 @@ class DenseDepth(nn.Module):
         x = self.bridge(x)  # B 1664 H/32 W/32
         for up in self.ups:
             x = up(x, skips.pop())  # B C/2 2H 2W, up to B 104 H/2 W/2
-        x = self.output(x)  # B 1 H/2 W/2
-        x = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision is too coarse for a log depth
+        x = in_float32(self.output, x)  # B 1 H/2 W/2
         x = F.interpolate(x, images.shape[-2:], mode="bilinear", align_corners=False)  # B 1 H W
         return bounded_exp(x)
 

@@ -5,13 +5,14 @@ table's conv2_x to conv5_x, as Lin et al. 2017 (FPN) call them. Networks and nam
 ImageNet files fit `Encoder.resnet`.
 """
 
-from typing import Literal, Self
+from typing import Literal
 
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from models.normalise import Normalise
+from models.norms import Norm, set_norm
 
 EncoderName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "small"]
 
@@ -33,13 +34,11 @@ class Encoder(nn.Module):
     """Images uint8 B x 3 x H x W -> [C2, C3, C4, C5], at 1/4, 1/8, 1/16 and 1/32 of their size.
 
     H and W are multiples of `divisor`; `channels` are those of the four levels.
-    batch_norm: "frozen" keeps statistics, scale and shift as they are, in training mode too. Then the result for one
-    image does not depend on the others of its micro-batch.
     """
 
     divisor = 32
 
-    def __init__(self, *, name: EncoderName = "resnet50", batch_norm: Literal["train", "frozen"] = "train") -> None:
+    def __init__(self, *, name: EncoderName = "resnet50", norm: Norm = "group") -> None:
         super().__init__()
         self.normalise = Normalise()
         if name == "small":
@@ -48,10 +47,7 @@ class Encoder(nn.Module):
             block, layers = BLOCKS[name]
             self.resnet, self.channels = ResNet(block, layers), tuple(c * block.expansion for c in (64, 128, 256, 512))
             self.resnet.fc = nn.Identity()  # not part of the encoder
-        norms = [module for module in self.resnet.modules() if isinstance(module, nn.BatchNorm2d)]
-        self._frozen = norms if batch_norm == "frozen" else []
-        for norm in self._frozen:
-            norm.eval().requires_grad_(False)
+        set_norm(self.resnet, norm)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         r = self.resnet
@@ -61,12 +57,6 @@ class Encoder(nn.Module):
         c4 = r.layer3(c3)  # B 1024 H/16 W/16
         c5 = r.layer4(c4)  # B 2048 H/32 W/32
         return [c2, c3, c4, c5]
-
-    def train(self, mode: bool = True) -> Self:
-        super().train(mode)
-        for norm in self._frozen:
-            norm.eval()
-        return self
 
 
 class SmallResNet(nn.Module):

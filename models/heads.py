@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.bifpn import CHANNELS_PER_GROUP, group_norm, separable_conv
+from models.bifpn import separable_conv
 from models.densedepth import bounded_exp, inverse_bounded_exp
+from models.norms import CHANNELS_PER_GROUP, group_norm
+from models.precision import in_float32
 from models.yolov1 import Predictions
 
 STRIDE = 4  # of P2
@@ -30,7 +32,7 @@ class DenseHead(nn.Module):
         self.output = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        return enlarge(self.output(self.convs(levels[0])))  # B 38 H/4 W/4 -> B 38 H W
+        return enlarge(in_float32(self.output, self.convs(levels[0])))  # B 38 H/4 W/4 -> B 38 H W
 
 
 class DepthHead(DenseHead):
@@ -43,9 +45,7 @@ class DepthHead(DenseHead):
         nn.init.constant_(self.output.bias, inverse_bounded_exp(median_depth))
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        x = self.output(self.convs(levels[0]))  # B 1 H/4 W/4
-        x = x.to(torch.promote_types(x.dtype, torch.float32))  # half precision is too coarse for a log depth
-        return bounded_exp(enlarge(x))  # B 1 H W
+        return bounded_exp(super().forward(levels))  # B 1 H W
 
 
 class BoxHead(nn.Module):
@@ -112,7 +112,7 @@ class SteeringHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         x = self.reduce(levels[1])  # B 32 H/8 W/8
         x = F.adaptive_avg_pool2d(x, (self.ROWS, self.COLUMNS))  # B 32 8 16
-        return self.dense(x.flatten(1))
+        return in_float32(self.dense[-1], self.dense[:-1](x.flatten(1)))
 
 
 def grid_convs(in_channels: int, width: int) -> nn.Sequential:

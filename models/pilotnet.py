@@ -2,21 +2,23 @@
 
 Bojarski et al., "End to End Learning for Self-Driving Cars", 2016, figure 4. The figure's 1164 is its flattened map
 (64 x 1 x 18 = 1152), so the dense layers are 100, 50 and 10; the 10 are this network's output.
-Departures: RGB instead of YUV; a batch norm after each convolution (the paper trained on 72 hours of driving; with a
-few thousand frames the plain stack often stays at the mean angle for many epochs).
+Departures: RGB instead of YUV; a norm (models/norms.py) after each convolution (the paper trained on 72 hours of
+driving; with a few thousand frames the plain stack often stays at the mean angle for many epochs).
 """
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.normalise import Normalise
+from models.norms import NormFromScratch, set_norm
+from models.precision import in_float32
 
 INPUT_SIZE = (66, 200)  # H, W
 ANGLES = 10  # the frame's last steering angles
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
-    """Unpadded convolution; the batch norm's shift stands in for its bias."""
+    """Unpadded convolution; the norm's shift stands in for its bias."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -29,7 +31,7 @@ class PilotNet(nn.Module):
 
     divisor = 1
 
-    def __init__(self) -> None:
+    def __init__(self, *, norm: NormFromScratch = "group") -> None:
         super().__init__()
         self.normalise = Normalise()
         self.convs = nn.Sequential(  # B 3 66 200
@@ -46,7 +48,9 @@ class PilotNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(50, ANGLES),
         )
+        set_norm(self, norm)
 
     def forward(self, images: Tensor) -> Tensor:
         x = F.interpolate(self.normalise(images), INPUT_SIZE, mode="bilinear", antialias=True)
-        return self.dense(self.convs(x).flatten(1))  # B 64 1 18 -> B 1152 -> B 10
+        x = self.dense[:-1](self.convs(x).flatten(1))  # B 64 1 18 -> B 1152 -> B 50
+        return in_float32(self.dense[-1], x)  # B 10

@@ -6,6 +6,7 @@ torch.hub's folder (`TORCH_HOME`).
 
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -59,6 +60,7 @@ def load_file(module: nn.Module, path: Path, what: str) -> None:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{what}: {path} holds no state dict (a dict of tensors)")
     state = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
+    check_norms(module, state, f"{what}: {path}")
     own = module.state_dict()
     unfit = [
         name
@@ -69,3 +71,13 @@ def load_file(module: nn.Module, path: Path, what: str) -> None:
     if unfit:
         raise UserError(f"{what}: {path} does not fit: {len(unfit)} of {len(own)} weights, {unfit[0]!r} the first")
     module.load_state_dict(state, strict=False)
+
+
+def check_norms(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """UserError where the state is of a network with another norm: batch norm's and GroupNorm's weights look alike."""
+    for name, part in module.named_modules():
+        of_batch_norm = f"{name}.running_mean" in state
+        if isinstance(part, nn.GroupNorm) and of_batch_norm:
+            raise UserError(f"{source} was made with batch norm ({name}); set norm to frozen or train")
+        if isinstance(part, nn.BatchNorm2d) and f"{name}.weight" in state and not of_batch_norm:
+            raise UserError(f"{source} was made with norm: group ({name} has no statistics); set norm to group")

@@ -2,19 +2,21 @@
 
 Ronneberger, Fischer, Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015, figure 1.
 Two departures, both usual today: every 3x3 convolution pads by one, so that the output has the input's size and no
-skip is cropped, and batch norm stands between convolution and ReLU.
+skip is cropped, and a norm (models/norms.py) stands between convolution and ReLU.
 """
 
 import torch
 from torch import Tensor, nn
 
 from models.normalise import Normalise
+from models.norms import NormFromScratch, set_norm
+from models.precision import in_float32
 
 DEPTH = 4  # levels below the first; each halves the image
 
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Two 3x3 convolutions: the blue arrows of the figure. The batch norm's shift stands in for their bias."""
+    """Two 3x3 convolutions: the blue arrows of the figure. The norm's shift stands in for their bias."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -52,7 +54,7 @@ class UNet(nn.Module):
 
     divisor = 2**DEPTH
 
-    def __init__(self, *, classes: int, base_channels: int = 64) -> None:
+    def __init__(self, *, classes: int, base_channels: int = 64, norm: NormFromScratch = "group") -> None:
         super().__init__()
         widths = [base_channels << level for level in range(DEPTH + 1)]  # 64 128 256 512 1024
         self.normalise = Normalise()
@@ -61,6 +63,7 @@ class UNet(nn.Module):
         self.ups = nn.ModuleList(Up(widths[i + 1], widths[i]) for i in reversed(range(DEPTH)))
         self.classify = nn.Conv2d(widths[0], classes, 1)
         self.apply(init_weights)
+        set_norm(self, norm)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.stem(self.normalise(images))  # B 64 H W
@@ -70,7 +73,7 @@ class UNet(nn.Module):
             x = down(x)  # B 2C H/2 W/2, down to B 1024 H/16 W/16
         for up in self.ups:
             x = up(x, skips.pop())  # B C/2 2H 2W, up to B 64 H W
-        return self.classify(x)  # B classes H W
+        return in_float32(self.classify, x)  # B classes H W
 
 
 def init_weights(module: nn.Module) -> None:

@@ -1,10 +1,10 @@
 """YOLOv1: all boxes of an image in one pass.
 
 Redmon, Divvala, Girshick, Farhadi, "You Only Look Once: Unified, Real-Time Object Detection", 2016, figure 3.
-Departures: batch norm after each convolution (as in YOLOv2); images of any size, because the last map before the
-figure's strided convolution is brought to twice the grid by adaptive pooling (for 448x448 and S = 7 it has that size
-already); a 1x1 convolution instead of the two dense layers, so weights do not depend on S; each predictor has class
-scores of its own, since real frames put up to seven centres into one cell.
+Departures: a norm after each convolution (models/norms.py; YOLOv2 has batch norm); images of any size, because the
+last map before the figure's strided convolution is brought to twice the grid by adaptive pooling (for 448x448 and S = 7
+it has that size already); a 1x1 convolution instead of the two dense layers, so weights do not depend on S; each
+predictor has class scores of its own, since real frames put up to seven centres into one cell.
 """
 
 import math
@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.normalise import Normalise
+from models.norms import NormFromScratch, set_norm
+from models.precision import in_float32
 
 BOX_VALUES = 5  # x, y, sqrt w, sqrt h, objectness; then one score a class
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm (its shift stands in for the bias), leaky ReLU with the paper's slope."""
+    """Convolution, norm (its shift stands in for the bias), leaky ReLU with the paper's slope."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -68,6 +70,7 @@ class YOLOv1(nn.Module):
         predictors: int = 10,
         base_channels: int = 64,
         pairs: tuple[int, ...] = (2, 5, 2),
+        norm: NormFromScratch = "group",
     ) -> None:
         super().__init__()
         self.grid = grid
@@ -78,6 +81,7 @@ class YOLOv1(nn.Module):
         self.to_grid = conv(width, width, 3, stride=2)
         self.head = nn.Sequential(conv(width, width, 3), conv(width, width, 3))
         self.output = Predictions(width, classes=classes, predictors=predictors)
+        set_norm(self, norm)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.before_grid(self.encoder(self.normalise(images)))  # B 1024 H/32 W/32
@@ -98,5 +102,5 @@ class Predictions(nn.Conv2d):
         self.bias.data.view(predictors, -1)[:, BOX_VALUES - 1].fill_(math.log(prior / (1 - prior)))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x).permute(0, 2, 3, 1)  # B S S 190
+        x = in_float32(super().forward, x).permute(0, 2, 3, 1)  # B S S 190
         return x.unflatten(-1, (self.predictors, -1))  # B S S 10 19

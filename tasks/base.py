@@ -13,18 +13,19 @@ A label passes through these forms:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchvision.models import WeightsEnum
 
 from datasets.layout import Frame, ProcessedData
+from models.norms import Norm, NormFromScratch, check_norm, default_norm
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
     from matplotlib.figure import Figure
@@ -36,6 +37,41 @@ class StrictModel(BaseModel):
     """Base of everything that is read from YAML: unknown keys and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class NormSettings(StrictModel):
+    """Base of the settings of a task whose single-task network starts from random weights."""
+
+    norm: NormFromScratch = "group"
+    """The single-task network's norms: group, or train, which is batch norm. With group a result does not depend on how
+    samples are cut into micro-batches. What train gives up: the result depends on micro_batch_size and on the number of
+    processes, and statistics are those of as few images as a micro-batch has."""
+
+
+class EncoderSettings(StrictModel):
+    """Base of a section whose encoder may start from given weights; a subclass tells which encoders there are."""
+
+    IMAGENET_WEIGHTS: ClassVar[Mapping[str, WeightsEnum]]  # encoder -> torchvision's entry
+
+    encoder: str
+    pretrained: str = "imagenet"
+    """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
+    norm: Norm = Field(default_factory=lambda before: default_norm(before.get("pretrained", "none")))
+    """The encoder's norms (models/norms.py): frozen, group, or train, which is batch norm that learns. Default: frozen
+    where the encoder is pretrained, else group. With both a result does not depend on how samples are cut into
+    micro-batches. What train gives up: the result depends on micro_batch_size and on the number of processes, and
+    statistics are those of as few images as a micro-batch has, and mix unlike data."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.pretrained == "imagenet" and self.encoder not in self.IMAGENET_WEIGHTS:
+            raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
+        check_norm(self.norm, self.pretrained)
+        return self
+
+    def imagenet_weights(self) -> WeightsEnum | None:
+        """Those that `pretrained` asks for."""
+        return self.IMAGENET_WEIGHTS[self.encoder] if self.pretrained == "imagenet" else None
 
 
 @dataclass(frozen=True)

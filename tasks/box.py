@@ -22,7 +22,7 @@ from datasets.classes import BOX_CLASSES, BOX_COLOURS, rgb_of
 from datasets.layout import Frame, ProcessedData
 from models.heads import BoxHead, PooledBoxHead
 from models.yolov1 import BOX_VALUES, YOLOv1
-from tasks.base import DrawOptions, StrictModel, Target, Task
+from tasks.base import DrawOptions, NormSettings, Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
 from tasks.drawing import Tags, dashed_rectangle, line_width, text_size
@@ -49,7 +49,7 @@ class BoxTask(Task):
     higher_is_better = True
     likelihood = "classification"  # of objectness and class; position and size are squares
 
-    class Settings(StrictModel):
+    class Settings(NormSettings):
         grid: PositiveInt = 8
         """The image is divided into grid x grid cells."""
         predictors: PositiveInt = 10
@@ -203,6 +203,7 @@ class BoxTask(Task):
             predictors=self.settings.predictors,
             base_channels=self.settings.base_channels,
             pairs=self.settings.pairs,
+            norm=self.settings.norm,
         )
 
     def head(self, channels: int) -> nn.Module:

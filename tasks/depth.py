@@ -6,13 +6,13 @@ positive.
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchvision.models import DenseNet121_Weights, DenseNet169_Weights, WeightsEnum
@@ -21,7 +21,7 @@ from datasets.layout import Frame, ProcessedData
 from models.densedepth import DenseDepth
 from models.heads import DepthHead
 from models.pretrained import load_pretrained
-from tasks.base import DrawOptions, StrictModel, Target, Task, masked_mean
+from tasks.base import DrawOptions, EncoderSettings, Target, Task, masked_mean
 from tasks.drawing import BLACK, fitted, font, greyed, text_size, with_strip
 from tasks.maps import flip_maps, read_map, stack_maps
 
@@ -45,19 +45,13 @@ class DepthTask(Task):
     higher_is_better = False
     likelihood = "regression"
 
-    class Settings(StrictModel):
+    class Settings(EncoderSettings):
+        IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
+
         encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
         """DenseDepth's encoder; the paper's is densenet169, small trains on a CPU."""
-        pretrained: str = "imagenet"
-        """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
         cap: Annotated[float, Field(gt=MIN_EVALUATED, allow_inf_nan=False)] = 80.0
         """Metres; the metrics are over measurements from 1 m to here."""
-
-        @model_validator(mode="after")
-        def _has_weights(self) -> Self:
-            if self.pretrained == "imagenet" and self.encoder not in IMAGENET_WEIGHTS:
-                raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
-            return self
 
     def __init__(self, settings: Settings | None = None):
         super().__init__(settings)
@@ -130,13 +124,14 @@ class DepthTask(Task):
         self.median_depth = state["median_depth"].item() if "median_depth" in state else None
 
     def network(self) -> nn.Module:
-        return DenseDepth(median_depth=self._fitted_median(), encoder=self.settings.encoder)
+        encoder, norm = self.settings.encoder, self.settings.norm
+        return DenseDepth(median_depth=self._fitted_median(), encoder=encoder, norm=norm)
 
     def head(self, channels: int) -> nn.Module:
         return DepthHead(channels=channels, median_depth=self._fitted_median())
 
     def imagenet_weights(self) -> WeightsEnum | None:
-        return IMAGENET_WEIGHTS[self.settings.encoder] if self.settings.pretrained == "imagenet" else None
+        return self.settings.imagenet_weights()
 
     def load_pretrained(self, network: DenseDepth) -> None:
         what = f"depth, {self.settings.encoder}"

@@ -17,7 +17,7 @@ from datasets.classes import IGNORE, SEMANTIC_CLASSES, palette
 from datasets.layout import Frame, ProcessedData
 from models.heads import DenseHead
 from models.unet import UNet
-from tasks.base import DrawOptions, StrictModel, Target, Task, masked_mean
+from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean
 from tasks.drawing import blended, fitted, greyed, legend, with_strip
 from tasks.maps import flip_maps, read_map, stack_maps
 
@@ -38,7 +38,7 @@ class SegmentationTask(Task):
     higher_is_better = True
     likelihood = "classification"
 
-    class Settings(StrictModel):
+    class Settings(NormSettings):
         base_channels: PositiveInt = 64
         """Channels of UNet's first level; each level below doubles them."""
         class_weights: Literal["none", "inverse_log"] = "none"
@@ -116,7 +116,7 @@ class SegmentationTask(Task):
         self.class_weights = state.get("class_weights")
 
     def network(self) -> nn.Module:
-        return UNet(classes=CLASSES, base_channels=self.settings.base_channels)
+        return UNet(classes=CLASSES, base_channels=self.settings.base_channels, norm=self.settings.norm)
 
     def head(self, channels: int) -> nn.Module:
         return DenseHead(channels=channels, out_channels=CLASSES)

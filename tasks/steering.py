@@ -19,7 +19,7 @@ from torchmetrics import Metric
 from datasets.layout import Frame, ProcessedData
 from models.heads import SteeringHead
 from models.pilotnet import ANGLES, PilotNet
-from tasks.base import DrawOptions, Target, Task, masked_mean
+from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean
 from tasks.drawing import BLACK, GREY, Colour, dashed_line, font, text_size, with_strip
 
 DEGREES_PER_UNIT = 100  # of the networks' output
@@ -35,6 +35,11 @@ class SteeringTask(Task):
     scene_axis = "steering angle, degrees, left positive"
     higher_is_better = False
     likelihood = "regression"
+
+    class Settings(NormSettings):
+        """PilotNet has no other."""
+
+    settings: Settings
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
         content = processed.read(self.name, frame)
@@ -83,7 +88,7 @@ class SteeringTask(Task):
         return torch.full((1, ANGLES), total / count)
 
     def network(self) -> nn.Module:
-        return PilotNet()
+        return PilotNet(norm=self.settings.norm)
 
     def head(self, channels: int) -> nn.Module:
         return SteeringHead(channels=channels, outputs=ANGLES)

@@ -13,12 +13,13 @@ from datasets.sampling import epoch_order
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.multitask import BACKBONE
+from models.norms import training_batch_norms
 from tasks.base import Task
 from training import distributed
 from training.balancing import Aggregated, Balancing
 from training.evaluation import Precision, Results
 from training.loop import Data, Trainer
-from training.runs import MultiTaskRun, RunConfig
+from training.runs import RunConfig
 from training.session import Session, check_size, labels_of
 from training.updates import Group, LossScale, Schedule, Updates
 
@@ -55,7 +56,7 @@ class Plan:
         precision = Precision(config.training.precision, session.device)
         balancing = config.make_balancing(mode, model, tasks)
         check_precision(balancing, precision)
-        check_sync_bn(config, balancing, session.device)
+        check_sync_bn(config, model, balancing, session.device)
         updates = make_updates(session, model, balancing, data, precision)
         return cls(session, tasks, labelled, data, model, balancing, updates, precision)
 
@@ -216,13 +217,13 @@ def check_precision(balancing: Balancing, precision: Precision) -> None:
         raise UserError("training.precision: balancing by gradients does not work with fp16; set it to bf16 or fp32")
 
 
-def check_sync_bn(config: RunConfig, balancing: Balancing, device: torch.device) -> None:
+def check_sync_bn(config: RunConfig, model: nn.Module, balancing: Balancing, device: torch.device) -> None:
     """UserError where batch norm can't be synchronised: every process must go backward as often as all others."""
     if not config.training.sync_bn:
         return
     if isinstance(balancing, Aggregated) or config.training.similarity_every:
         raise UserError("training.sync_bn works neither with balancing by gradients nor with similarity_every")
-    if isinstance(config, MultiTaskRun) and config.network.batch_norm == "frozen":
-        raise UserError("training.sync_bn: network.batch_norm is frozen, there is nothing to synchronise")
+    if not training_batch_norms(model):
+        raise UserError("training.sync_bn needs norm: train; the network has no batch norm whose statistics learn")
     if device.type != "cuda":
         raise UserError("training.sync_bn: torch synchronises batch norm on GPUs only; set it to false")

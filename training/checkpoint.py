@@ -12,7 +12,7 @@ from torch import Tensor
 from datasets.files import whole_file
 from errors import UserError
 
-FORMAT = 2
+FORMAT = 2  # since blocks mix tasks, and `norm` and a hash of the samples are kept
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from pydantic import (
 from errors import UserError
 from models.encoder import IMAGENET_WEIGHTS, EncoderName
 from tasks import TASKS
-from tasks.base import StrictModel
+from tasks.base import EncoderSettings, StrictModel
 
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
@@ -117,7 +117,7 @@ class TrainingConfig(StrictModel):
     compile: bool = False
     """torch.compile the network."""
     sync_bn: bool = False
-    """Batch norm over the samples of all processes, on GPUs, instead of over each one's own."""
+    """Batch norm (norm: train) over the samples of all processes, on GPUs, instead of over each one's own."""
     warmup: float = Field(0.02, ge=0, lt=1)
     """Share of the planned samples over which the learning rate rises from 0; then half a cosine down to 0."""
     clip: PositiveFloat = 10.0
@@ -147,24 +147,16 @@ class TaskSettings(StrictModel):
     """The task's own keys (class Settings in tasks/NAME.py)."""
 
 
-class NetworkConfig(StrictModel):
-    """The multi-task network (models/multitask.py)."""
+class NetworkConfig(EncoderSettings):
+    """The multi-task network (models/multitask.py). Its BiFPN and its heads have group norms, whatever `norm` says."""
+
+    IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
 
     encoder: EncoderName = "resnet50"
-    pretrained: str = "imagenet"
-    """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
     channels: PositiveInt = 256
     """Channels of the BiFPN and of what the heads read."""
     layers: PositiveInt = 2
     """BiFPN layers."""
-    batch_norm: Literal["train", "frozen"] = "train"
-    """frozen: the encoder's norms keep statistics, scale and shift."""
-
-    @model_validator(mode="after")
-    def _has_weights(self) -> Self:
-        if self.pretrained == "imagenet" and self.encoder not in IMAGENET_WEIGHTS:
-            raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
-        return self
 
 
 def with_task_settings(tasks: Any) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import progress
 from errors import UserError
+from models.norms import training_batch_norms
 
 Value = TypeVar("Value")
 
@@ -152,10 +153,10 @@ def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
 def average_batch_norm(model: nn.Module) -> None:
     """Average the running statistics over the processes: each has seen its own samples."""
     if processes() > 1:
-        for name, buffer in model.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                dist.all_reduce(buffer)
-                buffer.div_(processes())
+        for norm in training_batch_norms(model):
+            for statistic in (norm.running_mean, norm.running_var):
+                dist.all_reduce(statistic)
+                statistic.div_(processes())
 
 
 class SyncedBatchNorm:

@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from datasets.a2d2 import Sample
 from datasets.labels import Labelled, frame_samples, label_samples
 from datasets.sampling import Sampling
-from models.encoder import IMAGENET_WEIGHTS, Encoder
+from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
 from models.single import SingleTask
@@ -121,7 +121,8 @@ class SingleTaskConfig(GroupConfig, TaskSettings):
     """One task of train_single_task.py."""
 
     micro_batch_size: PositiveInt
-    """Samples in one forward and backward pass; divides batch_size. Decides the memory, not the result."""
+    """Samples in one forward and backward pass; divides batch_size. Decides the memory, and with norm: train the result
+    too; with other norms the result depends on it by rounding only."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -164,7 +165,8 @@ class MultiTaskRun(RunConfig):
 
     network: NetworkConfig = NetworkConfig()
     micro_batch_size: PositiveInt
-    """Samples in one forward and backward pass. Decides the memory, not the result."""
+    """Samples in one forward and backward pass. Decides the memory, and with norm: train the result too; with other
+    norms the result depends on it by rounding only."""
     uncertainty_learning_rate: PositiveFloat | None = None
     """Of the log-variances that `balancing: uncertainty` learns; default 0.005."""
 
@@ -179,18 +181,19 @@ class MultiTaskRun(RunConfig):
 
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> MultiTask:
         return MultiTask(
-            encoder=Encoder(name=self.network.encoder, batch_norm=self.network.batch_norm),
+            encoder=Encoder(name=self.network.encoder, norm=self.network.norm),
             channels=self.network.channels,
             layers=self.network.layers,
             heads={name: task.head(self.network.channels) for name, task in tasks.items()},
         )
 
     def imagenet_weights(self) -> list[WeightsEnum]:
-        return [IMAGENET_WEIGHTS[self.network.encoder]] if self.network.pretrained == "imagenet" else []
+        weights = self.network.imagenet_weights()
+        return [] if weights is None else [weights]
 
     def load_pretrained(self, model: MultiTask, tasks: Mapping[str, Task]) -> None:
-        weights = next(iter(self.imagenet_weights()), None)
-        load_pretrained(model.encoder.resnet, self.network.pretrained, weights, self.network.encoder)
+        network = self.network
+        load_pretrained(model.encoder.resnet, network.pretrained, network.imagenet_weights(), network.encoder)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
         if self.balancing == "uncertainty":

@@ -17,7 +17,7 @@ def test_size_of_the_paper():
 
 def test_densenet121_is_a_choice():
     features = DenseDepth(median_depth=15.0, encoder="densenet121").encoder.features
-    assert features.norm5.num_features == 1024
+    assert features.norm5.num_channels == 1024
 
 
 @pytest.mark.parametrize("median", [2.0, 15.8, 70.0])

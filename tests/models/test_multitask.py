@@ -117,14 +117,15 @@ def test_groups_hold_every_parameter_once():
 
 
 def test_batch_norm_in_the_encoder_only():
-    network = build(batch_norm="frozen").train()
+    network = build(norm="train")
     batch_norms = [n for n, m in network.named_modules() if isinstance(m, torch.nn.modules.batchnorm._NormBase)]
     assert batch_norms
     assert all(name.startswith("encoder.") for name in batch_norms)
 
 
-def test_frozen_network_gives_a_sample_the_same_output_in_every_micro_batch():
-    network = build(batch_norm="frozen").double().train()
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_a_sample_has_the_same_output_in_every_micro_batch(norm):
+    network = build(norm=norm).double().train()
     together = network(images(4, 64, 64), dict.fromkeys(TASKS))
     for start in (0, 1, 3):
         alone = network(images(4, 64, 64)[start : start + 1], dict.fromkeys(TASKS))

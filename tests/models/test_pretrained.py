@@ -10,6 +10,8 @@ from torchvision.models import DenseNet169_Weights
 from torchvision.models.densenet import DenseNet
 
 from errors import UserError
+from models.encoder import Encoder
+from models.norms import set_norm
 from models.pretrained import imagenet_path, load_pretrained
 
 WEIGHTS = SimpleNamespace(url="https://download.pytorch.org/models/tiny-0123abcd.pth")
@@ -76,6 +78,45 @@ def test_own_file(tmp_path):
     torch.save(source, tmp_path / "own.pt")
     load_pretrained(network, str(tmp_path / "own.pt"), WEIGHTS, "encoder")
     assert same(network.state_dict(), source)
+
+
+@pytest.mark.parametrize(
+    ("made_with", "loaded_into", "advice"),
+    [
+        ("train", "group", "was made with batch norm (bn1); set norm to frozen or train"),
+        ("frozen", "group", "was made with batch norm (bn1); set norm to frozen or train"),
+        ("group", "frozen", "was made with norm: group (bn1 has no statistics); set norm to group"),
+        ("group", "train", "was made with norm: group (bn1 has no statistics); set norm to group"),
+        ("train", "frozen", None),
+        ("frozen", "train", None),
+        ("group", "group", None),
+    ],
+)
+def test_weights_made_with_another_norm_are_refused(tmp_path, made_with, loaded_into, advice):
+    torch.manual_seed(0)
+    path, source = tmp_path / "own.pt", Encoder(name="small", norm=made_with).resnet.state_dict()
+    torch.save(source, path)
+    network = Encoder(name="small", norm=loaded_into).resnet
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    if advice is None:
+        load_pretrained(network, str(path), None, "small")
+        assert same(network.state_dict(), source)
+        return
+    with pytest.raises(UserError) as error:
+        load_pretrained(network, str(path), None, "small")
+    assert str(error.value) == f"small: {path} {advice}"
+    assert same(network.state_dict(), before)
+
+
+def test_imagenet_files_of_densenet_are_of_batch_norm(tmp_path):
+    torch.save(tiny(1).state_dict(), tmp_path / "own.pt")
+    network = tiny(0)
+    set_norm(network, "group")
+    with pytest.raises(UserError, match="was made with batch norm"):
+        load_pretrained(network, str(tmp_path / "own.pt"), None, "encoder")
+    set_norm(network := tiny(0), "frozen")
+    load_pretrained(network, str(tmp_path / "own.pt"), None, "encoder")
+    assert same(network.state_dict(), tiny(1).state_dict())
 
 
 class Shout:

@@ -1,4 +1,4 @@
-"""Trains several runs one after the other as the scripts do, but in float64, with batch norm frozen, without dropout.
+"""Trains several runs one after the other as the scripts do, but in float64, without dropout.
 
 Started by the tests of several processes. Argument: a JSON file with a list of runs, each {"script", "flags"} and
 stop_after: the stop file appears at so many micro-batches of rank 0;  die_at: the last rank dies there.
@@ -41,7 +41,6 @@ def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
     nn.Dropout.forward = nn.Dropout2d.forward = lambda self, x: x
-    nn.BatchNorm2d.train = lambda self, mode=True: nn.Module.train(self, False)  # all are frozen
     keep_group, distributed.stop = distributed.stop, lambda: None
     original = Trainer._accumulate
     for run in json.loads(Path(sys.argv[1]).read_text()):

@@ -1,4 +1,4 @@
-"""What asymmetric training means, against a loop written out by hand. In float64 with batch norm frozen."""
+"""What asymmetric training means, against a loop written out by hand. In float64."""
 
 import argparse
 import copy
@@ -57,7 +57,7 @@ SHARED = {
         "precision": "fp32",
         "images": 0,
     },
-    "network": {"encoder": "small", "pretrained": "none", "channels": 8, "layers": 1, "batch_norm": "frozen"},
+    "network": {"encoder": "small", "pretrained": "none", "channels": 8, "layers": 1},
     "micro_batch_size": 4,
 }
 ASYMMETRIC = SHARED | {

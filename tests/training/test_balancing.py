@@ -399,7 +399,7 @@ def test_on_the_multi_task_network():
     tasks = {name: task() for name, task in TASKS.items()}
     tasks["depth"].median_depth = 15.0
     heads = {name: task.head(8) for name, task in tasks.items()}
-    network = MultiTask(encoder=Encoder(name="small", batch_norm="frozen"), channels=8, layers=1, heads=heads).double()
+    network = MultiTask(encoder=Encoder(name="small"), channels=8, layers=1, heads=heads).double()
     groups = network.groups()
     balancing = Aggregated("upgrad", dict.fromkeys(TASKS, 1.0), groups["backbone"])
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)

@@ -7,11 +7,13 @@ import pytest
 import yaml
 
 from errors import UserError
+from tasks import TASKS
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG
-from training.config import load_config, to_yaml, validated
-from training.runs import RUN_CONFIGS, RunConfig, SingleTaskRun
+from training.config import NetworkConfig, load_config, to_yaml, validated
+from training.runs import RUN_CONFIGS, AsymmetricRun, RunConfig, SingleTaskRun
 
+ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
 SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
 
 
@@ -76,6 +78,11 @@ def test_the_main_config_has_every_task() -> None:
         ("tasks.depth.settings.capp=9", "tasks.depth.settings.capp", "not permitted"),
         ("tasks.depth.settings.cap=far", "tasks.depth.settings.cap", "number"),
         ("tasks.depth.settings.pretrained=imagenet", "tasks.depth.settings", "small has no ImageNet weights"),
+        ("tasks.depth.settings.norm=frozen", "tasks.depth.settings", "random weights have none of"),
+        ("tasks.depth.settings.norm=batch", "tasks.depth.settings.norm", "'frozen', 'group' or 'train'"),
+        ("tasks.segmentation.settings.norm=frozen", "tasks.segmentation.settings.norm", "'group' or 'train'"),
+        ("tasks.steering.settings.norm=frozen", "tasks.steering.settings.norm", "'group' or 'train'"),
+        ("tasks.box.settings.norm=frozen", "tasks.box.settings.norm", "'group' or 'train'"),
         ("tasks.lanes.batch_size=4", "tasks", "unknown task lanes; there are segmentation"),
         ("tasks=3", "tasks", "one section a task"),
         ("training=3", "training", "dictionary"),
@@ -126,6 +133,64 @@ def test_numbers_with_an_exponent_are_numbers(path: Path, text: str, number: flo
 def test_overrides_are_applied_in_order(path: Path) -> None:
     config = load_config(SingleTaskRun, path, ["training.epochs=3", "seed=7", "training.epochs=4"])
     assert (config.training.epochs, config.seed) == (4, 7)
+
+
+# ---- norms --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "norm", "resolved"),
+    [
+        ("imagenet", None, "frozen"),
+        ("weights.pt", None, "frozen"),
+        ("none", None, "group"),
+        ("imagenet", "train", "train"),
+        ("weights.pt", "group", "group"),
+        ("weights.pt", "train", "train"),
+        ("none", "train", "train"),
+    ],
+)
+@pytest.mark.parametrize("section", ["network", "tasks.depth.settings"])
+def test_the_norm_follows_from_the_initial_weights(
+    path: Path, section: str, pretrained: str, norm: str | None, resolved: str
+) -> None:
+    """And what is resolved is what config.yaml and checkpoints hold."""
+    kind, path = (AsymmetricRun, ASYMMETRIC) if section == "network" else (SingleTaskRun, path)
+    encoder = "resnet18" if section == "network" else "densenet121"
+    overrides = [f"{section}.encoder={encoder}", f"{section}.pretrained={pretrained}"]
+    config = load_config(kind, path, overrides + ([f"{section}.norm={norm}"] if norm else []))
+    for content in (yaml.safe_load(to_yaml(config)), config.model_dump(mode="json")):
+        for key in section.split("."):
+            content = content[key]
+        assert content["norm"] == resolved
+
+
+def test_every_single_network_says_its_norm_in_the_saved_config(path: Path) -> None:
+    saved = yaml.safe_load(to_yaml(load_config(SingleTaskRun, path, [])))
+    assert {name: task["settings"]["norm"] for name, task in saved["tasks"].items()} == dict.fromkeys(TASKS, "group")
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "norm", "reason"),
+    [
+        (
+            "none",
+            "frozen",
+            "norm frozen keeps statistics, which random weights have none of; set norm to group or",
+        ),
+        ("imagenet", "group", "ImageNet's weights were made with batch norm, not norm group; set norm to frozen or tr"),
+    ],
+)
+def test_a_norm_that_the_initial_weights_do_not_have_is_refused(pretrained: str, norm: str, reason: str) -> None:
+    overrides = [f"network.pretrained={pretrained}", f"network.norm={norm}"]
+    with pytest.raises(UserError) as error:
+        load_config(AsymmetricRun, ASYMMETRIC, overrides)
+    assert str(error.value).startswith(f"{ASYMMETRIC} with --set: network: {reason}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_norm_is_chosen_for_the_default_network_too() -> None:
+    assert NetworkConfig().norm == "frozen"
 
 
 @pytest.mark.parametrize("path_", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""Several processes over gloo train what one process trains: in float64 with batch norm frozen, to 1e-9."""
+"""Several processes over gloo train what one process trains: in float64, to 1e-9."""
 
 import json
 import math

@@ -405,10 +405,13 @@ MISTAKES = [
     ("asymmetric", ["tasks.depth.weight=0"], ["asymmetric.yaml", "tasks.depth.weight", "greater than 0"]),
     ("symmetric", ["tasks.depth.batch_size=8"], ["symmetric.yaml", "tasks.depth.batch_size", "not permitted"]),
     ("asymmetric", ["backbone.rate=1"], ["asymmetric.yaml", "backbone.rate", "not permitted"]),
-    ("single", ["training.sync_bn=true"], ["training.sync_bn", "GPUs only"]),
+    ("single", ["training.sync_bn=true", "tasks.depth.settings.norm=train"], ["training.sync_bn", "GPUs only"]),
+    ("asymmetric", ["training.sync_bn=true", "network.norm=train"], ["training.sync_bn", "GPUs only"]),
     ("symmetric", ["training.sync_bn=true", "balancing=pcgrad"], ["training.sync_bn", "balancing by gradients"]),
     ("asymmetric", ["training.sync_bn=true", "training.similarity_every=2"], ["training.sync_bn", "similarity_every"]),
-    ("asymmetric", ["training.sync_bn=true", "network.batch_norm=frozen"], ["training.sync_bn", "is frozen"]),
+    ("asymmetric", ["training.sync_bn=true"], ["training.sync_bn", "needs norm: train"]),
+    ("symmetric", ["training.sync_bn=true"], ["training.sync_bn", "needs norm: train"]),
+    ("single", ["training.sync_bn=true"], ["training.sync_bn", "needs norm: train"]),
 ]
 
 

@@ -1,0 +1,85 @@
+"""The norms between a network's layers. Networks are written with batch norm; `set_norm` puts another in its place.
+
+frozen: batch norm with the statistics, scale and shift of the initial weights, which never change.
+group: GroupNorm (Wu and He 2018): statistics of one sample's own channels.
+train: batch norm that learns. What it gives up: a sample's result depends on the others of its micro-batch, so that of
+    a training depends on `micro_batch_size`, on the number of processes and on how samples were mixed; the statistics
+    are those of as few images as a micro-batch has; and validation uses running means over micro-batches that may have
+    been of unlike data, one kind of label each.
+"""
+
+from typing import Literal, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.precision import without_autocast
+
+Norm = Literal["frozen", "group", "train"]
+NormFromScratch = Literal["group", "train"]  # of networks that start from random weights only
+
+CHANNELS_PER_GROUP = 8  # of a GroupNorm, at least: 32 groups of 256 channels
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm in evaluation mode, whatever `train()` says; nothing in it learns. Names in its state as ever.
+
+    torchvision's class of this name multiplies by its float32 statistics, which under autocast makes float32 maps of
+    bf16 ones.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+
+class GroupNorm(nn.GroupNorm):
+    """In the precision of its input, B x channels x H x W; the statistics are float32 inside the operator.
+
+    So batch norm has it. Autocast on CUDA would make float32 maps, which take UNet at 1024 x 1024 beyond 12 GB.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        with without_autocast(x.device):
+            return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def group_norm(channels: int) -> GroupNorm:
+    """Groups as small as divides the channels, from 8 on: 36 are four groups of 9, and fewer than 8 are one group."""
+    size = next((size for size in range(CHANNELS_PER_GROUP, channels) if channels % size == 0), channels)
+    return GroupNorm(channels // size, channels)
+
+
+def set_norm(module: nn.Module, norm: Norm) -> None:
+    """Put the norm in the place of each batch norm within the module, which must be a new one."""
+    if norm == "train":
+        return
+    make = group_norm if norm == "group" else FrozenBatchNorm2d
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, make(child.num_features))
+        else:
+            set_norm(child, norm)
+
+
+def training_batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Those whose statistics learn."""
+    norms = (part for part in module.modules() if isinstance(part, _BatchNorm))
+    return [norm for norm in norms if not isinstance(norm, FrozenBatchNorm2d)]
+
+
+def default_norm(pretrained: str) -> Norm:
+    """For an encoder with these initial weights: imagenet, none or a file."""
+    return "group" if pretrained == "none" else "frozen"
+
+
+def check_norm(norm: Norm, pretrained: str) -> None:
+    """ValueError where an encoder's norm and its initial weights do not go together."""
+    if norm == "frozen" and pretrained == "none":
+        raise ValueError("norm frozen keeps statistics, which random weights have none of; set norm to group or train")
+    if norm == "group" and pretrained == "imagenet":
+        raise ValueError("ImageNet's weights were made with batch norm, not norm group; set norm to frozen or train")

@@ -1,0 +1,22 @@
+"""What leaves half precision, or stays in it, against the rules of autocast."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def in_float32(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The last layer of a network or head, in float32 at least: nothing after it averages its rounding away.
+
+    bf16 has steps of 0.8 % at worst: 0.8 degrees at 100 degrees.
+    """
+    with without_autocast(x.device):
+        return layer(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    if torch.amp.is_autocast_available(device.type):  # not so on "meta", where operations are counted
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
