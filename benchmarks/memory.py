@@ -52,7 +52,6 @@ class Case:
     name: str
     config: RunConfig
     mode: str
-    carries: list[str] | None = None  # the tasks whose labels it has; None: all of the mode
 
     @property
     def micro_batch_size(self) -> int:
@@ -82,14 +81,14 @@ class Estimate:
 
 
 def shipped_cases() -> Iterator[Case]:
-    """Every training mode of the shipped configs: for asymmetric training each one-task micro-batch."""
+    """Every training mode of the shipped configs; all frames of the micro-batch have all labels."""
     single = load_config(SingleTaskRun, CONFIGS / "single_task_conf.yaml", [])
     yield from (Case(f"single task: {mode}", single, mode) for mode in single.modes())
     for balancing, name in BALANCING.items():
         symmetric = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", [f"balancing={balancing}"])
         yield Case(f"symmetric, balancing {name}", symmetric, SYMMETRIC)
     asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", [])
-    yield from (Case(f"asymmetric: {task}", asymmetric, ASYMMETRIC, [task]) for task in asymmetric.tasks)
+    yield Case("asymmetric", asymmetric, ASYMMETRIC)
 
 
 def train_once(step: Step) -> None:
@@ -100,7 +99,7 @@ def train_once(step: Step) -> None:
 def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = None) -> Estimate:
     """By fake tensors; size: W, H in pixels; micro_batch_size: other than the config's."""
     fake = FakeTensorMode()
-    step = Step(case.config, case.mode, case.carries, size=size, micro_batch_size=micro_batch_size, fake=fake)
+    step = Step(case.config, case.mode, size=size, micro_batch_size=micro_batch_size, fake=fake)
     held = step.held()
     tracker = MemTracker()
     optimizers = [group.optimizer for group in step.groups.values()]
@@ -113,7 +112,7 @@ def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = N
 
 def measure(case: Case, size: tuple[int, int]) -> Estimate:
     """The same with real tensors on the CPU, by the allocator's events."""
-    step = Step(case.config, case.mode, case.carries, size=size)
+    step = Step(case.config, case.mode, size=size)
     inputs = sum(tensor.nbytes for tensor in step.inputs())  # there before the events
     return Estimate(**step.held(), activations=inputs + allocated_peak(lambda: train_once(step)))
 

@@ -41,7 +41,7 @@ def made_up_labels(width: int, height: int) -> dict[str, Any]:
 class Step:
     """A mode of a config in the middle of a batch: gradients are pending and the optimisers have their states.
 
-    carries: the tasks whose labels the micro-batch has (default: all of the mode).
+    The micro-batch has the labels of all tasks of the mode.
     precision: of autocast on the CPU, None for float32.
     """
 
@@ -49,7 +49,6 @@ class Step:
         self,
         config: RunConfig,
         mode: str,
-        carries: list[str] | None = None,
         *,
         size: tuple[int, int],
         micro_batch_size: int | None = None,
@@ -62,7 +61,7 @@ class Step:
         for name, task in self.tasks.items():
             task.fit([labels[name]])
         count = micro_batch_size or config.micro_batch_size_of(mode)
-        targets = {name: self.tasks[name].collate([labels[name]] * count) for name in carries or self.tasks}
+        targets = {name: self.tasks[name].collate([labels[name]] * count) for name in self.tasks}
         with fake or nullcontext():
             self.images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
             self.targets = {

@@ -16,7 +16,7 @@ from training.runs import SYMMETRIC, SymmetricRun
 SIZE = (64, 64)
 
 
-def case(balancing: str = "fixed", carries: list[str] | None = None) -> Case:
+def case(balancing: str = "fixed", mode: str = SYMMETRIC) -> Case:
     """Two tasks on a narrow network: few operators, since each costs the tracker milliseconds."""
     config = SymmetricRun(
         training=TrainingConfig(epochs=1),
@@ -27,12 +27,12 @@ def case(balancing: str = "fixed", carries: list[str] | None = None) -> Case:
         balancing=balancing,
         tasks={"steering": {}, "segmentation": {}},
     )
-    return Case("small", config, SYMMETRIC, carries)
+    return Case("small", config, mode)
 
 
 @cache
-def estimated(balancing: str = "fixed", *carries: str) -> Estimate:
-    return estimate(case(balancing, [*carries] or None), SIZE)
+def estimated(balancing: str = "fixed", mode: str = SYMMETRIC) -> Estimate:
+    return estimate(case(balancing, mode), SIZE)
 
 
 @pytest.fixture(autouse=True)

@@ -74,7 +74,7 @@ def test_it_can_memorise_four_images(name):
         target = 15 * target.exp()
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     losses = []
-    for _ in range(40):
+    for _ in range(80):  # group norm sees noise of equal statistics: 40 steps are not enough
         output = network(batch)
         error = output.log() - target.log() if name == "densedepth" else output - target
         losses.append(error.square().mean())

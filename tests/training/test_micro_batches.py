@@ -102,12 +102,16 @@ def enlarged(maps: np.ndarray) -> np.ndarray:
     return maps.repeat(SIDE // 4, 1).repeat(SIDE // 4, 2)
 
 
-def micro_batches(mode: str, tasks: dict[str, Task], size: int) -> Iterator[tuple[Tensor, dict[str, Any]]]:
+def micro_batches(mode: str, tasks: dict[str, Task], size: int) -> Iterator[tuple[Tensor, dict[str, Any], Any]]:
+    """Images, targets and places, as in a Batch."""
     pictures, labels = images(), labels_of(mode, tasks)
     for start in range(0, SAMPLES, size):
         part = slice(start, start + size)
-        present = [name for name in tasks if any(label is not None for label in labels[name][part])]
-        yield pictures[part], {name: tasks[name].collate(labels[name][part]) for name in present}
+        places = {name: [i for i, label in enumerate(labels[name][part]) if label is not None] for name in tasks}
+        targets = {
+            name: tasks[name].collate([labels[name][part][i] for i in found]) for name, found in places.items() if found
+        }
+        yield pictures[part], targets, {name: torch.tensor(places[name]) for name in targets}
 
 
 def gradient(mode: str, made: tuple[RunConfig, nn.Module, dict[str, Task]], size: int) -> Tensor:
@@ -115,8 +119,8 @@ def gradient(mode: str, made: tuple[RunConfig, nn.Module, dict[str, Task]], size
     config, model, tasks = made
     balancing = config.make_balancing(mode, model, tasks)
     model.zero_grad()
-    for pictures, targets in micro_batches(mode, tasks, size):
-        outputs = model(pictures, tuple(targets))
+    for pictures, targets, places in micro_batches(mode, tasks, size):
+        outputs = model(pictures, places)
         results = {name: tasks[name].loss(outputs[name], target) for name, target in targets.items()}
         balancing.backward(
             {n: loss for n, (loss, _) in results.items()}, {n: valid for n, (_, valid) in results.items()}
