@@ -32,18 +32,19 @@ TASKS := segmentation steering depth box
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+# the table compares last.pt: every network has then seen the same labels equally often
 demo: .venv/installed
 	$(BIN)/python -m datasets.synthetic --out $(RAW) --scenes 8 --frames 60 --image-size 640 402 --seed 0 --threads 2
 	for stage in segmentation depth_preprocess bounding_box steering_angle camera; do \
 		$(BIN)/python preprocessing/$$stage.py $(ROOTS) --size 160 96 --threads 2 || exit 1; \
 	done
-	$(SINGLE) segmentation --set training.epochs=10
-	$(SINGLE) steering --set training.epochs=25
-	$(SINGLE) depth --set training.epochs=10
-	$(SINGLE) box --set training.epochs=24
+	$(SINGLE) segmentation
+	$(SINGLE) steering
+	$(SINGLE) depth
+	$(SINGLE) box
 	$(BIN)/python train_symmetric.py --config configs/demo/symmetric.yaml $(RUN_FLAGS)
 	$(BIN)/python train_asymmetric.py --config configs/demo/asymmetric.yaml $(RUN_FLAGS)
-	$(BIN)/python evaluate.py $(foreach run,segmentation steering depth box symmetric asymmetric,$(DEMO)/runs/$(run)/best.pt) \
+	$(BIN)/python evaluate.py $(foreach run,segmentation steering depth box symmetric asymmetric,$(DEMO)/runs/$(run)/last.pt) \
 		$(ROOTS) --workers 1 --json $(DEMO)/results.json
 	@echo
 	@echo "The demo's data, runs and results lie in $(DEMO)/: runs/*/best.pt, runs/*/metrics.jsonl, results.json"
