@@ -500,14 +500,14 @@ def test_average_precision_equals_pycocotools(seed):
 def test_a_box_of_the_wrong_class_counts_when_all_classes_are_one():
     box = task()
     place = [0.1, 0.1, 0.5, 0.5]
-    target = box.collate([label(place, classes=[BUS]), label(place)])
-    wrong = {"boxes": torch.tensor([place]), "scores": torch.tensor([0.5]), "labels": torch.tensor([CAR])}
+    target = box.collate([label(place, classes=[BUS]), label(place, classes=[PEDESTRIAN])])
+    wrong = {"boxes": torch.tensor([place]), "scores": torch.tensor([0.5]), "labels": torch.tensor([PEDESTRIAN])}
     metric = box.metric()
     metric.update([wrong, wrong], target)
     scores = metric.compute()
     assert scores["ap50_any_class"] == pytest.approx(1)
     assert scores["ap50/Bus"] == 0
-    assert (scores["objects"], scores["objects/Bus"], scores["objects/Car"]) == (2, 1, 1)
+    assert (scores["objects"], scores["objects/Bus"], scores["objects/Pedestrian"]) == (2, 1, 1)
 
 
 def test_settings_choose_the_head():
