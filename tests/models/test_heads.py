@@ -221,7 +221,7 @@ def test_the_box_head_learns_small_objects_faster_than_the_pooled_one():
     """Equal steps, learning rate and samples; an object covers 14 % of what the pooled head averages to one number."""
     levels, pooled = (loss_on_small_objects(head, seed=0) for head in ("levels", "pooled"))
     print(f"loss after 150 steps: levels {levels:.3f}, pooled {pooled:.3f}")
-    assert levels < 0.7 * pooled
+    assert levels < 0.85 * pooled  # seeds 0-3: 0.37, 0.53, 0.75, 0.56
 
 
 @both_box_heads
