@@ -23,9 +23,9 @@ CHANNELS_PER_GROUP = 8  # of a GroupNorm, at least: 32 groups of 256 channels
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm in evaluation mode, whatever `train()` says. Names in its state as ever, but scale and shift are buffers:
-    nothing in it learns.
+    """Batch norm in evaluation mode, whatever `train()` says.
 
+    Names in its state are as ever, but scale and shift are buffers: nothing in it learns.
     torchvision's class of this name multiplies by its float32 statistics, which under autocast makes float32 maps of
     bf16 ones.
     """
