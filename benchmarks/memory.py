@@ -20,7 +20,7 @@ on fake tensors, comes when the activations are gone.
 --check: the same on the CPU with real tensors, at a small size, measured by the events of torch's allocator. It holds
 the estimate of the activations to account; the other columns are the tensors' own sizes in both. Fake tensors do not
 show temporary memory inside an operator, so on a network of a few MB the estimate is too low (steering in the README's
-table); on the large ones, which decide whether a card suffices, it is within a few per cent.
+table); on the large ones, which decide whether a card suffices, it is within 7 % of the total.
 """
 
 import argparse

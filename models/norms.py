@@ -23,15 +23,20 @@ CHANNELS_PER_GROUP = 8  # of a GroupNorm, at least: 32 groups of 256 channels
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm in evaluation mode, whatever `train()` says; nothing in it learns. Names in its state as ever.
+    """Batch norm in evaluation mode, whatever `train()` says.
 
+    Names in its state are as ever, but scale and shift are buffers: nothing in it learns.
     torchvision's class of this name multiplies by its float32 statistics, which under autocast makes float32 maps of
     bf16 ones.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.eval().requires_grad_(False)
+        for name in ("weight", "bias"):
+            value = getattr(self, name).detach()
+            delattr(self, name)
+            self.register_buffer(name, value)
+        self.eval()
 
     def train(self, mode: bool = True) -> Self:
         return super().train(False)

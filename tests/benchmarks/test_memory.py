@@ -47,6 +47,17 @@ def test_the_estimate_is_what_real_tensors_take(balancing: str) -> None:
     assert found.activations == pytest.approx(measured.activations, rel=0.1)
 
 
+def test_a_frozen_encoder_is_estimated_as_well() -> None:
+    config = case().config
+    network = NetworkConfig(encoder="small", pretrained="weights.pt", channels=8, layers=1)
+    frozen = Case("frozen", config.model_copy(update={"network": network}), SYMMETRIC)
+    assert network.norm == "frozen"
+    found, measured = estimate(frozen, SIZE), measure(frozen, SIZE)
+    assert replace(found, activations=0) == replace(measured, activations=0)
+    assert found.gradients < estimated("fixed").gradients  # scale and shift have none
+    assert found.activations == pytest.approx(measured.activations, rel=0.1)
+
+
 def test_what_is_held_follows_from_the_parameters() -> None:
     small = case()
     tasks = small.config.make_tasks(SYMMETRIC)

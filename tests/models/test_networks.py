@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from models.densedepth import DenseDepth
 from models.pilotnet import PilotNet
@@ -9,10 +10,10 @@ from models.unet import UNet
 from models.yolov1 import YOLOv1
 
 SMALL = {
-    "unet": lambda: UNet(classes=5, base_channels=4),
+    "unet": lambda: UNet(classes=5, base_channels=8),
     "pilotnet": PilotNet,
     "densedepth": lambda: DenseDepth(median_depth=15.0, encoder="small"),
-    "yolov1": lambda: YOLOv1(classes=14, base_channels=4, pairs=(1, 2)),
+    "yolov1": lambda: YOLOv1(classes=14, base_channels=8, pairs=(1, 2)),
 }
 OUTPUT = {  # of B images of H x W
     "unet": lambda b, h, w: (b, 5, h, w),
@@ -65,22 +66,20 @@ def test_normalisation_is_no_part_of_the_state_and_follows_the_dtype(name):
 
 
 def test_it_can_memorise_four_images(name):
+    """One number an image, for noise of single places takes long; what counts is how it differs between the images."""
     network = SMALL[name]()
-    batch = images(4, 64, 64)
-    target = torch.randn(network(batch).shape, generator=torch.Generator().manual_seed(2))
-    if name in ("unet", "densedepth"):  # one number an image: noise of single pixels takes long
-        target = target[:, :, :1, :1].expand(target.shape)
-    if name == "yolov1":  # one set of numbers an image, for the same reason
-        target = target[:, :1, :1].expand(target.shape)
-    if name == "densedepth":
-        target = 15 * target.exp()
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(80):  # group norm sees noise of equal statistics: 40 steps are not enough
+    colours = torch.rand(4, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    batch = (255 * nn.functional.interpolate(colours, (64, 64), mode="bilinear")).to(torch.uint8)
+    with torch.no_grad():
+        shape = network(batch).shape
+    target = torch.randn(4, generator=torch.Generator().manual_seed(2)).view(4, *[1] * (len(shape) - 1)).expand(shape)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    for _ in range(150):
         output = network(batch)
-        error = output.log() - target.log() if name == "densedepth" else output - target
-        losses.append(error.square().mean())
+        if name == "densedepth":
+            output = (output / 15).log()
         optimiser.zero_grad()
-        losses[-1].backward()
+        (output - target).square().mean().backward()
         optimiser.step()
-    assert losses[-1] < 0.4 * losses[0]
+    error = (output - output.mean(0)) - (target - target.mean(0))
+    assert error.square().mean() < 0.3 * (target - target.mean(0)).square().mean()
