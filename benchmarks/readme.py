@@ -125,6 +125,21 @@ def balancing_table(results: dict[str, Any]) -> str:
     return table(["balancing", "time of a step, ratio to fixed", "peak memory, MB", "ratio to fixed"], rows)
 
 
+def mixture_table(results: dict[str, Any]) -> str:
+    """What a step of the backbone sees of the epoch, by how samples are put into blocks."""
+    rows = [
+        [
+            str(row["samples a step"]),
+            row["order"],
+            f"{row['cosine']:.2f}",
+            f"{row['variance']:.3g}",
+            f"{100 * row['tasks absent']:.0f}",
+        ]
+        for row in results["rows"]
+    ]
+    return table(["samples a step", "order", "cosine to the epoch", "squared distance", "tasks absent, %"], rows)
+
+
 def exchange_table(results: dict[str, Any]) -> str:
     """What the processes exchange, by mode and group."""
     rows = [
@@ -164,6 +179,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "memory": ("memory.json", memory_table),
     "memory check": ("memory.json", memory_check_table),
     "balancing": ("balancing.json", balancing_table),
+    "mixture at the start": ("mixture_start.json", mixture_table),
+    "mixture at the end": ("mixture_end.json", mixture_table),
     "exchange": ("scaling.json", exchange_table),
     "exchange per sample": ("scaling.json", exchange_per_sample_table),
     "loading": ("dataset.json", loading_table),
