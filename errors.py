@@ -46,7 +46,8 @@ def _show(error: BaseException) -> int | None:
     """Print one line and give an exit status for what is no bug; None for what Python itself shows best."""
     if isinstance(error, UserError):
         line, status = f"error: {error}", 2
-    elif isinstance(error, KeyboardInterrupt):
+    elif any(isinstance(cause, KeyboardInterrupt) for cause in _chain(error)):
+        # not always the last error: interrupted in the midst of a file, torch's writer adds one of its own
         line, status = "interrupted", 130
     elif death := _death_of_a_loader(error):
         line = (
