@@ -105,9 +105,10 @@ def test_frozen_norms_read_the_state_of_batch_norms():
 
 
 @pytest.mark.parametrize(
-    ("channels", "groups"), [(4, 1), (8, 1), (12, 1), (16, 2), (24, 3), (36, 4), (39, 3), (64, 8), (256, 32), (37, 1)]
+    ("channels", "groups"),
+    [(2, 1), (4, 2), (8, 4), (24, 12), (36, 18), (39, 13), (37, 1), (64, 32), (256, 32), (320, 32), (272, 17)],
 )
-def test_groups_have_eight_channels_or_the_next_number_that_fits(channels, groups):
+def test_there_are_32_groups_or_fewer_of_two_channels_at_least(channels, groups):
     assert group_norm(channels).num_groups == groups
     assert group_norm(channels)(torch.randn(1, channels, 1, 1)).isfinite().all()
 
