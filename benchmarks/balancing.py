@@ -28,7 +28,7 @@ METHODS = ["fixed", "uncertainty", "pcgrad", "upgrad"]
 
 def make_step(method: str) -> Step:
     config = load_config(SymmetricRun, CONFIGS / "demo" / "symmetric.yaml", [f"balancing={method}"])
-    return Step(config, SYMMETRIC, size=tuple(config.data.size), precision=None)
+    return Step(config, SYMMETRIC, size=tuple(config.data.size), precision="fp32")
 
 
 def train_once(step: Step) -> None:

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from itertools import accumulate
+from itertools import accumulate as running_sums
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,15 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
+from datasets.a2d2 import Batch, Sample
+from datasets.layout import Frame
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
 from training.balancing import Aggregated
 from training.build import make_groups
+from training.evaluation import Precision
 from training.runs import RunConfig
+from training.step import accumulate
 from training.updates import Group
 
 BOXES = 20  # of a frame; they weigh next to nothing
@@ -42,7 +46,7 @@ class Step:
     """A mode of a config in the middle of a batch: gradients are pending and the optimisers have their states.
 
     The micro-batch has the labels of all tasks of the mode.
-    precision: of autocast on the CPU, None for float32.
+    precision: of autocast on the CPU, a config's `training.precision`.
     """
 
     def __init__(
@@ -52,10 +56,10 @@ class Step:
         *,
         size: tuple[int, int],
         micro_batch_size: int | None = None,
-        precision: torch.dtype | None = torch.bfloat16,
+        precision: str = "bf16",
         fake: FakeTensorMode | None = None,
     ):
-        self.precision, self.fake = precision, fake
+        self.precision, self.fake = Precision(precision, torch.device("cpu")), fake
         self.tasks = config.make_tasks(mode)
         labels = made_up_labels(*size)
         for name, task in self.tasks.items():
@@ -63,10 +67,12 @@ class Step:
         count = micro_batch_size or config.micro_batch_size_of(mode)
         targets = {name: self.tasks[name].collate([labels[name]] * count) for name in self.tasks}
         with fake or nullcontext():
-            self.images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
-            self.targets = {
+            targets = {
                 name: {key: self._placed(value) for key, value in target.items()} for name, target in targets.items()
             }
+            images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
+            samples = [Sample(Frame("made_up", i), tuple(self.tasks)) for i in range(count)]
+            self.batch = Batch(samples, images, targets, dict.fromkeys(targets))
             self.model = config.make_model(mode, self.tasks).train()
             self.balancing = config.make_balancing(mode, self.model, self.tasks)
             self.groups = self._make_groups(config, mode)
@@ -95,13 +101,8 @@ class Step:
     # ---- what a step does ---------------------------------------------------------------------------------------
 
     def accumulate(self) -> None:
-        """Forward, losses, backward, as in training/loop.py."""
-        with torch.autocast("cpu", self.precision, enabled=self.precision is not None):
-            outputs = self.model(self.images, dict.fromkeys(self.targets))
-        losses, valid = {}, {}
-        for name, target in self.targets.items():
-            losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)
-        self.balancing.backward(losses, valid)
+        """Forward, losses, backward: what the loop calls."""
+        accumulate(self.model, self.batch, self.tasks, self.balancing, self.precision)
 
     def step_optimisers(self) -> None:
         """Clip and step every group: the part of `update` that needs no numbers."""
@@ -112,7 +113,7 @@ class Step:
     def update(self) -> None:
         """Step every group, real tensors only: whether a gradient is finite is a question about numbers."""
         for group in self.groups.values():
-            group.count = len(self.images)
+            group.count = len(self.batch)
             group.step(loss_scale=1.0)
 
     # ---- memory -------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ class Step:
 
     def inputs(self) -> list[Tensor]:
         """Images and targets."""
-        return [self.images, *(tensor for target in self.targets.values() for tensor in target.values())]
+        return [self.batch.images, *(tensor for target in self.batch.targets.values() for tensor in target.values())]
 
     def rows(self) -> list[Tensor]:
         """The gradients a task that balancing by gradients keeps."""
@@ -157,4 +158,4 @@ def allocated_peak(call: Callable[[], Any]) -> int:
         recorded.export_chrome_trace(str(trace))
         events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["name"] == "[memory]"]
     changes = [event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])]
-    return max(accumulate(changes, initial=0))
+    return max(running_sums(changes, initial=0))

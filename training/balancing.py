@@ -7,7 +7,6 @@ invalid sample adds nothing to any sum.
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -34,8 +33,8 @@ AGGREGATORS: dict[str, type[aggregation.Aggregator]] = {
 class Balancing(ABC):
     """What the loop knows of a method."""
 
-    similarities: Mapping[str, float] = MappingProxyType({})  # of the last step, where the method has the gradients
     learning_rate = 0.0  # of the method's own parameters
+    similarity: "GradientSimilarity | None" = None  # measured beside the method, where it is wanted
 
     @abstractmethod
     def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
@@ -43,6 +42,8 @@ class Balancing(ABC):
 
     def backward(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], loss_scale: float = 1.0) -> None:
         """Add the micro-batch's gradients, not divided by any count, to those pending."""
+        if self.similarity:
+            self.similarity.record(losses, valid)
         (loss_scale * self.weighted(losses, valid)).backward()
 
     @abstractmethod
@@ -53,15 +54,23 @@ class Balancing(ABC):
         """The method's own parameters; they belong to the group of the task's head."""
         return []
 
+    def shared_stepped(self) -> dict[str, float]:
+        """The shared parameters have stepped -> {"a/b": cosine similarity of the tasks' gradients}, where measured."""
+        return self.similarity.stepped() if self.similarity else {}
+
     def clear(self) -> None:
         """Drop what is pending."""
+        if self.similarity:
+            self.similarity.clear()
 
     def state(self) -> dict[str, Any]:
         """What changes during training, for the checkpoint."""
-        return {}
+        return {"similarity": self.similarity.state()} if self.similarity else {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` gave."""
+        if self.similarity:
+            self.similarity.load_state(state["similarity"])
 
 
 class Fixed(Balancing):
@@ -118,9 +127,10 @@ class Uncertainty(Balancing):
         return [self.s[task]]
 
     def state(self) -> dict[str, Any]:
-        return {"s": {task: s.detach() for task, s in self.s.items()}}
+        return super().state() | {"s": {task: s.detach() for task, s in self.s.items()}}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
         with torch.no_grad():
             for task, s in self.s.items():
                 s.copy_(state["s"][task])
@@ -160,7 +170,7 @@ class Aggregated(Fixed):
         self.counts = torch.zeros(len(self.tasks), dtype=torch.int64, device=self.shared[0].device)
         self.seed, self.steps = seed, 0
         # of the last step, for logging
-        self.similarities = {}
+        self.similarities: dict[str, float] = {}
         self.row_weights = dict.fromkeys(self.tasks, 1.0)
 
     def backward(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], loss_scale: float = 1.0) -> None:
@@ -196,6 +206,10 @@ class Aggregated(Fixed):
         self.row_weights = dict.fromkeys(self.tasks, 0.0) | dict(zip(tasks, weights, strict=True))
         self.steps += 1
         self.clear()
+
+    def shared_stepped(self) -> dict[str, float]:
+        """The method has the gradients of every step."""
+        return self.similarities
 
     def weights(self) -> dict[str, float]:
         """Each task's weight in the last gradient of the shared parameters (the fixed one where there is none)."""

@@ -159,24 +159,28 @@ def average_batch_norm(model: nn.Module) -> None:
                 statistic.div_(processes())
 
 
-class SyncedBatchNorm:
-    """Batch norm over the samples of all processes, where `wanted` and there are several (CUDA only)."""
+def sync_batch_norm(model: nn.Module) -> None:
+    """Batch norm over the samples of all processes, where there are several (CUDA only)."""
+    if processes() > 1:
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, except for a model that is itself a norm
+        alone, _ = dist.new_subgroups(group_size=1)
+        for norm in _synced_norms(model):
+            norm.alone = alone
 
-    def __init__(self, model: nn.Module, wanted: bool):
-        self.norms: list[nn.SyncBatchNorm] = []
-        if wanted and processes() > 1:
-            nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, except for a model that is itself a norm
-            self.norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
-            self.alone, _ = dist.new_subgroups(group_size=1)
 
-    @contextmanager
-    def exchange(self, takes_part: bool) -> Iterator[None]:
-        """One micro-batch: statistics are exchanged if every process has one, else each norms by its own.
+@contextmanager
+def exchanged_batch_norm(model: nn.Module, takes_part: bool) -> Iterator[None]:
+    """One micro-batch: synced norms exchange statistics if every process has one, else each norms by its own.
 
-        Every process must come here, with a micro-batch or without.
-        """
-        if self.norms:
-            count = count_raised(takes_part, self.norms[0].running_mean.device)
-            for norm in self.norms:
-                norm.process_group = dist.group.WORLD if count == processes() else self.alone
-        yield
+    Every process must come here, with a micro-batch or without.
+    """
+    norms = _synced_norms(model) if processes() > 1 else []
+    if norms:
+        count = count_raised(takes_part, norms[0].running_mean.device)
+        for norm in norms:
+            norm.process_group = dist.group.WORLD if count == processes() else norm.alone
+    yield
+
+
+def _synced_norms(model: nn.Module) -> list[nn.SyncBatchNorm]:
+    return [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]

@@ -4,7 +4,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint, distributed
-from training.balancing import Aggregated, Balancing, GradientSimilarity
+from training.balancing import Balancing
 from training.config import TrainingConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.panels import Panels
-from training.sums import BlockSums, with_valid_label
+from training.step import Sums, accumulate
 from training.tracking import Tracker, TrainingLog
 from training.updates import StepReport, Updates
 
@@ -113,21 +113,18 @@ class Trainer:
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
         self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
-        self.batch_norm = distributed.SyncedBatchNorm(model, config.sync_bn)
+        if config.sync_bn:
+            distributed.sync_batch_norm(model)
         self.forward = torch.compile(model) if config.compile else model
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
         self.unreadable: set[str] = set()
         self.log = TrainingLog(tracker, config.log_every, balancing.weights)
-        measured = BACKBONE in updates.groups and not isinstance(balancing, Aggregated)  # which has them at every step
-        shared = updates.groups[BACKBONE].parameters if measured else []
-        self.similarity = GradientSimilarity(shared, list(tasks), config.similarity_every if measured else 0)
         self.panels = Panels(data.val, tasks, config.images, precision, run, tracker)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
         own = A2D2(data.val.camera, tasks, data.val.samples[distributed.rank() :: distributed.processes()])
         self.val_loader = make_loader(own, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
-        self.sums = BlockSums(list(tasks), list(updates.groups), self.device)
 
     # ---- training ---------------------------------------------------------------------------------------------
 
@@ -160,14 +157,15 @@ class Trainer:
         name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(map(len, order))
         blocks = progress(zip(order, mine, strict=True), samples, name, self.log.shown, lambda item: len(item[0]))
         for block, parts in blocks:
+            sums = Sums()
             for i in range(self._rounds(block)):
-                self._accumulate(next(loaded) if i < len(parts) else None)
+                sums += self._accumulate(next(loaded) if i < len(parts) else None)
             self.position.blocks += 1
-            stopping = self._close(block, stop)
+            stopping = self._close(block, sums, stop)
             if stopping and block is not order[-1]:
                 self._save(self.run.last)
                 raise Interrupted
-        self._after(self.updates.step_rest, order[-1])
+        self._step(self.updates.step_rest, order[-1])
         self.log.write(self.updates)
         done = epoch + 1
         due = done % self.config.validate_every == 0 or done == self.config.epochs
@@ -181,43 +179,37 @@ class Trainer:
         """The most micro-batches that any process has of a block."""
         return math.ceil(len(block) / (self.data.micro_batch_size * distributed.processes()))
 
-    def _accumulate(self, batch: Batch | None) -> None:
-        """Forward, backward on the weighted sum of the samples' losses, count. None: other processes have a batch."""
+    def _accumulate(self, batch: Batch | None) -> Sums:
+        """A micro-batch as it comes from the loader; None: other processes have one."""
         if batch is not None:
             self._note_unreadable(batch)
-        with self.batch_norm.exchange(batch is not None and bool(batch.targets)):
-            if batch is None or not batch.targets:
-                return
-            batch = self.augmentation(batch.to(self.device), self.tasks, self.position.epoch)
-            with self.precision.autocast():
-                outputs = self.forward(batch.images.contiguous(memory_format=self.memory_format), batch.places)
-            losses, valid = {}, {}
-            for name, target in batch.targets.items():
-                losses[name], valid[name] = self.tasks[name].loss(outputs[name], target)  # n, n
-            self.similarity.record(losses, valid)
-            self.balancing.backward(losses, valid, self.updates.loss_scale.value)
-        reached = dict(valid)
-        if BACKBONE in self.updates.groups:
-            reached[BACKBONE] = with_valid_label(valid, batch.places, len(batch))
-        self.sums.add(losses, reached, batch.frames)
+            batch = self._prepared(batch) if batch.targets else None
+        return accumulate(
+            self.forward, batch, self.tasks, self.balancing, self.precision, self.updates.loss_scale.value
+        )
 
-    def _close(self, block: Block, stop: StopFlag) -> bool:
+    def _prepared(self, batch: Batch) -> Batch:
+        """On the device, augmented, in the network's memory format."""
+        batch = self.augmentation(batch.to(self.device), self.tasks, self.position.epoch)
+        return replace(batch, images=batch.images.contiguous(memory_format=self.memory_format))
+
+    def _close(self, block: Block, sums: Sums, stop: StopFlag) -> bool:
         """A block's border: count its samples, step the groups that are full -> whether to stop."""
-        losses, counts, stopping = self.sums.total(stop.raised)
+        losses, counts, stopping = sums.total(
+            list(self.tasks), list(self.updates.groups), self.device, stop=stop.raised
+        )
         for name, loss in losses.items():
             if not math.isfinite(loss):
-                raise self._diverged(f"the loss of {name}", self.sums.culprits())
+                raise self._diverged(f"the loss of {name}", sums.culprits())
             self.log.add_loss(name, loss, counts[name])
-        self.sums.clear()
-        self.updates.add(len(block), counts)
-        self._after(self.updates.step_full_groups, block)
+        self._step(partial(self.updates.close, len(block), counts), block)
         return stopping
 
     def _any(self, flag: bool) -> bool:
         """Whether the flag is raised in one of the processes."""
         return distributed.count_raised(flag, self.device) > 0
 
-    def _after(self, step: Callable[[], list[StepReport]], block: Block) -> None:
+    def _step(self, step: Callable[[], list[StepReport]], block: Block) -> None:
         """Step groups and log what they did."""
         overflows = self.updates.overflows
         try:
@@ -228,7 +220,7 @@ class Trainer:
         if self.updates.overflows > overflows:
             warn(f"a gradient overflowed and was dropped; the loss scale is now {self.updates.loss_scale.value:g}")
         if any(report.group == BACKBONE for report in reports):
-            similarities = self.balancing.similarities or self.similarity.stepped()
+            similarities = self.balancing.shared_stepped()
             self.log.note({f"similarity/{pair}": value for pair, value in similarities.items()})
         self.log.steps(reports, self.updates)
 
@@ -323,7 +315,6 @@ class Trainer:
             "model": self.model.state_dict(),
             "updates": self.updates.state(),
             "balancing": self.balancing.state(),
-            "similarity": self.similarity.state(),
             "tasks": {name: task.state() for name, task in self.tasks.items()},
             "position": asdict(self.position),
             "best": self.best,
@@ -337,7 +328,6 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.updates.load_state(state["updates"])
         self.balancing.load_state(state["balancing"])
-        self.similarity.load_state(state["similarity"])
         self.position = Position(**state["position"])
         self.best, self.unreadable = state["best"], set(state["unreadable"])
         self.log.load_state(state["log"])
@@ -353,7 +343,6 @@ class Trainer:
         left = (self.config.epochs - self.position.epoch) * len(self.data.train)
         self.updates.start_again(self.position.samples, self.position.samples + left)
         self.balancing.clear()
-        self.similarity.clear()
         self.log.clear()
         self.position.blocks = 0
         self.tracker.forget_after(self.position.samples)

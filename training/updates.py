@@ -192,6 +192,11 @@ class Updates:
         self.steps = 0
         self.overflows = 0
 
+    def close(self, samples: int, counts: Mapping[str, int]) -> list[StepReport]:
+        """The border of a block: count its samples, step the groups that are full."""
+        self.add(samples, counts)
+        return self.step_full_groups()
+
     def add(self, samples: int, counts: Mapping[str, int]) -> None:
         """A block of so many samples has ended: add those of all processes that count for each group."""
         self.middle = self.samples_seen + samples / 2

@@ -18,6 +18,7 @@ import train_symmetric
 from errors import run_as_script
 from training import distributed
 from training.loop import Trainer
+from training.step import Sums
 
 SCRIPTS = {script.__name__: script for script in (train_single_task, train_symmetric, train_asymmetric)}
 
@@ -26,13 +27,13 @@ def disturb(stop_after: int | None, die_at: int | None) -> None:
     """Rank 0 asks for a stop, or the last rank dies, at a micro-batch of its own."""
     accumulate, calls = Trainer._accumulate, []
 
-    def disturbed(self: Trainer, batch: object) -> None:
+    def disturbed(self: Trainer, batch: object) -> Sums:
         calls.append(batch)
         if distributed.is_main() and len(calls) == stop_after:
             Path(os.environ["A2D2_STOP_FILE"]).touch()
         if distributed.rank() == distributed.processes() - 1 and len(calls) == die_at:
             raise RuntimeError("this process dies")
-        accumulate(self, batch)
+        return accumulate(self, batch)
 
     Trainer._accumulate = disturbed
 

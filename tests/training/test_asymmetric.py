@@ -34,6 +34,7 @@ from training.config import load_config
 from training.loop import Trainer
 from training.runs import RUN_CONFIGS
 from training.session import Session
+from training.step import Sums
 from training.updates import StepReport
 
 BACKBONE = "backbone"
@@ -349,9 +350,9 @@ def visits_of(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> Counter[tupl
     visits: Counter[tuple[Frame, str]] = Counter()
     accumulate = trainer._accumulate
 
-    def counted(batch: Batch) -> None:
+    def counted(batch: Batch) -> Sums:
         visits.update((sample.frame, task) for sample in batch.samples for task in sample.tasks)
-        accumulate(batch)
+        return accumulate(batch)
 
     monkeypatch.setattr(trainer, "_accumulate", counted)
     return visits
@@ -476,11 +477,11 @@ def interrupt_at(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, micro_batch:
     """The process gets SIGTERM while the n-th micro-batch is in hand."""
     accumulate, calls = trainer._accumulate, []
 
-    def disturbed(batch: Batch) -> None:
+    def disturbed(batch: Batch) -> Sums:
         calls.append(batch)
         if len(calls) == micro_batch:
             os.kill(os.getpid(), signal.SIGTERM)
-        accumulate(batch)
+        return accumulate(batch)
 
     monkeypatch.setattr(trainer, "_accumulate", disturbed)
 

@@ -14,6 +14,7 @@ from tests.training.test_train_multitask import content_of, rows_of, settings, t
 from tests.training.test_train_single_task import assert_refused
 from training import checkpoint
 from training.loop import Trainer
+from training.step import Sums
 
 Call = Callable[..., Printed]
 FLAGS = ("--name", "run", "--train-mode", "steering", *settings("training.epochs=3", "tasks.steering.batch_size=4"))
@@ -24,11 +25,11 @@ def interrupted(own_workplace: Workplace, call: Call, monkeypatch: pytest.Monkey
     """Stopped in the second of three epochs, after the first of its three blocks of 4, 4 and 2."""
     accumulate, calls = Trainer._accumulate, []
 
-    def disturbed(self: Trainer, batch: object) -> None:
+    def disturbed(self: Trainer, batch: object) -> Sums:
         calls.append(batch)
         if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGTERM)
-        accumulate(self, batch)
+        return accumulate(self, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_accumulate", disturbed)
@@ -106,11 +107,12 @@ def test_pending_gradients_are_dropped(own_workplace: Workplace, call: Call, mon
     calls: list[Any] = []
     accumulate = Trainer._accumulate
 
-    def disturbed(self: Trainer, batch: object) -> None:
+    def disturbed(self: Trainer, batch: object) -> Sums:
         calls.append(batch)
-        accumulate(self, batch)
+        sums = accumulate(self, batch)
         if len(calls) == 1:
             os.kill(os.getpid(), signal.SIGTERM)
+        return sums
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_accumulate", disturbed)

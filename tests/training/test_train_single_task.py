@@ -23,6 +23,7 @@ from training import checkpoint
 from training.config import load_config
 from training.loop import Trainer
 from training.runs import SingleTaskRun
+from training.step import Sums
 
 MODES = ("segmentation", "steering", "box", "depth")
 Call = Callable[..., Printed]
@@ -45,11 +46,11 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, micro_batch: int) -> None:
     """The process gets SIGTERM while the n-th micro-batch is in hand."""
     accumulate, calls = Trainer._accumulate, []
 
-    def disturbed(self: Trainer, batch: object) -> None:
+    def disturbed(self: Trainer, batch: object) -> Sums:
         calls.append(batch)
         if len(calls) == micro_batch:
             os.kill(os.getpid(), signal.SIGTERM)
-        accumulate(self, batch)
+        return accumulate(self, batch)
 
     monkeypatch.setattr(Trainer, "_accumulate", disturbed)
 
