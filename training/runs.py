@@ -196,17 +196,18 @@ class MultiTaskRun(RunConfig):
         load_pretrained(model.encoder.resnet, network.pretrained, network.imagenet_weights(), network.encoder)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
-        shared, every = model.groups()[BACKBONE], self.training.similarity_every
         weights = {name: self.tasks[name].weight for name in tasks}
         if self.balancing == "uncertainty":
+            parameter = next(model.parameters())
             likelihoods = {name: task.likelihood for name, task in tasks.items()}
             rate = self.uncertainty_learning_rate or UNCERTAINTY_LEARNING_RATE
-            balancing = Uncertainty(likelihoods, learning_rate=rate, device=shared[0].device, dtype=shared[0].dtype)
+            balancing = Uncertainty(likelihoods, learning_rate=rate, device=parameter.device, dtype=parameter.dtype)
         elif self.balancing == "fixed":
             balancing = Fixed(weights)
-        else:
-            return Aggregated(self.balancing, weights, shared, seed=self.seed)  # it has the similarity of every step
-        balancing.similarity = GradientSimilarity(shared, list(tasks), every) if every else None
+        else:  # which has the similarity of every step
+            return Aggregated(self.balancing, weights, model.groups()[BACKBONE], seed=self.seed)
+        if every := self.training.similarity_every:
+            balancing.similarity = GradientSimilarity(model.groups()[BACKBONE], list(tasks), every)
         return balancing
 
 

@@ -1,13 +1,16 @@
 """Trains several runs one after the other as the scripts do, but in float64, without dropout.
 
 Started by the tests of several processes. Argument: a JSON file with a list of runs, each {"script", "flags"} and
-stop_after: the stop file appears at so many micro-batches of rank 0;  die_at: the last rank dies there.
+stop_after: the stop file appears at so many micro-batches of rank 0;  die_at: the last rank dies there;
+formula: the network starts from the weights of tests/training/golden.py.
 """
 
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +19,8 @@ import train_asymmetric
 import train_single_task
 import train_symmetric
 from errors import run_as_script
-from training import distributed
+from tests.training.golden import set_weights
+from training import build, distributed
 from training.loop import Trainer
 from training.step import Sums
 
@@ -38,6 +42,11 @@ def disturb(stop_after: int | None, die_at: int | None) -> None:
     Trainer._accumulate = disturbed
 
 
+def start_from_formula(make: type[Trainer], **parts: Any) -> Trainer:
+    set_weights(parts["model"])
+    return make(**parts)
+
+
 def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
@@ -47,6 +56,7 @@ def main() -> None:
     for run in json.loads(Path(sys.argv[1]).read_text()):
         Trainer._accumulate = original
         disturb(run.get("stop_after"), run.get("die_at"))
+        build.Trainer = partial(start_from_formula, Trainer) if run.get("formula") else Trainer
         sys.argv[1:] = run["flags"]
         SCRIPTS[run["script"]].main()
         stop_file = Path(os.environ["A2D2_STOP_FILE"])

@@ -1,0 +1,43 @@
+"""Every mode with every balancing still trains as on the day when the golden traces were made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.golden import STEPS, STORED, cases, differences, trace
+
+# three parts, so that two test processes share the work
+PARTS = [list(cases())[start::3] for start in range(3)]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one_process", "two_processes"])
+def processes(request: pytest.FixtureRequest) -> int:
+    return request.param
+
+
+@pytest.mark.parametrize("part", PARTS, ids=["a", "b", "c"])
+def test_training_is_what_it_was(tmp_path: Path, processes: int, part: list[str]) -> None:
+    found, expected = trace(tmp_path, processes, part), stored()
+    assert differences(found, {name: expected[name] for name in part}, 1e-6) == []
+
+
+def test_the_traces_are_of_30_steps_of_every_mode_and_balancing() -> None:
+    found = stored()
+    assert found.keys() == cases().keys()
+    for name, content in found.items():
+        assert sum("gradient_norm/" in "".join(row) for row in content["rows"]) >= STEPS, name
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_difference_is_seen(number: int) -> None:
+    expected = {"a": {"rows": [{"x": 1.0}, {"x": 1e-9}], "weights": {"w": 2.0}}}
+    found = json.loads(json.dumps(expected))
+    assert differences(found, expected, 1e-6) == []
+    found["a"]["rows"][number]["x"] += 2e-6
+    assert len(differences(found, expected, 1e-6)) == 1
+
+
+def stored() -> dict[str, Any]:
+    return json.loads(STORED.read_text())
