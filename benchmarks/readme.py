@@ -22,6 +22,7 @@ DEMO_METRICS = [
     ("depth", "abs_rel", "AbsRel"),
     ("box", "ap50/Car", "Car AP50"),
     ("box", "map50", "mAP50"),
+    ("box", "ap50_any_class", "AP50, whatever the class"),
     ("steering", "mae", "MAE, degrees"),
 ]
 SINGLE_TASK = ["segmentation", "steering", "depth", "box"]  # names of the single-task runs
@@ -42,7 +43,7 @@ def demo_table(results: dict[str, Any]) -> str:
     compared = results["comparison"]
     for name in SINGLE_TASK:
         seen = [f"{compared[network]['samples_seen'][name]:,}" for network in (name, "symmetric", "asymmetric")]
-        rows.append([name, "training samples, to best.pt", "", *seen])
+        rows.append([name, "training labels seen", "", *seen])
     gains = [f"{100 * compared[name]['delta_m']:+.1f}" for name in ("symmetric", "asymmetric")]
     rows.append(["all", "Delta-m, %", "", "", *gains])
     return table(["task", "metric", "never looks", "single-task", "symmetric", "asymmetric"], rows)
@@ -172,7 +173,6 @@ def loading_table(results: dict[str, Any]) -> str:
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
-    "long": ("long.json", demo_table),
     "stages": ("stages.json", stages_table),
     "sample": ("dataset.json", sample_table),
     "disk": ("stages.json", disk_table),
@@ -203,14 +203,10 @@ def rendered(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("demo", "long"):
-        parser.add_argument(
-            f"--{name}", type=Path, metavar="FILE", help=f"evaluate.py's JSON to take over as {name}.json"
-        )
+    parser.add_argument("--demo", type=Path, metavar="FILE", help="evaluate.py's JSON to take over as demo.json")
     args = parser.parse_args()
-    for name in ("demo", "long"):
-        if source := getattr(args, name):
-            (RESULTS / f"{name}.json").write_text(source.read_text())
+    if args.demo:
+        (RESULTS / "demo.json").write_text(args.demo.read_text())
     for document in DOCUMENTS:
         document.write_text(rendered(document.read_text()))
 

@@ -34,7 +34,7 @@ def mistake(path: Path, *overrides: str) -> str:
 
 def kind_of(path: Path) -> type[RunConfig]:
     """Which class a shipped file is for, by its name."""
-    stem = path.stem.removeprefix("long_").replace("overfit", "single_task")
+    stem = path.stem.replace("overfit", "single_task")
     return next(kind for name, kind in RUN_CONFIGS.items() if stem.startswith(name))
 
 
