@@ -1,9 +1,11 @@
 """What one sample costs the loader: time on one core and bytes, all four labels at 1024 x 1024, loose and packed.
 
+A sample is an eighth of a batch as the loop gets it: read, and collated.
+
     python -m benchmarks.dataset [--json FILE]
 
 Writes a few synthetic frames at A2D2's full size, preprocesses them and reads them back with the files in the page
-cache, each sample from loose files and just after it from the scene's pack. Beside it, in the same run: cv2.imread of
+cache, each batch from loose files and just after it from the scene's pack. Beside it, in the same run: cv2.imread of
 the full-size camera PNG, by which to scale the time on another machine.
 """
 
@@ -13,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ import cv2
 import torch
 
 from benchmarks.machine import describe_machine
-from datasets.a2d2 import A2D2, Camera, Sample
+from datasets.a2d2 import A2D2, Batch, Camera, Collate, Sample
 from datasets.files import write_json
 from datasets.layout import Frame, ProcessedData, RawData
 from datasets.synthetic import write_dataset
@@ -48,15 +51,20 @@ def prepare(folder: Path) -> tuple[RawData, ProcessedData, ProcessedData]:
     return raw, loose, packed
 
 
-def median_ms(calls: dict[str, Callable[[int], Any]], count: int) -> dict[str, float]:
-    """Medians over ROUNDS x count calls of each, which take turns; one round before is not counted."""
+def median_ms(calls: dict[str, Callable[[], Any]], samples: int) -> dict[str, float]:
+    """Of a sample: medians over ROUNDS calls of each, which take turns, by the samples of a call. The first round is
+    not counted."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for place in [*range(count)] * (ROUNDS + 1):
+    for _ in range(ROUNDS + 1):
         for name, call in calls.items():
             start = time.perf_counter()
-            call(place)
+            call()
             times[name].append(time.perf_counter() - start)
-    return {name: 1000 * statistics.median(values[count:]) for name, values in times.items()}
+    return {name: 1000 * statistics.median(values[1:]) / samples for name, values in times.items()}
+
+
+def batch_from(data: A2D2) -> Batch:
+    return Collate(data.tasks)([data[place] for place in range(len(data))])
 
 
 def bytes_of(item: dict[str, Any]) -> int:
@@ -86,12 +94,16 @@ def main() -> None:
         frames = sorted(set.intersection(*(set(loose.frames(name)) for name in TASKS)))
         datasets = {"sample_ms": make_dataset(raw, loose, frames), "packed_ms": make_dataset(raw, packed, frames)}
         pngs = [str(raw.path("camera", frame)) for frame in frames]
+        items = [datasets["packed_ms"][place] for place in range(len(frames))]
+        calls = {name: partial(batch_from, data) for name, data in datasets.items()}
+        calls["collate_ms"] = partial(Collate(datasets["packed_ms"].tasks), items)
+        calls["imread_ms"] = lambda: [cv2.imread(png) for png in pngs]
         results = {
-            **median_ms({name: data.__getitem__ for name, data in datasets.items()}, len(frames)),
-            **median_ms({"imread_ms": lambda place: cv2.imread(pngs[place])}, len(frames)),
-            "sample_mb": max(bytes_of(datasets["packed_ms"][place]) for place in range(len(frames))) / 1e6,
+            **median_ms(calls, len(frames)),
+            "sample_mb": max(map(bytes_of, items)) / 1e6,
         }
     print(f"one sample, four labels, 1024 x 1024: {results['sample_ms']:.2f} ms, {results['sample_mb']:.2f} MB")
+    print(f"of these, collating: {results['collate_ms']:.2f} ms")
     ratio = results["packed_ms"] / results["sample_ms"]
     print(f"the same from a pack: {results['packed_ms']:.2f} ms, {ratio:.2f} times as long")
     print(f"cv2.imread of one full-size camera PNG: {results['imread_ms']:.1f} ms")

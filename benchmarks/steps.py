@@ -114,7 +114,7 @@ class Step:
         """Step every group, real tensors only: whether a gradient is finite is a question about numbers."""
         for group in self.groups.values():
             group.count = len(self.batch)
-            group.step(loss_scale=1.0)
+            group.step(group.prepare(1.0).tolist())
 
     # ---- memory -------------------------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def _decode_jpeg(content: bytes) -> np.ndarray:
 
 
 class A2D2(Dataset):
-    """Visits of samples -> {"sample", "nth", "image" uint8 3 x H x W, "labels" {task: label or None}}, or
+    """Visits of samples -> {"sample", "nth", "image" uint8 H x W x 3, "labels" {task: label or None}}, or
     {"unreadable": reason}.
 
     `tasks`: name -> object with `read(processed, frame)`. A sample with a file that can't be read is not replaced by
@@ -144,7 +144,7 @@ class A2D2(Dataset):
         sample = self.samples[place]
         frame = sample.frame
         try:
-            image = torch.from_numpy(self.camera.read(frame)).permute(2, 0, 1)  # 3 H W
+            image = torch.from_numpy(self.camera.read(frame))
             labels = {task: self._label(task, frame) for task in sample.tasks}
         except (ValueError, OSError) as error:
             return {"unreadable": f"{frame}: {reason_of(error)}"}
@@ -171,7 +171,8 @@ class Collate:
             if labelled:
                 targets[name] = task.collate([items[i]["labels"][name] for i in labelled])
                 places[name] = None if len(labelled) == len(items) else torch.tensor(labelled)
-        images = torch.stack([item["image"] for item in items])  # B 3 H W
+        # permuted after stacking, which is a plain copy so; the batch lies in memory as channels_last
+        images = torch.stack([item["image"] for item in items]).permute(0, 3, 1, 2)  # B 3 H W
         samples, visits = [item["sample"] for item in items], [item["nth"] for item in items]
         return Batch(samples, images, targets, places, visits, unreadable)
 

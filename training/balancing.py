@@ -4,6 +4,7 @@ The loop calls `backward` for every micro-batch. Losses are sums over samples he
 invalid sample adds nothing to any sum.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -193,15 +194,15 @@ class Aggregated(Fixed):
 
         FloatingPointError: a row is not finite.
         """
-        distributed.sum_tensors(*self.pending())
-        present = self.counts.nonzero().flatten()
-        tasks = [self.tasks[row] for row in present.tolist()]
-        jacobians = [jacobian[present] / frames for jacobian in self.jacobians]
-        rows = {task: [jacobian[i] for jacobian in jacobians] for i, task in enumerate(tasks)}
-        for task, row in rows.items():
-            if not nn.utils.get_total_norm(row).isfinite():
+        self._sum_over_processes()
+        products, counts = self._products_and_counts()
+        for task, row in products.items():
+            if not math.isfinite(row[task]):
                 raise FloatingPointError(f"the gradient of {task} is not finite")
-        self.similarities = cosine_similarities(rows)
+        present = [i for i, task in enumerate(self.tasks) if counts[task]]
+        tasks = [self.tasks[i] for i in present]
+        jacobians = [torch.stack([jacobian[i] for i in present]) / frames for jacobian in self.jacobians]
+        self.similarities = cosines({task: products[task] for task in tasks})
         weights = self._to_gradient(jacobians)
         self.row_weights = dict.fromkeys(self.tasks, 0.0) | dict(zip(tasks, weights, strict=True))
         self.steps += 1
@@ -210,6 +211,17 @@ class Aggregated(Fixed):
     def shared_stepped(self) -> dict[str, float]:
         """The method has the gradients of every step."""
         return self.similarities
+
+    def _products_and_counts(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+        """Inner products of the pending rows, and how many samples each has; one transfer from the device."""
+        products = inner_products(self.jacobians)
+        *rows, counts = torch.cat([products.double(), self.counts.double()[None]]).tolist()
+        named = [dict(zip(self.tasks, row, strict=True)) for row in (*rows, counts)]
+        return dict(zip(self.tasks, named[:-1], strict=True)), named[-1]
+
+    def _sum_over_processes(self) -> None:
+        distributed.sum_in_buckets(self.jacobians)
+        distributed.sum_tensors(self.counts)
 
     def weights(self) -> dict[str, float]:
         """Each task's weight in the last gradient of the shared parameters (the fixed one where there is none)."""
@@ -225,7 +237,7 @@ class Aggregated(Fixed):
 
     def state(self) -> dict[str, Any]:
         """What the processes hold becomes the first one's: the sum stays as it is."""
-        distributed.sum_tensors(*self.pending())
+        self._sum_over_processes()
         if not distributed.is_main():
             self.clear()
         return {"pending": self.pending(), "steps": self.steps, "row_weights": self.row_weights}
@@ -324,7 +336,7 @@ class GradientSimilarity:
         somewhere = distributed.union(self.rows)
         self.rows = {task: self.rows.get(task) or self._zeros() for task in self.tasks if task in somewhere}
         for row in self.rows.values():
-            distributed.sum_tensors(*row)
+            distributed.sum_in_buckets(row)
 
 
 def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
@@ -332,13 +344,21 @@ def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float
 
     Pairs with a gradient that is zero are left out.
     """
-    jacobians = (
-        torch.stack([gradient.flatten() for gradient in gradients]) for gradients in zip(*rows.values(), strict=True)
-    )
-    gramian = sum(jacobian @ jacobian.T for jacobian in jacobians).tolist()
-    lengths = [gramian[i][i] ** 0.5 for i in range(len(rows))]
+    products = inner_products([torch.stack(gradients) for gradients in zip(*rows.values(), strict=True)]).tolist()
+    return cosines({task: dict(zip(rows, row, strict=True)) for task, row in zip(rows, products, strict=True)})
+
+
+def inner_products(jacobians: Sequence[Tensor]) -> Tensor:
+    """Of the rows of T x ... tensors, summed over the tensors: T x T, on their device."""
+    flat = (jacobian.flatten(1) for jacobian in jacobians)
+    return sum(rows @ rows.T for rows in flat)
+
+
+def cosines(products: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """From inner products; pairs with a gradient that is zero are left out."""
+    lengths = {task: row[task] ** 0.5 for task, row in products.items()}
     return {
-        f"{a}/{b}": gramian[i][j] / (lengths[i] * lengths[j])
-        for (i, a), (j, b) in combinations(enumerate(rows), 2)
-        if lengths[i] and lengths[j]
+        f"{a}/{b}": products[a][b] / (lengths[a] * lengths[b])
+        for a, b in combinations(products, 2)
+        if lengths[a] and lengths[b]
     }

@@ -121,25 +121,35 @@ def count_raised(flag: bool, device: torch.device) -> int:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Sum `.grad` over the processes; one without gradient adds zeros. Where none has any, it stays None."""
-    parameters = list(parameters)
-    if processes() == 1 or not parameters:
+    """Sum `.grad` over the processes; one without gradient adds zeros.
+
+    For parameters that have a gradient in one of the processes: nobody asks, which would be a transfer more.
+    """
+    if processes() == 1:
         return
-    some = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    dist.all_reduce(some)
-    present = [p for p, count in zip(parameters, some.tolist(), strict=True) if count]
-    for parameter in present:
+    parameters = list(parameters)
+    for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    for bucket in _buckets([parameter.grad for parameter in present]):
-        flat = torch.cat([gradient.flatten() for gradient in bucket])
-        dist.all_reduce(flat)
-        for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+    sum_in_buckets([parameter.grad for parameter in parameters])
+
+
+def sum_in_buckets(tensors: list[Tensor]) -> None:
+    """Sum tensors of one type over the processes, in place, in few messages, all sent before one is waited for."""
+    if processes() == 1:
+        return
+    sent = []
+    for bucket in _buckets(tensors):
+        flat = torch.cat([tensor.flatten() for tensor in bucket])
+        sent.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+    for bucket, flat, work in sent:
+        work.wait()
+        for tensor, part in zip(bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
 def _buckets(tensors: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Cut a list of tensors of one type into parts of about BUCKET bytes: few messages, little memory."""
+    """Cut a list of tensors of one type into parts of about BUCKET bytes."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         bucket.append(tensor)

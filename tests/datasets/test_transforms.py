@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from datasets.a2d2 import Batch, Collate, Sample
 from datasets.layout import Frame
-from datasets.transforms import Augmentation
+from datasets.transforms import Augmentation, brightened, contrasted, saturated
 from tasks import TASKS
 from tasks.box import BoxLabel
 
@@ -25,8 +26,8 @@ def augmentation(hflip: float = 0.5, jitter: float = 0.0, seed: int = 0) -> Augm
 def item(number: int, names: tuple[str, ...] = NAMES, missing: tuple[str, ...] = ()) -> dict[str, Any]:
     """A frame with a marker at (ROW, COLUMN) of image and maps, a box around it, and an angle."""
     rng = np.random.default_rng(number)
-    image = rng.integers(0, 200, (3, HEIGHT, WIDTH), np.uint8)
-    image[:, ROW, COLUMN] = 255
+    image = rng.integers(0, 200, (HEIGHT, WIDTH, 3), np.uint8)
+    image[ROW, COLUMN] = 255
     classes, depth = np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint16)
     classes[ROW, COLUMN], depth[ROW, COLUMN] = 7, 60_000
     edges = np.array([[COLUMN / WIDTH, ROW / HEIGHT, (COLUMN + 1) / WIDTH, (ROW + 1) / HEIGHT]], np.float32)
@@ -103,6 +104,20 @@ def test_jitter_changes_the_image_only() -> None:
     assert after.images.dtype == torch.uint8
     assert all(not torch.equal(a, b) for a, b in zip(after.images, before.images, strict=True))
     assert torch.equal(after.targets["segmentation"]["classes"], before.targets["segmentation"]["classes"])
+
+
+@pytest.mark.parametrize("adjusted", ["brightness", "contrast", "saturation"])
+def test_jitter_is_torchvisions_with_a_factor_for_each_sample(adjusted: str) -> None:
+    """But for the last bit of the product, which a truncation now and then turns into one unit."""
+    images = torch.randint(0, 256, (6, 3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    factors = torch.tensor([0.0, 0.5, 0.8, 1.0, 1.3, 2.0])
+    ours = {"brightness": brightened, "contrast": contrasted, "saturation": saturated}[adjusted]
+    theirs = getattr(functional, f"adjust_{adjusted}")
+    found = ours(images, factors[:, None, None, None]).int()
+    expected = torch.stack([theirs(image, float(factor)) for image, factor in zip(images, factors, strict=True)]).int()
+    assert (found - expected).abs().max() <= 1
+    assert (found != expected).float().mean() < 0.01
+    assert torch.equal(found[3], images[3].int())
 
 
 def test_a_sample_does_not_see_its_batch() -> None:

@@ -221,7 +221,7 @@ def test_the_plain_sum_of_the_rows_is_the_gradient_of_fixed_weights():
     group.optimizer.step = lambda: None
     expected = [parameter.grad / SAMPLES for parameter in net.shared.parameters()]
     group.count = SAMPLES
-    norm = group.step(1.0).gradient_norm
+    norm = group.step(group.prepare(1.0).tolist()).gradient_norm
     other = Net()
     balancing = Aggregated("upgrad", WEIGHTS, other.shared.parameters())
     balancing.aggregator = Sum()

@@ -176,7 +176,7 @@ def test_clipping_comes_after_the_division() -> None:
         net.losses(samples, "a").sum().backward()
         group.count = 8
         before = net.a.weight.detach().clone()
-        report = group.step(loss_scale=1.0)
+        report = group.step(group.prepare(1.0).tolist())
         assert report is not None
         assert report.gradient_norm == pytest.approx(norm, rel=1e-9)  # of the mean, before clipping
         results[name] = before - net.a.weight.detach()
@@ -190,7 +190,7 @@ def test_biases_are_not_decayed() -> None:
     weight, bias = net.a.weight.detach().clone(), net.a.bias.detach().clone()
     (0 * net.losses(inputs(1), "a").sum()).backward()
     group.count = 1
-    group.step(1.0)
+    group.step(group.prepare(1.0).tolist())
     torch.testing.assert_close(net.a.weight.detach(), weight * (1 - RATE * DECAY), rtol=1e-12, atol=0)
     assert torch.equal(net.a.bias.detach(), bias)
 
@@ -373,7 +373,7 @@ def test_the_balancings_parameters_have_their_own_rate_no_decay_and_stay_out_of_
     for either in (group, alone):
         either.count = 4
         either.set_learning_rate(0.5)
-    reports = [either.step(1.0) for either in (group, alone)]
+    reports = [either.step(either.prepare(1.0).tolist()) for either in (group, alone)]
     assert reports[0] == reports[1]
     assert torch.equal(net.a.weight, other.a.weight)
     assert s.item() == pytest.approx(2 - 0.5 * 0.01)  # the first step of Adam is the rate's length; no decay
@@ -387,7 +387,7 @@ def test_a_log_variance_that_is_not_finite_stops_the_step() -> None:
     net.losses(inputs(4), "a").sum().backward()
     s.grad, group.count = torch.tensor(math.nan, dtype=torch.float64), 4
     before = net.a.weight.detach().clone()
-    assert group.step(1.0) is None
+    assert group.step(group.prepare(1.0).tolist()) is None
     assert torch.equal(net.a.weight, before)
 
 
