@@ -30,6 +30,8 @@ class BiFPN(nn.Module):
         self.layers = nn.Sequential(*(BiFPNLayer(channels) for _ in range(layers)))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        # group norms want this order (models/memory_format.py), whatever the encoder's
+        features = [c.contiguous() for c in features]
         return self.layers([project(c) for project, c in zip(self.project, features, strict=True)])
 
 

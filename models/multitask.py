@@ -37,6 +37,10 @@ class MultiTask(nn.Module):
         levels = self.bifpn(self.encoder(images))
         return {task: self.heads[task]([at(level, where) for level in levels]) for task, where in places.items()}
 
+    def parts(self) -> list[nn.Module]:
+        """What is compiled, and laid out in memory, by itself: a head sees another number of samples each time."""
+        return [self.encoder, self.bifpn, *self.heads.values()]
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """The parameters that step together: the backbone's, and each task's head's under the task's name."""
         heads = {task: list(head.parameters()) for task, head in self.heads.items()}

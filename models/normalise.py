@@ -11,13 +11,15 @@ class Normalise(nn.Module):
     """Images uint8 B x 3 x H x W (RGB) -> floating point, zero mean and unit variance over ImageNet.
 
     Mean and deviation are buffers, so they follow the network's device and dtype; they are constants, so they are not
-    part of its state.
+    part of its state. The output has the network's memory format (models/memory_format.py).
     """
 
     def __init__(self) -> None:
         super().__init__()
+        self.memory_format = torch.contiguous_format
         self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=self.memory_format)
         return (images.to(self.mean.dtype) - self.mean) / self.std

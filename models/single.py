@@ -22,6 +22,10 @@ class SingleTask(nn.Module):
     def forward(self, images: Tensor, places: Mapping[str, Tensor | None]) -> dict[str, Any]:
         return {self.task: self.network(at(images, places[self.task]))} if self.task in places else {}
 
+    def parts(self) -> list[nn.Module]:
+        """What is compiled, and laid out in memory, by itself."""
+        return [self.network]
+
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """One group, under the task's name: all parameters."""
         return {self.task: list(self.parameters())}

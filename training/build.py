@@ -12,6 +12,7 @@ from datasets.labels import Labelled
 from datasets.sampling import epoch_order
 from datasets.transforms import Augmentation
 from errors import UserError
+from models.memory_format import lay_out
 from models.multitask import BACKBONE
 from models.norms import training_batch_norms
 from tasks.base import Task
@@ -50,8 +51,7 @@ class Plan:
         check_size(config.data.size, model, session.args.config)
         if session.checkpoint is None:
             config.load_pretrained(model, tasks)
-        memory_format = torch.channels_last if config.training.channels_last else torch.contiguous_format
-        model.to(session.device, memory_format=memory_format)
+        lay_out(model.to(session.device), channels_last=config.training.channels_last)
 
         precision = Precision(config.training.precision, session.device)
         balancing = config.make_balancing(mode, model, tasks)

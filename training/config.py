@@ -113,9 +113,12 @@ class TrainingConfig(StrictModel):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """auto: bf16 where the GPU has it in hardware, else fp16 with loss scaling; fp32 on the CPU."""
     channels_last: bool = True
-    """Memory format of images and weights: faster convolutions on GPUs with tensor cores."""
+    """Memory format of images and weights: faster convolutions on GPUs with tensor cores. Parts of a network with group
+    norms stay in N x C x H x W, whatever this says (models/memory_format.py)."""
     compile: bool = False
-    """torch.compile the network."""
+    """torch.compile the network: backbone and heads each by itself."""
+    deterministic: bool = False
+    """Operations that give the same bits each time, on the same GPU with the same versions; slower."""
     sync_bn: bool = False
     """Batch norm (norm: train) over the samples of all processes, on GPUs, instead of over each one's own."""
     warmup: float = Field(0.02, ge=0, lt=1)

@@ -4,7 +4,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,10 +112,11 @@ class Trainer:
         self.augmentation, self.score = augmentation, score
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
-        self.memory_format = torch.channels_last if config.channels_last else torch.contiguous_format
         if config.sync_bn:
             distributed.sync_batch_norm(model)
-        self.forward = torch.compile(model) if config.compile else model
+        if config.compile:
+            for part in model.parts():
+                part.compile()
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
         self.unreadable: set[str] = set()
@@ -183,15 +184,8 @@ class Trainer:
         """A micro-batch as it comes from the loader; None: other processes have one."""
         if batch is not None:
             self._note_unreadable(batch)
-            batch = self._prepared(batch) if batch.targets else None
-        return accumulate(
-            self.forward, batch, self.tasks, self.balancing, self.precision, self.updates.loss_scale.value
-        )
-
-    def _prepared(self, batch: Batch) -> Batch:
-        """On the device, augmented, in the network's memory format."""
-        batch = self.augmentation(batch.to(self.device), self.tasks, self.position.epoch)
-        return replace(batch, images=batch.images.contiguous(memory_format=self.memory_format))
+            batch = self.augmentation(batch.to(self.device), self.tasks, self.position.epoch) if batch.targets else None
+        return accumulate(self.model, batch, self.tasks, self.balancing, self.precision, self.updates.loss_scale.value)
 
     def _close(self, block: Block, sums: Sums, stop: StopFlag) -> bool:
         """A block's border: count its samples, step the groups that are full -> whether to stop."""
@@ -249,7 +243,7 @@ class Trainer:
         batches = self._stoppable(stop)
         last = self.position.epoch == self.config.epochs
         look = partial(self.panels.show_plots, samples=self.updates.samples_seen) if last else None
-        results = evaluate(self.forward, self.tasks, batches, self.precision, look)
+        results = evaluate(self.model, self.tasks, batches, self.precision, look)
         trained = {name for sample in self.data.train.samples for name in sample.tasks}
         if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")

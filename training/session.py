@@ -96,6 +96,7 @@ class Session:
             there = ", ".join(config.tasks)
             raise UserError(f"{args.config}: tasks.{', tasks.'.join(sorted(missing))} is missing; there are {there}")
         device = distributed.start(args.device)
+        set_determinism(config.training.deterministic)
         check_processes(config.block_size_of(mode), config.micro_batch_size_of(mode))
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
@@ -307,6 +308,14 @@ def check_fits(content: Mapping[str, Any], camera: Camera, source: str) -> None:
             raise UserError(f"{source} was trained with other {name}: {', '.join(content[name])}")
     if content["calibration"] != camera.calibration.to_json():
         raise UserError(f"{source} was trained with another calibration than that of {camera.raw.root}")
+
+
+def set_determinism(wanted: bool) -> None:
+    """Before the first operation on a GPU. What has no deterministic form raises an error that names it."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.benchmark = not wanted  # else the fastest algorithm for each shape is found by trying
 
 
 def check_size(size: list[int], network: nn.Module, config: Path) -> None:

@@ -8,6 +8,7 @@ cut into micro-batches nor on the processes that shared them.
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -271,5 +272,5 @@ def in_one_transfer(tensors: list[Tensor]) -> list[list[float]]:
     """The numbers of each, which are of one dimension."""
     if not tensors:
         return []
-    numbers = torch.cat([tensor.double() for tensor in tensors])
-    return [part.tolist() for part in numbers.cpu().split([len(tensor) for tensor in tensors])]
+    numbers = iter(torch.cat([tensor.double() for tensor in tensors]).tolist())
+    return [list(islice(numbers, len(tensor))) for tensor in tensors]

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from models.normalise import Normalise
@@ -11,6 +12,10 @@ def test_known_pixels():
     torch.testing.assert_close(Normalise()(images).view(2, 3), expected)
 
 
-def test_memory_format_is_kept():
-    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8).to(memory_format=torch.channels_last)
-    assert Normalise()(images).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_the_output_has_the_networks_memory_format(memory_format):
+    normalise = Normalise()
+    normalise.memory_format = memory_format
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    for given in (images, images.to(memory_format=torch.channels_last)):
+        assert normalise(given).is_contiguous(memory_format=memory_format)
