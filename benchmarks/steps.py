@@ -19,16 +19,18 @@ from torch.profiler import ProfilerActivity, profile
 
 from datasets.a2d2 import Batch, Sample
 from datasets.layout import Frame
+from models.memory_format import lay_out
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
 from training.balancing import Aggregated
 from training.build import make_groups
 from training.evaluation import Precision
 from training.runs import RunConfig
-from training.step import accumulate
+from training.step import Sums, accumulate
 from training.updates import Group
 
 BOXES = 20  # of a frame; they weigh next to nothing
+CPU = torch.device("cpu")
 
 
 def made_up_labels(width: int, height: int) -> dict[str, Any]:
@@ -46,7 +48,7 @@ class Step:
     """A mode of a config in the middle of a batch: gradients are pending and the optimisers have their states.
 
     The micro-batch has the labels of all tasks of the mode.
-    precision: of autocast on the CPU, a config's `training.precision`.
+    precision: of autocast, a config's `training.precision`.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class Step:
         micro_batch_size: int | None = None,
         precision: str = "bf16",
         fake: FakeTensorMode | None = None,
+        device: torch.device = CPU,
     ):
-        self.precision, self.fake = Precision(precision, torch.device("cpu")), fake
+        self.config, self.mode, self.device, self.fake = config, mode, device, fake
+        self.precision = Precision(precision, device)
         self.tasks = config.make_tasks(mode)
         labels = made_up_labels(*size)
         for name, task in self.tasks.items():
@@ -72,8 +76,10 @@ class Step:
             }
             images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
             samples = [Sample(Frame("made_up", i), tuple(self.tasks)) for i in range(count)]
-            self.batch = Batch(samples, images, targets, dict.fromkeys(targets))
+            self.batch = Batch(samples, images, targets, dict.fromkeys(targets)).to(device)
             self.model = config.make_model(mode, self.tasks).train()
+            if not fake:  # whose parameters can't be moved
+                lay_out(self.model.to(device), channels_last=config.training.channels_last)
             self.balancing = config.make_balancing(mode, self.model, self.tasks)
             self.groups = self._make_groups(config, mode)
             for group in self.groups.values():
@@ -83,9 +89,9 @@ class Step:
         return self.fake.from_tensor(value) if self.fake else value
 
     def _make_groups(self, config: RunConfig, mode: str) -> dict[str, Group]:
-        """With torch's choice of AdamW on CUDA (foreach), which needs more memory than the CPU's."""
+        """On the CPU with torch's AdamW of many tensors at once, which needs more memory than the fused one of CUDA."""
         groups = {group.name: group for group in make_groups(config, mode, self.model, self.balancing)}
-        for group in groups.values():
+        for group in groups.values() if self.device.type == "cpu" else ():
             for options in group.optimizer.param_groups:
                 options["foreach"] = True
         return groups
@@ -100,9 +106,9 @@ class Step:
 
     # ---- what a step does ---------------------------------------------------------------------------------------
 
-    def accumulate(self) -> None:
+    def accumulate(self, loss_scale: float = 1.0) -> Sums:
         """Forward, losses, backward: what the loop calls."""
-        accumulate(self.model, self.batch, self.tasks, self.balancing, self.precision)
+        return accumulate(self.model, self.batch, self.tasks, self.balancing, self.precision, loss_scale)
 
     def step_optimisers(self) -> None:
         """Clip and step every group: the part of `update` that needs no numbers."""

@@ -29,9 +29,10 @@ BUCKET = 2**25  # bytes of gradients that are exchanged at once
 def start(device: str) -> torch.device:
     """Join the other processes of torchrun, if there are any -> this process's device.
 
+    device: `cuda` gives each process of a node its own GPU, over NCCL; `cuda:0` makes them share that one, over gloo.
     UserError where the device is not to be had.
     """
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several, backend = int(os.environ.get("WORLD_SIZE", "1")) > 1, "nccl" if device == "cuda" else "gloo"
     if several and device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
@@ -42,7 +43,7 @@ def start(device: str) -> torch.device:
     if several and not dist.is_initialized():
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=TIMEOUT)
+        dist.init_process_group(backend, timeout=TIMEOUT)
         if not is_main():
             _fall_silent()
     return chosen

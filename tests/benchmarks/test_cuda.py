@@ -1,0 +1,100 @@
+"""The command for a GPU, as far as a CPU can tell: nothing registered lacks a line, and its whole path runs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.encoder import BLOCKS
+from tasks import TASKS
+from tests.conftest import ROOT
+from training.balancing import AGGREGATORS
+
+
+def command(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, *flags]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def tests() -> list[str]:
+    """The names of the tests for a GPU."""
+    listed = command("-m", "pytest", "tests/cuda", "--collect-only", "-q", "-p", "no:cacheprovider")
+    return [line for line in listed.stdout.splitlines() if "::" in line]
+
+
+REGISTERED = {
+    "test_loss": TASKS,
+    "test_decode_and_metric": TASKS,
+    "test_flip": TASKS,
+    "test_network": [
+        *(f"network of {name}" for name in TASKS),
+        *(f"encoder {name}" for name in [*BLOCKS, "small"]),
+        "heads of " + ", ".join(sorted(TASKS, key=["steering", "segmentation", "box", "depth"].index)),
+        "head pooled",
+        "norm frozen",
+        "norm train",
+    ],
+    "test_balancing": ["fixed", "uncertainty", *AGGREGATORS],
+    **{name: [*TASKS, "symmetric", "asymmetric"] for name in ("test_bf16", "test_fp16", "test_micro_batches")},
+}
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_everything_that_is_registered_has_a_line(tests: list[str], name: str) -> None:
+    lines = [test for test in tests if f"::{name}[" in test]
+    assert [one for one in REGISTERED[name] if not any(one in line for line in lines)] == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_cuda_it_says_so() -> None:
+    done = command("-m", "benchmarks.cuda")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: there is no CUDA device here")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_tests_for_a_gpu_are_skipped_with_the_reason() -> None:
+    done = command("-m", "pytest", "-q", "-m", "cuda", "tests/cuda", "-p", "no:cacheprovider")
+    assert done.returncode == 0
+    assert "no CUDA device here" in done.stdout
+    assert "passed" not in done.stdout
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "lines.jsonl").read_text().splitlines()]
+
+
+def test_the_whole_path_runs_on_a_cpu(tmp_path: Path) -> None:
+    """Half of the time goes to correctness; what no time is left for is named, not forgotten."""
+    done = command("-m", "benchmarks.cuda", "--device", "cpu", "--minutes", "0.3", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = lines_of(tmp_path)
+    kinds = {line["kind"] for line in lines}
+    assert {"machine", "correctness", "speed", "left out"} <= kinds
+    assert "failed" not in kinds | {line.get("outcome") for line in lines}
+    assert any(line.get("outcome") == "passed" for line in lines)
+    assert [line for line in done.stdout.splitlines() if line.startswith("speed: ")]
+
+
+def test_a_failing_line_of_correctness_fails_the_command(tmp_path: Path) -> None:
+    probe = (
+        "import sys, time, pathlib, torch, benchmarks.cuda as c\n"
+        "report = c.Report(pathlib.Path(sys.argv[1]), time.monotonic() + 60)\n"
+        "c.TESTS = pathlib.Path(sys.argv[2])\n"
+        "c.correctness(report, torch.device('cpu'))\n"
+        "sys.exit(report.failed)\n"
+    )
+    test = tmp_path / "test_broken.py"
+    test.write_text("def test_nothing():\n    assert 1 == 2\n")
+    done = command("-c", probe, str(tmp_path), str(test))
+    assert done.returncode == 1, done.stderr
+    (line,) = lines_of(tmp_path)
+    assert (line["kind"], line["outcome"]) == ("correctness", "failed")

@@ -1,0 +1,253 @@
+"""Losses, metrics, decoding, augmentation, networks and heads on the device against the CPU."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from datasets.a2d2 import Batch, Collate, Sample
+from datasets.layout import Frame
+from datasets.transforms import Augmentation
+from models.encoder import BLOCKS, Encoder
+from models.heads import PooledBoxHead
+from models.memory_format import lay_out
+from models.multitask import BACKBONE, MultiTask
+from tasks import TASKS
+from tasks.base import Task
+from tasks.box import BoxLabel
+from tasks.depth import STEPS_PER_METRE, metres
+from training.balancing import AGGREGATORS, Aggregated, Balancing, Fixed, Uncertainty
+
+SIDE, SAMPLES, CHANNELS = 64, 4, 16
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
+PRECISIONS = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["float64", "float32"])
+SETTINGS = {
+    "segmentation": {"base_channels": 4},
+    "steering": {},
+    "box": {"grid": 4, "predictors": 2, "base_channels": 4, "pairs": [1]},
+    "depth": {"encoder": "small", "pretrained": "none"},
+}
+
+
+def raw_labels() -> dict[str, list[Any]]:
+    """Task -> labels of SAMPLES frames, as `read` gives them."""
+    random = np.random.default_rng(0)
+    corners = random.uniform(0, 0.5, (SAMPLES, 5, 2))
+    depth = random.integers(0, 80, (SAMPLES, SIDE, SIDE)).astype(np.uint16) * STEPS_PER_METRE
+    depth[:, :, ::3] = 0  # not measured
+    return {
+        "segmentation": list(np.where(random.random((SAMPLES, SIDE, SIDE)) < 0.1, 255, depth // 5000).astype(np.uint8)),
+        "steering": list(random.uniform(-90, 90, (SAMPLES, 10)).astype(np.float32)),
+        "box": [BoxLabel(np.hstack([c, c + 0.3]).astype(np.float32), random.integers(0, 14, 5)) for c in corners],
+        "depth": list(depth),
+    }
+
+
+def made(name: str) -> Task:
+    task = TASKS[name](TASKS[name].Settings(**SETTINGS[name]))
+    task.fit(raw_labels()[name])
+    return task
+
+
+def images() -> Tensor:
+    return torch.from_numpy(np.random.default_rng(1).integers(0, 256, (SAMPLES, 3, SIDE, SIDE), np.uint8))
+
+
+def moved(target: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {key: value.to(device) for key, value in target.items()}
+
+
+def output_of(name: str) -> Tensor:
+    """What an untrained network says, with some noise, float64 on the CPU."""
+    torch.manual_seed(0)
+    output = made(name).network().double()(images()).detach()
+    return output * (1 + 0.1 * torch.rand_like(output))
+
+
+# ---- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", TASKS)
+def test_loss(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Values, validity and gradient."""
+    task = made(name)
+    target = task.collate([None, *raw_labels()[name][1:]])
+    found = []
+    for place in (torch.device("cpu"), device):
+        output = output_of(name).to(place, dtype).requires_grad_()
+        losses, valid = task.loss(output, moved(target, place))
+        torch.where(valid, losses, 0).sum().backward()
+        found.append([losses.detach().cpu(), valid.cpu(), output.grad.cpu()])
+    for ours, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", TASKS)
+def test_decode_and_metric(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    task = made(name)
+    target = task.collate(raw_labels()[name])
+    found = []
+    for place in (torch.device("cpu"), device):
+        metric = task.metric().to(place)
+        metric.update(task.decode(output_of(name).to(place, dtype)), moved(target, place))
+        found.append(metric.compute())
+    assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_flip(name: str, device: torch.device) -> None:
+    task = made(name)
+    target, flip = task.collate(raw_labels()[name]), torch.tensor([True, False, False, True])
+    on_device, expected = task.hflip(moved(target, device), flip.to(device)), task.hflip(target, flip)
+    assert all(torch.equal(on_device[key].cpu(), value) for key, value in expected.items())
+
+
+def test_uint16(device: torch.device) -> None:
+    """Depth labels stay uint16 until the loss: copied, picked, made metres of."""
+    depth = torch.from_numpy(np.array([[0, 1, 256], [40_000, 65_535, 7]], np.uint16))
+    on_device = depth.to(device, non_blocking=True)
+    assert torch.equal(on_device.cpu(), depth)
+    assert torch.equal(metres(on_device, torch.float64).cpu(), metres(depth, torch.float64))
+    assert torch.equal(on_device[torch.tensor([1], device=device)].cpu(), depth[1:])
+
+
+def test_augmentation(device: torch.device) -> None:
+    """Labels are the same; an image's bytes differ by one where a product was rounded the other way."""
+    tasks, labels = {name: made(name) for name in TASKS}, raw_labels()
+    items = [
+        {
+            "sample": Sample(Frame("20180807_145028", f"{i:09d}"), tuple(TASKS)),
+            "nth": 0,
+            "image": images()[i].permute(1, 2, 0),
+            "labels": {name: labels[name][i] if name != "box" or i else None for name in TASKS},
+        }
+        for i in range(SAMPLES)
+    ]
+    batch = Collate(tasks)(items)
+    augment = Augmentation(hflip=0.5, brightness=0.2, contrast=0.2, saturation=0.2, seed=0)
+    expected, found = augment(batch, tasks, 0), augment(batch.to(device), tasks, 0)
+    difference = (found.images.cpu().int() - expected.images.int()).abs()
+    assert difference.max() <= 3  # one unit of each adjustment, amplified by the next
+    assert (difference > 0).float().mean() < 0.01
+    for name, target in expected.targets.items():
+        assert all(torch.equal(found.targets[name][key].cpu(), value) for key, value in target.items())
+
+
+@pytest.mark.gpu_only
+def test_pinned_memory() -> None:
+    batch = Batch([], images().permute(0, 1, 3, 2), {"depth": {"depth": torch.zeros(2, dtype=torch.uint16)}}, {})
+    pinned = batch.pin_memory()
+    assert pinned.images.is_pinned()
+    assert pinned.targets["depth"]["depth"].is_pinned()
+    assert pinned.images.stride() == batch.images.stride()
+    assert torch.equal(pinned.to(torch.device("cuda")).images.cpu(), batch.images)
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+
+def multi_task(encoder: str, norm: str = "group", **heads: nn.Module) -> MultiTask:
+    tasks = {name: made(name) for name in TASKS}
+    heads = {name: task.head(CHANNELS) for name, task in tasks.items()} | heads
+    return MultiTask(encoder=Encoder(name=encoder, norm=norm), channels=CHANNELS, layers=1, heads=heads)
+
+
+def pooled_boxes() -> nn.Module:
+    return PooledBoxHead(channels=CHANNELS, classes=14, grid=4, predictors=2)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    **{f"network of {name}": lambda name=name: made(name).network() for name in TASKS},
+    **{f"encoder {name}": lambda name=name: multi_task(name) for name in [*BLOCKS, "small"]},
+    "heads of steering, segmentation, box, depth": lambda: multi_task("small"),
+    "head pooled": lambda: multi_task("small", box=pooled_boxes()),
+    "norm frozen": lambda: multi_task("small", "frozen"),
+    "norm train": lambda: multi_task("small", "train"),
+}
+
+
+def result(model: nn.Module, dtype: torch.dtype, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Outputs, and gradients of their sums."""
+    model = model.to(device, dtype)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    given = (images().to(device),)
+    if isinstance(model, MultiTask):
+        places = torch.tensor([0, 2], device=device)
+        given = (*given, {name: places if name == "steering" else None for name in TASKS})
+    outputs = model(*given)
+    outputs = outputs if isinstance(outputs, dict) else {"output": outputs}
+    sum(output.sum() for output in outputs.values()).backward()
+    gradients = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+    return {name: output.detach().cpu() for name, output in outputs.items()}, gradients
+
+
+def near(found: Tensor, expected: Tensor, tolerance: float) -> bool:
+    """Relative to the whole tensor's length: a gradient that is zero but for rounding is near any other such."""
+    return bool((found - expected).norm() <= tolerance * (1 + expected.norm()))
+
+
+@PRECISIONS
+@pytest.mark.parametrize("name", NETWORKS)
+def test_network(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    found = []
+    for place in (torch.device("cpu"), device):
+        torch.manual_seed(0)
+        found.append(result(NETWORKS[name](), dtype, place))
+    tolerance = 1e-8 if dtype == torch.float64 else 5e-2  # float32 gradients through tens of layers
+    for ours, expected in zip(found[1], found[0], strict=True):
+        assert ours.keys() == expected.keys()
+        assert [key for key in expected if not near(ours[key], expected[key], tolerance)] == []
+
+
+@pytest.mark.parametrize("norm", ["frozen", "group"])
+def test_channels_last(norm: str, device: torch.device) -> None:
+    found = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        model = multi_task("small", norm)
+        lay_out(model.double(), channels_last=channels_last)
+        found.append(result(model, torch.float64, device))
+    for ours, expected in zip(found[1], found[0], strict=True):
+        assert [key for key in expected if not near(ours[key], expected[key], 1e-8)] == []
+
+
+# ---- balancing -------------------------------------------------------------------------------------------------------
+
+
+def balancings(model: MultiTask) -> dict[str, Callable[[], Balancing]]:
+    device, kinds = next(model.parameters()).device, {name: TASKS[name].likelihood for name in TASKS}
+    weights, shared = dict.fromkeys(TASKS, 0.5), model.groups()[BACKBONE]
+    return {
+        "fixed": lambda: Fixed(weights),
+        "uncertainty": lambda: Uncertainty(kinds, learning_rate=0.01, device=device, dtype=torch.float64),
+        **{name: lambda name=name: Aggregated(name, weights, shared) for name in AGGREGATORS},
+    }
+
+
+@pytest.mark.parametrize("name", ["fixed", "uncertainty", *AGGREGATORS])
+def test_balancing(name: str, device: torch.device) -> None:
+    """The gradient of the backbone after two micro-batches."""
+    found = []
+    for place in (torch.device("cpu"), device):
+        torch.manual_seed(0)
+        model = multi_task("small").to(place, torch.float64)
+        balancing, tasks = balancings(model)[name](), {task: made(task) for task in TASKS}
+        for part in (slice(0, 2), slice(2, 4)):
+            outputs = model(images()[part].to(place), dict.fromkeys(TASKS))
+            targets = {task: moved(tasks[task].collate(raw_labels()[task][part]), place) for task in TASKS}
+            both = {task: tasks[task].loss(outputs[task], targets[task]) for task in TASKS}
+            balancing.backward(*({task: pair[i] for task, pair in both.items()} for i in (0, 1)))
+        if isinstance(balancing, Aggregated):
+            balancing.aggregate(SAMPLES)
+        found.append(torch.cat([p.grad.flatten().cpu() for p in model.groups()[BACKBONE]]))
+    if name == "graddrop":  # its random numbers are the device's
+        assert found[1].isfinite().all()
+    else:
+        assert near(found[1], found[0], 1e-6)
