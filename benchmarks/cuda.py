@@ -114,9 +114,9 @@ class Lines:
 def correctness(report: Report, device: torch.device) -> None:
     os.environ["A2D2_CUDA_TESTS"] = device.type
     until = time.monotonic() + CORRECTNESS_SHARE * report.seconds_left
-    status = pytest.main(
-        ["-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:terminal", str(TESTS)], [Lines(report, until)]
-    )
+    # pytest's own words would stand between the lines; addopts has flags of what is left out here
+    silent = ["-p", "no:cacheprovider", "-p", "no:terminal", "-o", "addopts=--import-mode=importlib"]
+    status = pytest.main([*silent, str(TESTS)], [Lines(report, until)])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         report.add("correctness", "tests/cuda", outcome="failed", reason=f"pytest ended with {status!r}")
 
