@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.steps import Step
-from training.step import Sums
+from datasets.a2d2 import Batch
+from training.step import Sums, accumulate
 from training.updates import LossScale, Schedule, Updates
 
 
@@ -48,12 +49,24 @@ class TrainingLoop:
             together=step.config.steps_together,
         )
 
+        self.sums, self.pending = Sums(), 0  # micro-batches since the last border
+
     def __call__(self) -> None:
-        step, sums = self.step, Sums()
+        """A block on the step's own batch."""
         for _ in range(self.micro_batches):
-            sums += step.accumulate(self.updates.loss_scale.value)
-        _, counts, _ = sums.total(list(step.tasks), list(step.groups), step.device)
-        self.updates.close(self.micro_batches * len(step.batch), counts)
+            self.train_on(self.step.batch)
+
+    def train_on(self, batch: Batch) -> None:
+        """A micro-batch, and the border where the block ends with it."""
+        step = self.step
+        self.sums += accumulate(
+            step.model, batch, step.tasks, step.balancing, step.precision, self.updates.loss_scale.value
+        )
+        self.pending += 1
+        if self.pending == self.micro_batches:
+            _, counts, _ = self.sums.total(list(step.tasks), list(step.groups), step.device)
+            self.updates.close(self.pending * len(batch), counts)
+            self.sums, self.pending = Sums(), 0
 
 
 def micro_batches_of(step: Step) -> int:

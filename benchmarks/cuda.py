@@ -16,7 +16,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from benchmarks.dataset import prepare
 from benchmarks.machine import describe_machine
 from benchmarks.memory import Case, estimate, shipped_cases
 from benchmarks.steps import Step
-from datasets.a2d2 import A2D2, Camera, Sample
+from datasets.a2d2 import A2D2, Batch, Camera, Sample
 from errors import UserError, run_as_script
 from tasks import TASKS
 from training.config import load_config
@@ -264,27 +264,38 @@ def shares(report: Report, bench: Bench, mode: str) -> None:
 
 
 def loading(report: Report, bench: Bench) -> None:
-    """How many loader processes the step of each mode needs, by what one of them delivers."""
+    """Samples a second by number of loader processes: loaded alone, and trained on as they come."""
+    size = (64, 64) if bench.tiny else (1024, 1024)
+    step = bench.step(SYMMETRIC, "bf16" if bench.device.type == "cuda" else "fp32")
+    loop = TrainingLoop(step)
+    (held,) = bench.seconds(loop)
+    rate = loop.micro_batches * len(step.batch) / held
+    report.add("speed", f"{SYMMETRIC}, the batch on the device", images_per_second=rate)
     with tempfile.TemporaryDirectory() as folder:
         with redirect_stdout(io.StringIO()):
-            raw, loose, _ = prepare(Path(folder))
+            raw, loose, _ = prepare(Path(folder), size)
         frames = sorted(set.intersection(*(set(loose.frames(name)) for name in TASKS)))
-        tasks = {name: task() for name, task in TASKS.items()}
-        camera = Camera(raw, loose, (1024, 1024))
-        data = A2D2(camera, tasks, [Sample(frame, tuple(TASKS)) for frame in frames] * 8)
-        for workers in (1, 2, 4, 8)[: 1 if bench.tiny else 4]:
-            loader = make_loader(data, tasks, workers, bench.device, batch_size=4)
-            count, start = 0, 0.0
-            for i, batch in enumerate(loader):
-                batch.to(bench.device)
-                if i == 2:  # the processes have started
-                    start = time.perf_counter()
-                elif i > 2:
-                    count += len(batch)
+        data = A2D2(Camera(raw, loose, size), step.tasks, [Sample(frame, tuple(TASKS)) for frame in frames] * 16)
+        for workers in (1, 2, 4, 8, 16)[: 1 if bench.tiny else 5]:
+            loader = make_loader(data, step.tasks, workers, bench.device, batch_size=len(step.batch))
+            alone = images_per_second(bench, loader, lambda batch: batch.to(bench.device))
+            trained = images_per_second(bench, loader, lambda batch: loop.train_on(batch.to(bench.device)))
+            values = {"loaded_per_second": alone, "trained_per_second": trained, "share_of_held": trained / rate}
+            report.add("speed", f"{SYMMETRIC} from the loader, {workers} processes", **values)
+
+
+def images_per_second(bench: Bench, batches: Iterable[Batch], use: Callable[[Batch], Any]) -> float:
+    """Of an epoch, but for its first batches: the processes start."""
+    count, start = 0, 0.0
+    for i, batch in enumerate(batches):
+        use(batch)
+        if i == 2:
             bench.wait()
-            report.add(
-                "speed", f"loader, {workers} processes", samples_per_second=count / (time.perf_counter() - start)
-            )
+            count, start = 0, time.perf_counter()
+        else:
+            count += len(batch)
+    bench.wait()
+    return count / (time.perf_counter() - start)
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------

@@ -37,15 +37,17 @@ from preprocessing.steering_angle import Steering
 from tasks import TASKS
 
 FRAMES = 8
+SIZE = (1024, 1024)
 ROUNDS = 20
 
 
-def prepare(folder: Path) -> tuple[RawData, ProcessedData, ProcessedData]:
+def prepare(folder: Path, size: tuple[int, int] = SIZE) -> tuple[RawData, ProcessedData, ProcessedData]:
     """Raw data, its labels in loose files, and the same labels in a pack."""
     raw = write_dataset(folder, scenes=1, frames=FRAMES, image_size=(1920, 1208), seed=0)
     loose, packed = ProcessedData(folder / "loose"), ProcessedData(folder / "packed")
     for stage in (Segmentation(), Depth(), Boxes(), Steering(), CameraStage()):
-        run_stage(stage, ["--data-root", str(raw.root), "--processed-root", str(loose.root), "--threads", "1"])
+        roots = ["--data-root", str(raw.root), "--processed-root", str(loose.root)]
+        run_stage(stage, [*roots, "--size", *map(str, size), "--threads", "1"])
     shutil.copytree(loose.root, packed.root)
     print(pack(packed, remove=True))
     return raw, loose, packed
@@ -79,7 +81,7 @@ def _bytes_of_label(label: Any) -> int:
 
 def make_dataset(raw: RawData, processed: ProcessedData, frames: list[Frame]) -> A2D2:
     samples = [Sample(frame, tuple(TASKS)) for frame in frames]
-    return A2D2(Camera(raw, processed, (1024, 1024)), {name: task() for name, task in TASKS.items()}, samples)
+    return A2D2(Camera(raw, processed, SIZE), {name: task() for name, task in TASKS.items()}, samples)
 
 
 def main() -> None:

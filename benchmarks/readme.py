@@ -6,6 +6,7 @@ No number there is typed by hand: tables come from benchmarks/results/*.json, wh
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,21 @@ def loading_table(results: dict[str, Any]) -> str:
     return table(["samples a second and GPU", "MB a second from files", "cores of the loader"], rows)
 
 
+def cuda_table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Speeds by device, and how many lines of correctness passed."""
+    if not results:
+        return "Not yet run: no GPU was at hand."
+    rows = []
+    for device, lines in results.items():
+        outcomes = Counter(line["outcome"] for line in lines if line["kind"] == "correctness")
+        rows.append([device, "correctness", ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())])
+        for line in lines:
+            if line["kind"] in ("speed", "learning"):
+                values = {key: value for key, value in line.items() if key not in ("kind", "name")}
+                rows.append([device, line["name"], ", ".join(f"{key} {value:.3g}" for key, value in values.items())])
+    return table(["device", "line", "result"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
     "stages": ("stages.json", stages_table),
@@ -184,8 +200,17 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "exchange": ("scaling.json", exchange_table),
     "exchange per sample": ("scaling.json", exchange_per_sample_table),
     "loading": ("dataset.json", loading_table),
+    "cuda": ("cuda", cuda_table),
 }
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md"]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md", ROOT / "docs" / "performance.md"]
+
+
+def results_of(path: Path) -> Any:
+    """The JSON of a file; of the folder of the GPUs: name of the device -> its lines."""
+    if path.suffix == ".json":
+        return json.loads(path.read_text())
+    files = sorted(path.glob("*/lines.jsonl"))
+    return {file.parent.name: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
 
 
 def rendered(text: str) -> str:
@@ -196,7 +221,7 @@ def rendered(text: str) -> str:
             continue
         before, _, rest = text.partition(start)
         _, _, after = rest.partition(end)
-        made = make(json.loads((RESULTS / file).read_text()))
+        made = make(results_of(RESULTS / file))
         text = f"{before}{start}\n{made}\n{end}{after}"
     return text
 

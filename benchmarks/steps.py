@@ -106,9 +106,9 @@ class Step:
 
     # ---- what a step does ---------------------------------------------------------------------------------------
 
-    def accumulate(self, loss_scale: float = 1.0) -> Sums:
+    def accumulate(self) -> Sums:
         """Forward, losses, backward: what the loop calls."""
-        return accumulate(self.model, self.batch, self.tasks, self.balancing, self.precision, loss_scale)
+        return accumulate(self.model, self.batch, self.tasks, self.balancing, self.precision)
 
     def step_optimisers(self) -> None:
         """Clip and step every group: the part of `update` that needs no numbers."""
