@@ -4,6 +4,7 @@ Nothing is blown up in the workers: the image is uint8, class maps uint8, depth 
 sample, whatever the number of tasks; labels that nobody asked for are not read.
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,8 +13,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from datasets.classes import CLASSES_OF_KIND
 from datasets.geometry import Calibration, ImageMap
@@ -52,6 +55,7 @@ class Batch:
     targets: dict[str, dict[str, Tensor]]
     places: dict[str, Tensor | None]
     visits: list[int] = field(default_factory=list)  # `nth` of each sample's visit
+    encoded: list[Tensor] = field(default_factory=list)  # B JPEGs, uint8, where `to` decodes them; else none
     unreadable: list[str] = field(default_factory=list)  # 'path: reason' of the samples that were left out
 
     @property
@@ -62,11 +66,21 @@ class Batch:
         return len(self.samples)
 
     def to(self, device: torch.device) -> "Batch":
-        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+        """There, with decoded images. UserError: torchvision can't decode one there."""
+        batch = self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+        return replace(batch, images=self._decoded(device), encoded=[]) if self.encoded else batch
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader."""
         return self._with_tensors(torch.Tensor.pin_memory)
+
+    def _decoded(self, device: torch.device) -> Tensor:
+        try:
+            return torch.stack(decode_jpeg(self.encoded, mode=ImageReadMode.RGB, device=device))
+        except RuntimeError as error:
+            frames = ", ".join(map(str, self.frames))
+            reason = str(error).splitlines()[0]
+            raise UserError(f"camera images of {frames}: {reason}; decode them with data.decode: loader") from None
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         targets = {task: {key: change(value) for key, value in target.items()} for task, target in self.targets.items()}
@@ -75,10 +89,13 @@ class Batch:
 
 
 class Camera:
-    """Images of the undistorted camera at one size, from `processed/camera`, else made from the raw PNG."""
+    """Images of the undistorted camera at one size, from `processed/camera`, else made from the raw PNG.
 
-    def __init__(self, raw: RawData, processed: ProcessedData, size: tuple[int, int]):
-        self.raw, self.processed, self.size = raw, processed, size
+    encoded: `load` gives JPEGs as they lie on the disk, for `Batch.to` to decode. UserError: there are none.
+    """
+
+    def __init__(self, raw: RawData, processed: ProcessedData, size: tuple[int, int], *, encoded: bool = False):
+        self.raw, self.processed, self.size, self.encoded = raw, processed, size, encoded
         settings = processed.settings("camera")
         if settings is not None and not raw.calibration_path.is_file():  # only processed data on this machine
             self.calibration = Calibration(**settings["calibration"])
@@ -88,6 +105,11 @@ class Camera:
         # images made with other settings are of no use: each image is then made from the raw PNG
         usable = settings is not None and all(settings[key] == value for key, value in wanted.items())
         self.suffix = CAMERA_SUFFIXES[settings["format"]] if usable else None
+        if encoded and self.suffix != CAMERA_SUFFIXES["jpeg"]:
+            raise UserError(
+                f"data.decode: device needs JPEGs of {size[0]} x {size[1]} in {processed.kind_dir('camera')}; "
+                "make them with preprocessing/camera.py --format jpeg, or set it to loader"
+            )
 
     @cached_property
     def _map(self) -> ImageMap:
@@ -103,6 +125,14 @@ class Camera:
         image = self._read_processed(frame) if self.suffix else None
         return self._map.image(read_png(self.raw.path("camera", frame))) if image is None else self._checked(image)
 
+    def load(self, frame: Frame) -> np.ndarray:
+        """What a loader hands on: as `read`, or a JPEG's bytes, uint8 of one dimension. Raises as `read`."""
+        content = self.processed.read("camera", frame, self.suffix) if self.encoded else None
+        if content is None:
+            return self.read(frame)
+        _check_jpeg(content, self.size)
+        return np.frombuffer(bytearray(content), np.uint8)  # torch wants to be able to write to it
+
     def _read_processed(self, frame: Frame) -> np.ndarray | None:
         if self.suffix == ".npy":
             return self.processed.read_array("camera", frame)
@@ -115,6 +145,15 @@ class Camera:
         return image
 
 
+def _check_jpeg(content: bytes, size: tuple[int, int]) -> None:
+    """ValueError or OSError unless the file is whole, by its ends, and of that size, by its header."""
+    if not content.endswith(JPEG_END):
+        raise ValueError("not a whole JPEG")
+    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+        if image.size != size:
+            raise ValueError(f"camera image is {image.size}, not {size}")
+
+
 def _decode_jpeg(content: bytes) -> np.ndarray:
     whole = content.endswith(JPEG_END)  # OpenCV fills what is missing with grey
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
@@ -124,7 +163,7 @@ def _decode_jpeg(content: bytes) -> np.ndarray:
 
 
 class A2D2(Dataset):
-    """Visits of samples -> {"sample", "nth", "image" uint8 H x W x 3, "labels" {task: label or None}}, or
+    """Visits of samples -> {"sample", "nth", "image" as `Camera.load`, "labels" {task: label or None}}, or
     {"unreadable": reason}.
 
     `tasks`: name -> object with `read(processed, frame)`. A sample with a file that can't be read is not replaced by
@@ -144,7 +183,7 @@ class A2D2(Dataset):
         sample = self.samples[place]
         frame = sample.frame
         try:
-            image = torch.from_numpy(self.camera.read(frame))
+            image = torch.from_numpy(self.camera.load(frame))
             labels = {task: self._label(task, frame) for task in sample.tasks}
         except (ValueError, OSError) as error:
             return {"unreadable": f"{frame}: {reason_of(error)}"}
@@ -171,10 +210,20 @@ class Collate:
             if labelled:
                 targets[name] = task.collate([items[i]["labels"][name] for i in labelled])
                 places[name] = None if len(labelled) == len(items) else torch.tensor(labelled)
-        # permuted after stacking, which is a plain copy so; the batch lies in memory as channels_last
-        images = torch.stack([item["image"] for item in items]).permute(0, 3, 1, 2)  # B 3 H W
+        images, encoded = _images_of([item["image"] for item in items])
         samples, visits = [item["sample"] for item in items], [item["nth"] for item in items]
-        return Batch(samples, images, targets, places, visits, unreadable)
+        return Batch(samples, images, targets, places, visits, encoded, unreadable)
+
+
+def _images_of(loaded: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Images B x 3 x H x W, or none and B JPEGs. Where one was made from its raw PNG, the others are decoded here."""
+    are_encoded = [image.ndim == 1 for image in loaded]
+    if all(are_encoded):
+        return torch.empty(0, dtype=torch.uint8), loaded
+    if any(are_encoded):
+        loaded = [torch.from_numpy(_decode_jpeg(x.numpy().tobytes())) if x.ndim == 1 else x for x in loaded]
+    # permuted after stacking, which is a plain copy so; the batch lies in memory as channels_last
+    return torch.stack(loaded).permute(0, 3, 1, 2), []
 
 
 def check_processed(processed: ProcessedData, camera: Camera, kinds: Sequence[str]) -> None:

@@ -91,6 +91,9 @@ class DataConfig(StrictModel):
     """W, H of images and label maps: what the preprocessing scripts were given as --size."""
     split: SplitConfig = SplitConfig()
     labels: LabelsConfig = LabelsConfig()
+    decode: Literal["loader", "device"] = "loader"
+    """Where camera images in JPEG are decoded: by OpenCV in the loader, or by torchvision on the device (nvJPEG on a
+    GPU, whose bytes differ from OpenCV's by a few units)."""
     workers: NonNegativeInt = 8
     """Loader processes; 0 loads in the training process."""
 

@@ -47,7 +47,7 @@ class Panels:
             return
         images: dict[str, list[Shown]] = defaultdict(list)
         for place in self.places:
-            batch = Collate(self.tasks)([self.val[place]])
+            batch = Collate(self.tasks)([self.val[place]]).to(torch.device("cpu"))
             if batch.targets:
                 for task, shown in self._draw(forward, batch, epoch):
                     images[task].append(shown)

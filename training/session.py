@@ -101,7 +101,8 @@ class Session:
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
         processed = stage(ProcessedData(args.processed_root), None if args.dry_run else args.stage_to)
-        camera = Camera(RawData(args.data_root), processed, tuple(config.data.size))
+        encoded = config.data.decode == "device"
+        camera = Camera(RawData(args.data_root), processed, tuple(config.data.size), encoded=encoded)
         if loaded is not None:
             check_fits(loaded, camera, "--resume: the checkpoint")
         split = distributed.from_main(lambda: _check_run_and_split(args, config, run, camera, loaded))

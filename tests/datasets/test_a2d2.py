@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.a2d2 import A2D2, Camera, Collate, Sample, check_processed
+from datasets.a2d2 import A2D2, JPEG_END, Batch, Camera, Collate, Sample, check_processed
 from datasets.layout import Frame, ProcessedData, RawData
 from errors import UserError
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
+from preprocessing.camera import encode_jpeg
 from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
 from preprocessing.steering_angle import Steering
@@ -20,6 +21,7 @@ from tasks import TASKS
 from tests.raw_files import CAMERA, frames, write_calibration, write_every_kind
 from tests.stages import run
 
+CPU = torch.device("cpu")
 SIZE = (40, 24)
 FRAMES = frames(4)
 STAGES = {"segmentation": Segmentation, "depth": Depth, "box": Boxes, "steering": Steering}
@@ -101,6 +103,80 @@ def test_processed_data_alone_will_do(raw: RawData, processed: ProcessedData, tm
     item = A2D2(camera, tasks("segmentation"), [Sample(FRAMES[0], ("segmentation",))])[0]
     assert item["image"].shape == (SIZE[1], SIZE[0], 3)
     assert item["labels"]["segmentation"].shape == SIZE[::-1]
+
+
+# ---- images decoded on the device -----------------------------------------------------------------------------
+
+
+def make_jpegs(raw: RawData, processed: ProcessedData) -> None:
+    make(raw, processed, "segmentation")
+    assert run(CameraStage(), raw, processed, "--size", *map(str, SIZE), "--format", "jpeg") == 0
+
+
+def on_device(raw: RawData, processed: ProcessedData) -> A2D2:
+    camera = Camera(raw, processed, SIZE, encoded=True)
+    return A2D2(camera, tasks("segmentation"), [Sample(frame, ("segmentation",)) for frame in FRAMES])
+
+
+def batch_of(data: A2D2) -> Batch:
+    return Collate(data.tasks)([data[place] for place in range(len(data))])
+
+
+def test_jpegs_travel_as_they_lie_on_disk_and_are_decoded_by_to(raw: RawData, processed: ProcessedData) -> None:
+    make_jpegs(raw, processed)
+    batch = batch_of(on_device(raw, processed))
+    assert [one.numpy().tobytes() for one in batch.encoded] == [
+        processed.path("camera", frame, ".jpg").read_bytes() for frame in FRAMES
+    ]
+    moved, expected = batch.to(CPU), batch_of(dataset(raw, processed, "segmentation"))
+    assert moved.encoded == []
+    assert moved.images.shape == expected.images.shape
+    assert (moved.images.int() - expected.images.int()).abs().max() <= 4  # another decoder
+    assert torch.equal(moved.targets["segmentation"]["classes"], expected.targets["segmentation"]["classes"])
+
+
+def test_an_image_without_a_jpeg_is_made_from_its_png_among_them(raw: RawData, processed: ProcessedData) -> None:
+    make_jpegs(raw, processed)
+    expected = batch_of(dataset(raw, processed, "segmentation"))
+    processed.path("camera", FRAMES[1], ".jpg").unlink()
+    batch = batch_of(on_device(raw, processed))
+    assert batch.encoded == []
+    assert torch.equal(batch.images[0], expected.images[0])
+    made = Camera(raw, processed, SIZE).read(FRAMES[1])
+    assert np.array_equal(batch.images[1].permute(1, 2, 0), made)
+
+
+@pytest.mark.parametrize("damage", ["cut", "of another size", "no JPEG"])
+def test_a_damaged_jpeg_is_named_before_it_reaches_the_device(
+    raw: RawData, processed: ProcessedData, damage: str
+) -> None:
+    make_jpegs(raw, processed)
+    path = processed.path("camera", FRAMES[2], ".jpg")
+    content = {
+        "cut": path.read_bytes()[:-20],
+        "of another size": encode_jpeg(np.zeros((8, 8, 3), np.uint8)),
+        "no JPEG": b"nothing" + JPEG_END,
+    }
+    path.write_bytes(content[damage])
+    batch = batch_of(on_device(raw, processed))
+    assert len(batch) == len(batch.encoded) == len(FRAMES) - 1
+    assert len(batch.unreadable) == 1
+    assert batch.unreadable[0].startswith(f"{FRAMES[2]}: ")
+
+
+def test_what_the_decoder_refuses_is_one_line(raw: RawData, processed: ProcessedData) -> None:
+    make_jpegs(raw, processed)
+    batch = batch_of(on_device(raw, processed))
+    batch.encoded[0] = torch.zeros(100, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"camera images of .*data\.decode: loader") as error:
+        batch.to(CPU)
+    assert "\n" not in str(error.value)
+
+
+def test_decoding_on_the_device_needs_jpegs(raw: RawData, processed: ProcessedData) -> None:
+    make(raw, processed, "camera")
+    with pytest.raises(UserError, match="needs JPEGs of 40 x 24"):
+        Camera(raw, processed, SIZE, encoded=True)
 
 
 # ---- labels ---------------------------------------------------------------------------------------------------
