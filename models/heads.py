@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.bifpn import separable_conv
 from models.densedepth import bounded_exp, inverse_bounded_exp
 from models.norms import CHANNELS_PER_GROUP, group_norm
+from models.pooling import average_pool, max_pool
 from models.precision import in_float32
 from models.yolov1 import Predictions
 
@@ -69,7 +70,7 @@ class BoxHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         found = [conv(level) for conv, level in zip(self.levels, levels, strict=True)]  # B 128 H/4 W/4 ... H/32 W/32
-        x = torch.cat([F.adaptive_max_pool2d(level, 2 * self.grid) for level in found], 1)  # B 512 2S 2S
+        x = torch.cat([max_pool(level, 2 * self.grid, 2 * self.grid) for level in found], 1)  # B 512 2S 2S
         return self.output(self.convs(x))  # B S S 10 19
 
 
@@ -86,7 +87,7 @@ class PooledBoxHead(nn.Module):
         self.output = Predictions(2 * channels, classes=classes, predictors=predictors)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        x = torch.cat([F.adaptive_avg_pool2d(level, 2 * self.grid) for level in levels], 1)  # B 1024 2S 2S
+        x = torch.cat([average_pool(level, 2 * self.grid, 2 * self.grid) for level in levels], 1)  # B 1024 2S 2S
         return self.output(self.convs(x))  # B S S 10 19
 
 
@@ -111,7 +112,7 @@ class SteeringHead(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         x = self.reduce(levels[1])  # B 32 H/8 W/8
-        x = F.adaptive_avg_pool2d(x, (self.ROWS, self.COLUMNS))  # B 32 8 16
+        x = average_pool(x, self.ROWS, self.COLUMNS)  # B 32 8 16
         return in_float32(self.dense[-1], self.dense[:-1](x.flatten(1)))
 
 

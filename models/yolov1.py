@@ -9,11 +9,11 @@ predictor has class scores of its own, since real frames put up to seven centres
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.normalise import Normalise
 from models.norms import NormFromScratch, set_norm
+from models.pooling import average_pool
 from models.precision import in_float32
 
 BOX_VALUES = 5  # x, y, sqrt w, sqrt h, objectness; then one score a class
@@ -85,7 +85,7 @@ class YOLOv1(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.before_grid(self.encoder(self.normalise(images)))  # B 1024 H/32 W/32
-        x = F.adaptive_avg_pool2d(x, 2 * self.grid)  # B 1024 2S 2S
+        x = average_pool(x, 2 * self.grid, 2 * self.grid)  # B 1024 2S 2S
         x = self.head(self.to_grid(x))  # B 1024 S S
         return self.output(x)  # B S S 10 19
 
