@@ -12,7 +12,7 @@ from training.session import Session, parse_arguments
 
 def main() -> None:
     args = parse_arguments(__doc__, "configs/asymmetric_conf.yaml", [ASYMMETRIC], default_mode=ASYMMETRIC)
-    config = load_config(AsymmetricRun, args.config, args.set)
+    config = load_config(AsymmetricRun, args.config, args.set, args.gpu)
     session = Session.open(args, config)
     plan = Plan.make(session)
     print(plan.describe())

@@ -13,7 +13,7 @@ from training.session import Session, parse_arguments
 
 def main() -> None:
     args = parse_arguments(__doc__, "configs/single_task_conf.yaml", list(TASKS), default_mode=None)
-    config = load_config(SingleTaskRun, args.config, args.set)
+    config = load_config(SingleTaskRun, args.config, args.set, args.gpu)
     session = Session.open(args, config)
     plan = Plan.make(session)
     print(plan.describe())

@@ -13,7 +13,7 @@ from training.session import Session, parse_arguments
 
 def main() -> None:
     args = parse_arguments(__doc__, "configs/symmetric_conf.yaml", [SYMMETRIC, *TASKS], default_mode=SYMMETRIC)
-    config = load_config(SymmetricRun, args.config, args.set)
+    config = load_config(SymmetricRun, args.config, args.set, args.gpu)
     session = Session.open(args, config)
     plan = Plan.make(session)
     print(plan.describe())

@@ -1,9 +1,17 @@
 """Estimate the peak memory of training, without a GPU: does every mode of the shipped configs fit a card of 12 GB?
 
-    python -m benchmarks.memory [--size 1024 1024] [--json FILE] [--check]
+    python -m benchmarks.memory [--size 1024 1024] [--card 12] [--json FILE] [--check]
+    python -m benchmarks.memory --config FILE [--train-mode MODE] [--gpu FILE] [--set KEY=VALUE ...]
+        [--frames 10000] [--utilisation 0.4] [--peak-tflops 312]
+
+The second is for any configuration of the training scripts, of every mode or of one, and adds the FLOPs of a step (the
+samples between two borders at which groups may step) and the hours of an epoch: benchmarks/flops.py tells what is
+counted. The hours are an estimate at the utilisation that you state, of the peak that the GPU's maker states; nothing
+is measured, and loading, updates and validation are left out.
 
 Method: the network, its optimisers and one micro-batch of made-up labels as fake tensors (torch's FakeTensorMode:
-shapes and types, no content), in bf16 autocast; forward, the tasks' own losses, backward and step, while torch's
+shapes and types, no content), in bf16 autocast
+(or the config's precision; auto is bf16); forward, the tasks' own losses, backward and step, while torch's
 MemTracker adds up the tensors that are alive. The micro-batch is one in the middle of a batch, so gradients are pending
 and AdamW has its states. All numbers are bytes (in the table: GB = 1e9 bytes):
 
@@ -24,24 +32,30 @@ table); on the large ones, which decide whether a card suffices, it is within 7 
 """
 
 import argparse
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
+from benchmarks.flops import flops_of_visits
 from benchmarks.machine import describe_machine
-from benchmarks.steps import Step, allocated_peak
+from benchmarks.steps import Step, allocated_peak, fitted_tasks, made_up_labels
 from datasets.files import write_json
-from training.config import load_config
-from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
+from errors import UserError, run_as_script
+from training.config import load_config, read_yaml
+from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun, kind_of
+from training.session import add_override_arguments, check_size
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = 12e9  # bytes
 FRAGMENTATION, CUDA_CONTEXT = 0.1, 0.8e9  # a share of the total, bytes: see above
-CHECK_SIZE = (128, 128)  # W H
+SIZE, CHECK_SIZE = [1024, 1024], [128, 128]  # W H
+NEED_CONFIG = ["train_mode", "gpu", "set", "frames", "utilisation", "peak_tflops"]  # flags
 BALANCING = {"fixed": "fixed", "uncertainty": "uncertainty", "upgrad": "by gradients (upgrad, pcgrad, ...)"}
 
 
@@ -52,6 +66,12 @@ class Case:
     name: str
     config: RunConfig
     mode: str
+
+    @property
+    def precision(self) -> str:
+        """Of a GPU that has bf16."""
+        precision = self.config.training.precision
+        return "bf16" if precision == "auto" else precision
 
     @property
     def micro_batch_size(self) -> int:
@@ -75,20 +95,63 @@ class Estimate:
     def needed(self) -> float:
         return (1 + FRAGMENTATION) * self.total + CUDA_CONTEXT
 
-    @property
-    def fits(self) -> bool:
-        return self.needed <= CARD
+    def fits(self, card: float) -> bool:
+        """card: bytes."""
+        return self.needed <= card
 
 
-def shipped_cases() -> Iterator[Case]:
-    """Every training mode of the shipped configs; all frames of the micro-batch have all labels."""
-    single = load_config(SingleTaskRun, CONFIGS / "single_task_conf.yaml", [])
+@dataclass(frozen=True)
+class Speed:
+    """What the hours of an epoch are estimated with."""
+
+    frames: int = 10_000  # about the training part of A2D2's labelled front-center frames
+    utilisation: float = 0.4  # the share of the peak that training reaches
+    peak_tflops: float = 312.0  # 1e12 FLOPs a second, as the maker states: an A100 in bf16
+
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise UserError(f"--frames {self.frames}: an epoch has at least one")
+        if not 0 < self.utilisation <= 1:
+            raise UserError(f"--utilisation {self.utilisation}: a share of the peak, above 0 and at most 1")
+        if not 0 < self.peak_tflops < math.inf:
+            raise UserError(f"--peak-tflops {self.peak_tflops}: must be above 0")
+
+    def hours(self, flops_of_frame: float) -> float:
+        """Of an epoch."""
+        return self.frames * flops_of_frame / (self.utilisation * self.peak_tflops * 1e12) / 3600
+
+
+def shipped_cases(gpu: Path | None = None) -> Iterator[Case]:
+    """Every training mode of the shipped configs; all frames of the micro-batch have all labels.
+
+    gpu: a file of configs/gpu that is laid over them.
+    """
+    single = load_config(SingleTaskRun, CONFIGS / "single_task_conf.yaml", [], gpu)
     yield from (Case(f"single task: {mode}", single, mode) for mode in single.modes())
     for balancing, name in BALANCING.items():
-        symmetric = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", [f"balancing={balancing}"])
+        symmetric = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", [f"balancing={balancing}"], gpu)
         yield Case(f"symmetric, balancing {name}", symmetric, SYMMETRIC)
-    asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", [])
+    asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", [], gpu)
     yield Case("asymmetric", asymmetric, ASYMMETRIC)
+
+
+def own_cases(args: argparse.Namespace) -> Iterator[Case]:
+    """The modes of one's own configuration. UserError: it is wrong."""
+    kind = kind_of(read_yaml(args.config))
+    config = load_config(kind, args.config, args.set, args.gpu)
+    if args.train_mode not in (None, *config.modes()):
+        raise UserError(f"--train-mode {args.train_mode}: {args.config} trains {', '.join(config.modes())}")
+    for mode in [args.train_mode] if args.train_mode else config.modes():
+        check_size(config.data.size, fake_network(config, mode), args.config)
+        name = mode if mode == config.kind else f"{config.kind.replace('_', ' ')}: {mode}"
+        yield Case(name, config, mode)
+
+
+def fake_network(config: RunConfig, mode: str) -> nn.Module:
+    """Without memory for its weights."""
+    tasks = fitted_tasks(config, mode, made_up_labels(*config.data.size))
+    with FakeTensorMode():
+        return config.make_model(mode, tasks)
 
 
 def train_once(step: Step) -> None:
@@ -99,7 +162,9 @@ def train_once(step: Step) -> None:
 def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = None) -> Estimate:
     """By fake tensors; size: W, H in pixels; micro_batch_size: other than the config's."""
     fake = FakeTensorMode()
-    step = Step(case.config, case.mode, size=size, micro_batch_size=micro_batch_size, fake=fake)
+    step = Step(
+        case.config, case.mode, size=size, micro_batch_size=micro_batch_size, precision=case.precision, fake=fake
+    )
     held = step.held()
     tracker = MemTracker()
     optimizers = [group.optimizer for group in step.groups.values()]
@@ -112,29 +177,43 @@ def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = N
 
 def measure(case: Case, size: tuple[int, int]) -> Estimate:
     """The same with real tensors on the CPU, by the allocator's events."""
-    step = Step(case.config, case.mode, size=size)
+    step = Step(case.config, case.mode, size=size, precision=case.precision)
     inputs = sum(tensor.nbytes for tensor in step.inputs())  # there before the events
     return Estimate(**step.held(), activations=inputs + allocated_peak(lambda: train_once(step)))
 
 
-def micro_batch_that_fits(case: Case, size: tuple[int, int]) -> int | None:
+def micro_batch_that_fits(case: Case, size: tuple[int, int], card: float = CARD) -> int | None:
     """The config's, or else the first half, quarter ... of it that fits; None where not even one sample does."""
     count = case.micro_batch_size
-    while count and not estimate(case, size, count).fits:
+    while count and not estimate(case, size, count).fits(card):
         count //= 2
     return count or None
 
 
-def row(case: Case, size: tuple[int, int]) -> dict[str, Any]:
+def row(case: Case, size: tuple[int, int], card: float = CARD) -> dict[str, Any]:
     found = estimate(case, size)
+    fits = found.fits(card)
     return {
         "case": case.name,
         "micro_batch_size": case.micro_batch_size,
         **asdict(found),
         "total": found.total,
         "needed": found.needed,
-        "fits": found.fits,
-        "micro_batch_that_fits": case.micro_batch_size if found.fits else micro_batch_that_fits(case, size),
+        "fits": fits,
+        "micro_batch_that_fits": case.micro_batch_size if fits else micro_batch_that_fits(case, size, card),
+    }
+
+
+def speed_row(case: Case, size: tuple[int, int], speed: Speed) -> dict[str, Any]:
+    """FLOPs of a step and of a frame that has all labels, hours of an epoch."""
+    visits = flops_of_visits(case.config, case.mode, size)
+    samples = case.config.block_size_of(case.mode)
+    return {
+        "case": case.name,
+        "samples_a_step": samples,
+        "flops_of_step": samples * sum(visits) / len(visits),
+        "flops_of_frame": sum(visits),
+        "hours_of_epoch": speed.hours(sum(visits)),
     }
 
 
@@ -149,10 +228,14 @@ def check_row(case: Case, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def print_rows(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+def print_rows(rows: Iterator[dict[str, Any]], card: float) -> list[dict[str, Any]]:
     """Print each row as it comes (the estimate takes a while)."""
     columns = ["parameters", "gradients", "optimiser", "activations", "total", "needed"]
-    print(f"{'GB':48}{'micro-batch':>12}" + "".join(f"{name:>12}" for name in columns) + f"{'fits 12 GB':>12}")
+    print(
+        f"{'GB':48}{'micro-batch':>12}"
+        + "".join(f"{name:>12}" for name in columns)
+        + f"{f'fits {card / 1e9:g} GB':>12}"
+    )
     done = []
     for row in rows:
         numbers = "".join(f"{row[name] / 1e9:12.2f}" for name in columns)
@@ -172,19 +255,78 @@ def print_check(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     return done
 
 
-def main() -> None:
+def print_speed(rows: Iterator[dict[str, Any]], speed: Speed) -> list[dict[str, Any]]:
+    print(
+        f"\nAn estimate, nothing is measured: epochs of {speed.frames:,} frames at {speed.utilisation:g} of "
+        f"{speed.peak_tflops:g} TFLOP/s; loading, updates and validation left out"
+    )
+    print(f"{'':48}{'samples a step':>16}{'TFLOP a step':>16}{'GFLOP a frame':>16}{'hours an epoch':>16}")
+    done = []
+    for row in rows:
+        flops = f"{row['flops_of_step'] / 1e12:16.3f}{row['flops_of_frame'] / 1e9:16.1f}"
+        print(f"{row['case']:48}{row['samples_a_step']:16}{flops}{row['hours_of_epoch']:16.3f}", flush=True)
+        done.append(row)
+    return done
+
+
+def parse_arguments() -> argparse.Namespace:
+    """UserError: flags that don't go together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=2, default=[1024, 1024], metavar=("W", "H"), help="default 1024 1024")
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("W", "H"), help="of the shipped configs; default 1024 1024"
+    )
+    parser.add_argument("--card", type=float, default=CARD / 1e9, metavar="GB", help="the GPU's memory; default 12")
     parser.add_argument("--check", action="store_true", help=f"estimate and measure at {CHECK_SIZE} on the CPU as well")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="this one, not the shipped ones")
+    parser.add_argument("--train-mode", metavar="MODE", help="default: all modes of the config")
+    add_override_arguments(parser)
+    parser.add_argument("--frames", type=int, help=f"of an epoch; default {Speed.frames}")
+    parser.add_argument("--utilisation", type=float, help=f"share of the peak; default {Speed.utilisation}")
+    parser.add_argument("--peak-tflops", type=float, help=f"of the GPU; default {Speed.peak_tflops:g}")
     args = parser.parse_args()
-    cases = list(shipped_cases())
-    results = {"size": args.size, "rows": print_rows(row(case, tuple(args.size)) for case in cases)}
+    if not args.card > 0:
+        raise UserError(f"--card {args.card}: must be above 0")
+    given = [f"--{name.replace('_', '-')}" for name in NEED_CONFIG if getattr(args, name) not in (None, [])]
+    if args.config is None and given:
+        raise UserError(f"{given[0]} needs --config")
+    if args.config and args.check:
+        raise UserError("--check measures the shipped configs: leave out --config")
+    if args.config and args.size:
+        raise UserError("--size is for the shipped configs: use --set data.size=[W,H]")
+    return args
+
+
+def shipped(args: argparse.Namespace) -> dict[str, Any]:
+    """What there is to say of the shipped configs."""
+    cases, size, card = list(shipped_cases()), args.size or SIZE, 1e9 * args.card
+    results = {"size": size, "rows": print_rows((row(case, tuple(size), card) for case in cases), card)}
     if args.check:
-        results |= {"check_size": CHECK_SIZE, "check": print_check(check_row(case, CHECK_SIZE) for case in cases)}
+        check = print_check(check_row(case, tuple(CHECK_SIZE)) for case in cases)
+        results |= {"check_size": CHECK_SIZE, "check": check}
+    return results
+
+
+def own(args: argparse.Namespace) -> dict[str, Any]:
+    """What there is to say of one's own config."""
+    given = {name: getattr(args, name) for name in ("frames", "utilisation", "peak_tflops")}
+    speed = Speed(**{name: value for name, value in given.items() if value is not None})
+    cases, card = list(own_cases(args)), 1e9 * args.card
+    size = cases[0].config.data.size
+    return {
+        "size": size,
+        "rows": print_rows((row(case, tuple(size), card) for case in cases), card),
+        "assumed": asdict(speed),
+        "speed": print_speed((speed_row(case, tuple(size), speed) for case in cases), speed),
+    }
+
+
+def main() -> None:
+    args = parse_arguments()
+    results = own(args) if args.config else shipped(args)
     if args.json:
         write_json(args.json, {**results, "machine": describe_machine()}, indent=2)
 
 
 if __name__ == "__main__":
-    main()
+    run_as_script(main)

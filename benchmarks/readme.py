@@ -127,6 +127,31 @@ def balancing_table(results: dict[str, Any]) -> str:
     return table(["balancing", "time of a step, ratio to fixed", "peak memory, MB", "ratio to fixed"], rows)
 
 
+def balancing_flops_table(results: dict[str, Any]) -> str:
+    """What each kind of balancing costs in FLOPs, on a small network and on the one that is trained."""
+    names = {"upgrad": "by gradients (upgrad, pcgrad, ...)"}
+    rows = [
+        [
+            f"{row['network']}, {row['size'][0]} x {row['size'][1]}",
+            names.get(row["method"], row["method"]),
+            f"{row['flops_of_frame'] / 1e9:.1f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in results["rows"]
+    ]
+    return table(["network", "balancing", "GFLOP a frame, forward and backward", "ratio to fixed"], rows)
+
+
+def gpus_table(results: dict[str, Any]) -> str:
+    """Micro-batch and estimated memory with each file of configs/gpu."""
+    cards = list(dict.fromkeys(row["card"] for row in results["rows"]))
+    cells: dict[str, list[str]] = {}
+    for row in results["rows"]:  # card by card
+        cells.setdefault(row["case"], []).append(f"{row['micro_batch_size']}: {row['needed'] / 1e9:.1f}")
+    head = ["micro-batch: GB with margin", *(f"`configs/gpu/{card / 1e9:g}gb.yaml`" for card in cards)]
+    return table(head, [[case, *of_case] for case, of_case in cells.items()])
+
+
 def mixture_table(results: dict[str, Any]) -> str:
     """What a step of the backbone sees of the epoch, by how samples are put into blocks."""
     rows = [
@@ -195,6 +220,8 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "memory": ("memory.json", memory_table),
     "memory check": ("memory.json", memory_check_table),
     "balancing": ("balancing.json", balancing_table),
+    "balancing flops": ("balancing_flops.json", balancing_flops_table),
+    "gpus": ("gpus.json", gpus_table),
     "mixture at the start": ("mixture_start.json", mixture_table),
     "mixture at the end": ("mixture_end.json", mixture_table),
     "exchange": ("scaling.json", exchange_table),

@@ -5,7 +5,7 @@ It runs on real tensors and, but for `update`, on fake ones (torch's FakeTensorM
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import accumulate as running_sums
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from datasets.a2d2 import Batch, Sample
 from datasets.layout import Frame
 from models.memory_format import lay_out
+from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
 from training.balancing import Aggregated
@@ -44,6 +45,14 @@ def made_up_labels(width: int, height: int) -> dict[str, Any]:
     }
 
 
+def fitted_tasks(config: RunConfig, mode: str, labels: Mapping[str, Any]) -> dict[str, Task]:
+    """A mode's tasks, each fitted to one label, which networks need."""
+    tasks = config.make_tasks(mode)
+    for name, task in tasks.items():
+        task.fit([labels[name]])
+    return tasks
+
+
 class Step:
     """A mode of a config in the middle of a batch: gradients are pending and the optimisers have their states.
 
@@ -64,10 +73,8 @@ class Step:
     ):
         self.config, self.mode, self.device, self.fake = config, mode, device, fake
         self.precision = Precision(precision, device)
-        self.tasks = config.make_tasks(mode)
         labels = made_up_labels(*size)
-        for name, task in self.tasks.items():
-            task.fit([labels[name]])
+        self.tasks = fitted_tasks(config, mode, labels)
         count = micro_batch_size or config.micro_batch_size_of(mode)
         targets = {name: self.tasks[name].collate([labels[name]] * count) for name in self.tasks}
         with fake or nullcontext():

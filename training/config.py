@@ -24,6 +24,7 @@ from models.encoder import IMAGENET_WEIGHTS, EncoderName
 from tasks import TASKS
 from tasks.base import EncoderSettings, StrictModel
 
+PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
@@ -113,7 +114,7 @@ class TrainingConfig(StrictModel):
     """The loop."""
 
     epochs: PositiveInt
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    precision: PrecisionName = "auto"
     """auto: bf16 where the GPU has it in hardware, else fp16 with loss scaling; fp32 on the CPU."""
     channels_last: bool = True
     """Memory format of images and weights: faster convolutions on GPUs with tensor cores. Parts of a network with group
@@ -204,15 +205,68 @@ def _task_settings(task: str, settings: Any) -> StrictModel:
 Config = TypeVar("Config", bound=StrictModel)
 
 
-def load_config(kind: type[Config], path: Path, overrides: list[str]) -> Config:
-    """Read a YAML file, apply `KEY=VALUE` overrides (`training.epochs=3`), validate.
+class MicroBatchSizes(StrictModel):
+    """`micro_batch_size` of each training script."""
+
+    single_task: dict[str, PositiveInt] = {}
+    """Task -> its section's."""
+    symmetric: PositiveInt | None = None
+    asymmetric: PositiveInt | None = None
+
+    @field_validator("single_task")
+    @classmethod
+    def _known(cls, sizes: dict[str, int]) -> dict[str, int]:
+        check_known_tasks(sizes)
+        return sizes
+
+    def keys(self, kind: str, tasks: Iterable[str]) -> dict[str, int | None]:
+        """Key of the config of a kind of run -> value; tasks: those that the config has."""
+        if kind == "single_task":
+            return {f"tasks.{name}.micro_batch_size": self.single_task.get(name) for name in tasks}
+        return {"micro_batch_size": getattr(self, kind)}
+
+
+class GpuConfig(StrictModel):
+    """What a GPU decides and a result does not depend on (configs/gpu): laid over the config of any training script."""
+
+    workers: NonNegativeInt
+    """data.workers"""
+    precision: PrecisionName
+    """training.precision"""
+    micro_batch_size: MicroBatchSizes
+
+    def keys(self, kind: str, tasks: Iterable[str]) -> dict[str, Any]:
+        """Key of the config of a kind of run -> value. ValueError: it says nothing of a micro_batch_size there."""
+        sizes = self.micro_batch_size.keys(kind, tasks)
+        if missing := [key for key, size in sizes.items() if size is None]:
+            raise ValueError(f"micro_batch_size: nothing for {missing[0]} of {kind} training")
+        return {"data.workers": self.workers, "training.precision": self.precision, **sizes}
+
+
+def load_config(kind: type[Config], path: Path, overrides: list[str], gpu: Path | None = None) -> Config:
+    """Read a YAML file, lay a GPU's over it, apply `KEY=VALUE` overrides (`training.epochs=3`), validate.
 
     UserError (one line with file and key) for a missing or broken file and for every key that is wrong.
     """
-    content = read_yaml(path)
+    content, source = read_yaml(path), str(path)
+    if gpu is not None:
+        source += f" with {gpu}"
+        lay_over(content, gpu, kind.kind, source)
     for override in overrides:
         apply_override(content, override)
-    return validated(kind, content, f"{path}{' with --set' if overrides else ''}")
+    return validated(kind, content, f"{source}{' with --set' if overrides else ''}")
+
+
+def lay_over(content: dict[str, Any], gpu: Path, kind: str, source: str) -> None:
+    """Set a GPU's keys in the content of a config, in place; tasks that the config leaves out stay out."""
+    sections = content.get("tasks")
+    tasks = [name for name, section in sections.items() if section is not None] if isinstance(sections, dict) else []
+    try:
+        keys = validated(GpuConfig, read_yaml(gpu), str(gpu)).keys(kind, tasks)
+    except ValueError as error:
+        raise UserError(f"{gpu}: {error}") from None
+    for key, value in keys.items():
+        set_key(content, key, value, source)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -241,15 +295,21 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"--set {override}: not of the form KEY=VALUE, such as training.epochs=3")
+    try:
+        value = with_exponents(yaml.safe_load(value))
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is no YAML") from None
+    set_key(content, key, value, f"--set {override}")
+
+
+def set_key(content: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set a key such as training.epochs in place; UserError, begun with `source`: part of it is no section."""
     *sections, last = key.split(".")
     for section in sections:
         content = content.setdefault(section, {})
         if not isinstance(content, dict):
-            raise UserError(f"--set {override}: {section} is a value, not a section")
-    try:
-        content[last] = with_exponents(yaml.safe_load(value))
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is no YAML") from None
+            raise UserError(f"{source}: {section} is a value, not a section")
+    content[last] = value
 
 
 def validated(kind: type[Config], content: dict[str, Any], source: str) -> Config:

@@ -308,6 +308,14 @@ class AsymmetricRun(MultiTaskRun):
 RUN_CONFIGS: dict[str, type[RunConfig]] = {run.kind: run for run in (SingleTaskRun, SymmetricRun, AsymmetricRun)}
 
 
+def kind_of(content: Container[str]) -> type[RunConfig]:
+    """Which script's a config is, by the keys of the file that only that one has."""
+    if "backbone" in content:
+        return AsymmetricRun
+    multi_task = any(key in content for key in ("network", "micro_batch_size", "batch_size"))
+    return SymmetricRun if multi_task else SingleTaskRun
+
+
 def tasks_in_order(tasks: Mapping[str, Any]) -> list[str]:
     """In the order of TASKS: a result must not depend on the order of a file's sections."""
     return [name for name in TASKS if name in tasks]

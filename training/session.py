@@ -46,7 +46,7 @@ def parse_arguments(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-mode", choices=modes, default=default_mode)
     parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=3")
+    add_override_arguments(parser)
     parser.add_argument("--name", help="name of the run (default: the mode)")
     add_runs_root_argument(parser)
     add_root_arguments(parser)
@@ -69,6 +69,12 @@ def parse_arguments(
         parser.error("--accept-new-labels needs --resume")
     args.name = args.name or args.train_mode
     return args
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that change what a --config says."""
+    parser.add_argument("--gpu", type=Path, metavar="FILE", help="such as configs/gpu/24gb.yaml, laid over the config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=3")
 
 
 @dataclass

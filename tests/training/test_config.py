@@ -11,10 +11,12 @@ from tasks import TASKS
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG
 from training.config import NetworkConfig, load_config, to_yaml, validated
-from training.runs import RUN_CONFIGS, AsymmetricRun, RunConfig, SingleTaskRun
+from training.runs import RUN_CONFIGS, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
+from training.runs import kind_of as kind_of_content
 
 ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
-SHIPPED = sorted((ROOT / "configs").rglob("*.yaml"))
+GPUS = sorted((ROOT / "configs" / "gpu").glob("*.yaml"))
+SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - set(GPUS))
 
 
 @pytest.fixture
@@ -133,6 +135,85 @@ def test_numbers_with_an_exponent_are_numbers(path: Path, text: str, number: flo
 def test_overrides_are_applied_in_order(path: Path) -> None:
     config = load_config(SingleTaskRun, path, ["training.epochs=3", "seed=7", "training.epochs=4"])
     assert (config.training.epochs, config.seed) == (4, 7)
+
+
+@pytest.mark.parametrize("path_", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_kind_of_a_run_shows_in_its_keys(path_: Path) -> None:
+    assert kind_of_content(yaml.safe_load(path_.read_text())) is kind_of(path_)
+
+
+# ---- a GPU's file laid over a config ------------------------------------------------------------------------------
+
+GPU = """
+workers: 3
+precision: fp32
+micro_batch_size:
+  single_task: {segmentation: 2, steering: 1, box: 2, depth: 4}
+"""
+
+
+@pytest.fixture
+def gpu(tmp_path: Path) -> Path:
+    path = tmp_path / "gpu.yaml"
+    path.write_text(GPU)
+    return path
+
+
+@pytest.mark.parametrize("gpu", GPUS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_a_gpu_changes_no_result(gpu: Path, kind: str) -> None:
+    path = ROOT / "configs" / f"{kind}_conf.yaml"
+    config, without = load_config(RUN_CONFIGS[kind], path, [], gpu), load_config(RUN_CONFIGS[kind], path, [])
+    assert differences(config.model_dump(), without.model_dump()) <= {"workers", "precision", "micro_batch_size"}
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
+    """Last parts of the keys whose values differ."""
+    pairs = {key: (a.get(key), b.get(key)) for key in {*a, *b}}
+    inner = [differences(*pair) for pair in pairs.values() if all(isinstance(value, dict) for value in pair)]
+    own = {key for key, (x, y) in pairs.items() if x != y and not (isinstance(x, dict) and isinstance(y, dict))}
+    return own.union(*inner)
+
+
+def test_a_gpu_is_laid_over_the_config_and_under_the_overrides(path: Path, gpu: Path) -> None:
+    config = load_config(SingleTaskRun, path, ["tasks.depth.micro_batch_size=1"], gpu)
+    assert (config.data.workers, config.training.precision) == (3, "fp32")
+    assert {name: task.micro_batch_size for name, task in config.tasks.items()} == {
+        "segmentation": 2,
+        "steering": 1,
+        "box": 2,
+        "depth": 1,
+    }
+
+
+def test_a_task_that_a_config_leaves_out_stays_out(path: Path, gpu: Path) -> None:
+    content = yaml.safe_load(CONFIG)
+    content["tasks"] = {"box": content["tasks"]["box"], "depth": None}
+    path.write_text(yaml.safe_dump(content))
+    assert list(load_config(SingleTaskRun, path, [], gpu).tasks) == ["box"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("workers: 3", "seed: 3", "GPU: workers: Field required (and 1 more)"),
+        ("segmentation: 2, ", "", "GPU: micro_batch_size: nothing for tasks.segmentation.micro_batch_size of single_t"),
+        ("segmentation", "lanes", "GPU: micro_batch_size.single_task: unknown task lanes; there are segmentation"),
+        ("single_task", "single", "GPU: micro_batch_size.single: Extra inputs are not permitted"),
+        ("depth: 4", "depth: 3", "PATH with GPU: tasks.depth: micro_batch_size 3 does not divide the block of 4"),
+    ],
+)
+def test_a_mistake_in_a_gpus_file(path: Path, gpu: Path, old: str, new: str, message: str) -> None:
+    gpu.write_text(GPU.replace(old, new))
+    with pytest.raises(UserError) as error:
+        load_config(SingleTaskRun, path, [], gpu)
+    assert str(error.value).startswith(message.replace("GPU", str(gpu)).replace("PATH", str(path)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_gpu_must_say_something_of_the_run(gpu: Path) -> None:
+    with pytest.raises(UserError, match="micro_batch_size: nothing for micro_batch_size of symmetric training"):
+        load_config(SymmetricRun, ROOT / "configs/symmetric_conf.yaml", [], gpu)
 
 
 # ---- norms --------------------------------------------------------------------------------------------------------
