@@ -21,8 +21,9 @@ install() {
         ${target:+--target "$target"} "$@"
 }
 
-has_torch='import importlib.util; raise SystemExit(not importlib.util.find_spec("torch"))'
-if "$python" -m venv --clear --system-site-packages "$site" >/dev/null 2>&1 && "$site/bin/python" -c "$has_torch"; then
+sees='import importlib.util as i; raise SystemExit(not (i.find_spec("torch") and i.find_spec("pip")))'
+if "$python" -m venv --clear --without-pip --system-site-packages "$site" >/dev/null 2>&1 &&
+    "$site/bin/python" -c "$sees"; then
     python=$site/bin/python
 else # no venv can be made, or the machine's own Python is one: another venv does not see its packages
     rm -rf "$site"
