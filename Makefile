@@ -1,6 +1,8 @@
 # make demo: everything end to end on a synthetic sample.   make test: lint and tests.
 # make gallery: the pictures of docs/gallery.md from the demo's networks.
-# make lint; make bench (BENCH_ROOT=Datasets); make readme.   PYTHON=python3.11 chooses the interpreter of the virtual environment.
+# make lint; make bench (BENCH_ROOT=Datasets); make readme.
+# make cuda-bundle: wheels for benchmarks/cuda_bare.sh, which runs benchmarks.cuda on a machine without internet.
+# PYTHON=python3.11 chooses the interpreter of the virtual environment.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
@@ -21,7 +23,17 @@ SCENE := 20180813_164231
 FRAME := $(SCENE)_000003540
 TASKS := segmentation steering depth box
 
-.PHONY: demo gallery test lint bench readme clean
+# what a machine with Python 3.12 (glibc 2.28 or newer) and these packages still needs: the pins of requirements*.txt
+# without what it has, what it can do without, and what lints; and their dependencies, as far as those need no torch
+BUNDLE := bundle
+BUNDLE_MB := 20
+BARE_MACHINE_HAS := torch|torchvision|numpy|pillow|opencv-python-headless|scipy|matplotlib
+WITH_DEPENDENCIES := pydantic hypothesis pytest-xdist lightning-utilities
+BUNDLE_DOWNLOAD := $(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(BUNDLE) \
+	--only-binary=:all: --python-version 3.12 --implementation cp \
+	$(foreach glibc,_2_28 _2_27 _2_17 2014,--platform manylinux$(glibc)_x86_64)
+
+.PHONY: demo gallery test lint bench readme cuda-bundle clean
 
 .venv/installed: requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -85,5 +97,14 @@ bench: .venv/installed
 readme: .venv/installed
 	$(BIN)/python -m benchmarks.readme
 
+cuda-bundle:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	rm -rf $(BUNDLE) && mkdir $(BUNDLE)
+	grep -hEv '^(-r|#|($(BARE_MACHINE_HAS)|wandb|ruff)==)' requirements.txt requirements-dev.txt > $(BUNDLE)/pins.txt
+	$(BUNDLE_DOWNLOAD) --no-deps -r $(BUNDLE)/pins.txt
+	$(BUNDLE_DOWNLOAD) -c $(BUNDLE)/pins.txt $(WITH_DEPENDENCIES)
+	@bytes=$$(cat $(BUNDLE)/*.whl | wc -c); echo "$(BUNDLE)/: $$(((bytes + 500000) / 1000000)) MB of wheels"; \
+	test "$$bytes" -lt $(BUNDLE_MB)000000 || { echo "$(BUNDLE)/ is larger than $(BUNDLE_MB) MB" >&2; exit 1; }
+
 clean:
-	rm -rf $(DEMO) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) $(BUNDLE) .pytest_cache .ruff_cache .hypothesis

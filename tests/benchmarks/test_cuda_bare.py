@@ -1,0 +1,76 @@
+"""benchmarks/cuda_bare.sh in a repository of its own, with a benchmarks.cuda that tells what it got."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pip
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cuda_bare.sh"
+CUDA = "import small_library, sys\nprint(small_library.__file__, sys.argv[1:])\nsys.exit(7)\n"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    root = tmp_path / "a repository"
+    (root / "benchmarks").mkdir(parents=True)
+    shutil.copy(SCRIPT, root / "benchmarks")
+    (root / "benchmarks" / "cuda.py").write_text(CUDA)
+    return root
+
+
+def write_wheel(folder: Path, name: str, tag: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}-1.0-{tag}.whl"
+    about = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    return path
+
+
+def bare(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [root / "benchmarks" / "cuda_bare.sh", *arguments]
+    variables = {**os.environ, "PYTHON": sys.executable, **environment}
+    return subprocess.run(command, cwd=root.parent, env=variables, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_without_a_bundle_one_line_and_exit_2(repository: Path, folder: bool) -> None:
+    if folder:
+        (repository / "bundle").mkdir()
+    done = bare(repository)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "make cuda-bundle" in done.stderr
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_arguments_go_in_and_the_status_comes_out(repository: Path, seen: bool) -> None:
+    """`seen`: whether a new virtual environment sees the machine's torch; else the wheels go beside it."""
+    environment = {"PYTHONPATH": ""}
+    write_wheel(repository / "bundle", "small_library", "py3-none-any")
+    if seen:
+        (repository / "machine" / "torch").mkdir(parents=True)
+        (repository / "machine" / "pip").symlink_to(Path(pip.__file__).parent)
+        environment["PYTHONPATH"] = str(repository / "machine")
+    done = bare(repository, "--minutes", "1", "--out", "a b", **environment)
+    assert done.returncode == 7, done.stderr
+    where, _, arguments = done.stdout.partition(".py ")
+    assert arguments == "['--minutes', '1', '--out', 'a b']\n"
+    assert Path(where).is_relative_to(repository / ".cuda_bare")
+    assert (repository / ".cuda_bare" / "pyvenv.cfg").exists() == seen
+
+
+def test_a_wheel_that_does_not_fit_costs_itself_only(repository: Path) -> None:
+    write_wheel(repository / "bundle", "small_library", "py3-none-any")
+    write_wheel(repository / "bundle", "other_library", "cp27-cp27m-win32")
+    done = bare(repository, PYTHONPATH="")
+    assert done.returncode == 7
+    assert "going on without bundle/other_library-1.0-cp27-cp27m-win32.whl\n" in done.stderr
