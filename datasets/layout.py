@@ -25,6 +25,8 @@ FRAMES_PER_SECOND = 30  # the cameras' rate: a frame's number / 30 is its time i
 SCENE_NAME = re.compile(r"\d{8}_\d{6}")
 BUS_FRAME_NAME = re.compile(r"(\d{8})(\d{6})_camera_frontcenter_(\d{9})(?:\.json|\.png)?")
 CAMERA_SUFFIXES = {"npy": ".npy", "jpeg": ".jpg"}
+FRONT_CENTER = "cam_front_center"  # folder of the one camera that this project reads
+BESIDE_SCENES = ("cams_lidars.json", "class_list.json", "LICENSE")  # files taken along, beside the scenes
 
 # raw folder below a scene -> (the word in the file's name, its ending)
 RAW_KINDS = {
@@ -33,6 +35,11 @@ RAW_KINDS = {
     "label": ("label", ".png"),
     "label3D": ("label3D", ".json"),
 }
+_MEMBER = re.compile(
+    r"(?P<scene>\d{8}_\d{6})/(?P<kind>camera|lidar|label|label3D)/(?P<folder>cam_(?P<camera>[a-z]+(?:_[a-z]+)*))/"
+    r"(?P<flat>\d{14})_(?P<word>camera|lidar|label|label3D)_(?P<lens>[a-z]+)_\d{9}(?P<suffix>\.(?:png|npz|json))"
+)
+_BUS_MEMBER = re.compile(r"(?P<scene>\d{8}_\d{6})/bus/(?P<flat>\d{14})_bus_signals\.json")
 # processed kind -> the endings that its files may have
 PROCESSED_KINDS = {
     "camera": (".npy", ".jpg"),
@@ -110,6 +117,7 @@ class RawData:
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
         self.images_dir = self.root / "camera_lidar_semantic_bboxes"
+        self.semantic_dir = self.root / "camera_lidar_semantic"
         self.gateway_dir = self.root / "gateway"
         self.calibration_path = self.images_dir / "cams_lidars.json"
         self.class_list_path = self.images_dir / "class_list.json"
@@ -121,7 +129,7 @@ class RawData:
         return self._folder(kind, frame.scene) / name
 
     def _folder(self, kind: str, scene: str) -> Path:
-        return self.images_dir / scene / kind / "cam_front_center"
+        return self.images_dir / scene / kind / FRONT_CENTER
 
     def scenes(self) -> list[str]:
         """Scenes with images, sorted."""
@@ -152,6 +160,23 @@ class RawData:
     def bus_path(self, scene: str) -> Path:
         """Where a scene's bus signals belong (for whoever writes raw data)."""
         return self.gateway_dir / scene / "bus" / f"{scene.replace('_', '')}_bus_signals.json"
+
+    def member_path(self, folder: Path, name: str, all_cameras: bool = False) -> Path | None:
+        """Where a file that a copy of the set calls `name` (SCENE/KIND/cam_X/FILE, or a bus file) belongs.
+
+        `folder`: `images_dir`, or the folder of another part of the set. None: no file that this project takes. A name
+        is what a server says, so nothing but the set's own names becomes a path.
+        """
+        if (bus := _BUS_MEMBER.fullmatch(name)) and bus["scene"].replace("_", "") == bus["flat"]:
+            return self.bus_path(bus["scene"])
+        match = _MEMBER.fullmatch(name)
+        if not match or (match["folder"] != FRONT_CENTER and not all_cameras):
+            return None
+        told = (match["flat"], match["word"], match["lens"])
+        word, suffix = RAW_KINDS[match["kind"]]
+        fits = told == (match["scene"].replace("_", ""), word, match["camera"].replace("_", ""))
+        ends = match["suffix"] == suffix or (match["kind"], match["suffix"]) == ("camera", ".json")
+        return folder / name if fits and ends else None
 
 
 def parse_bus_frame_name(name: str) -> Frame | None:

@@ -412,3 +412,47 @@ def test_roots_come_from_the_flag_then_the_environment_then_the_default(
     monkeypatch.setenv(variable, "/scratch/a")
     assert parsed() == Path("/scratch/a")
     assert parsed(f"--{flag.replace('_', '-')}", "elsewhere") == Path("elsewhere")
+
+
+CAMERA_FILE = f"{SCENE}/camera/cam_front_center/20180807145028_camera_frontcenter_000000091"
+
+
+@pytest.mark.parametrize("name", [f"{CAMERA_FILE}.png", f"{CAMERA_FILE}.json"])
+def test_a_servers_name_becomes_a_path(name: str) -> None:
+    raw = RawData("D")
+    assert raw.member_path(raw.images_dir, name) == raw.images_dir / name
+    assert raw.member_path(raw.semantic_dir, name) == raw.semantic_dir / name
+
+
+def test_a_servers_bus_file_becomes_a_path() -> None:
+    raw = RawData("D")
+    assert raw.member_path(raw.gateway_dir, f"{SCENE}/bus/20180807145028_bus_signals.json") == raw.bus_path(SCENE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"../{CAMERA_FILE}.png",
+        f"/{CAMERA_FILE}.png",
+        f"{CAMERA_FILE}.sh",
+        f"{CAMERA_FILE}.png\n",
+        f"{CAMERA_FILE}.npz",
+        CAMERA_FILE.replace("/camera/", "/label/") + ".png",
+        CAMERA_FILE.replace("20180807145028", "20190807145028") + ".png",
+        CAMERA_FILE.replace("frontcenter", "frontleft") + ".png",
+        f"{SCENE}/label3D/cam_front_center/20180807145028_label3D_frontcenter_000000091.png",
+        f"{SCENE}/bus/20190807145028_bus_signals.json",
+        f"{SCENE}/bus/../../x_bus_signals.json",
+        "",
+    ],
+)
+def test_any_other_name_of_a_server_does_not(name: str) -> None:
+    raw = RawData("D")
+    assert raw.member_path(raw.images_dir, name, all_cameras=True) is None
+
+
+def test_other_cameras_only_where_asked() -> None:
+    raw = RawData("D")
+    name = CAMERA_FILE.replace("front_center", "side_left").replace("frontcenter", "sideleft") + ".png"
+    assert raw.member_path(raw.images_dir, name) is None
+    assert raw.member_path(raw.images_dir, name, all_cameras=True) == raw.images_dir / name
