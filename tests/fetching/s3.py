@@ -44,7 +44,7 @@ def make_bucket(name: str, files: dict[str, bytes]) -> None:
             backend().delete_object(name, key)
     else:
         backend().create_bucket(name, "eu-central-1")
-        allowed = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject", "s3:ListBucket"]}
+        allowed = {"Effect": "Allow", "Principal": "*", "Action": ["s3:GetObject", "s3:ListBucket", "s3:HeadObject"]}
         resource = [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"]
         policy = {"Version": "2012-10-17", "Statement": [allowed | {"Resource": resource}]}
         backend().put_bucket_policy(name, json.dumps(policy).encode())
@@ -89,6 +89,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+    told_size: str | None = None  # where there is no body that tells it
     cut_after: int | None = None  # bytes that are sent before the connection closes
     stall_after: int | None = None  # bytes that are sent before nothing more comes
 
@@ -155,7 +156,7 @@ class Proxy:
         handler.send_response(answer.status)
         for name, value in answer.headers.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(answer.body)))
+        handler.send_header("Content-Length", answer.told_size or str(len(answer.body)))
         handler.send_header("Connection", "close")
         handler.end_headers()
         ends = [end for end in (answer.cut_after, answer.stall_after) if end is not None]
@@ -173,10 +174,11 @@ class Proxy:
         connection.request(handler.command, handler.path, headers=passed)
         response = connection.getresponse()
         body = response.read()
+        size = response.headers["Content-Length"] if handler.command == "HEAD" else None
         kept = ("etag", "content-type", "last-modified", "content-range")
         headers = {name: value for name, value in response.getheaders() if name.lower() in kept}
         connection.close()
-        return Answer(response.status, headers, body)
+        return Answer(response.status, headers, body, size)
 
     def _spoiled(self, path: str, answer: Answer) -> Answer:
         with self.lock:
