@@ -111,39 +111,65 @@ def _stamps(folder: Path, pattern: re.Pattern[str]) -> dict[str, Stamp]:
     return dict(sorted(found.items()))
 
 
+def _frames_dir(folder: Path, kind: str, scene: str) -> Path:
+    return folder / scene / kind / FRONT_CENTER
+
+
 class RawData:
-    """The raw data set as `get_data.sh` arranges it below `root` (usually `Datasets/`). Never written to."""
+    """The raw data set as `get_data.sh` arranges it below `root` (usually `Datasets/`). Never written to.
+
+    Frames lie in the folder of those with boxes, in that of those with classes, or (the same frame) in both.
+    """
 
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
         self.images_dir = self.root / "camera_lidar_semantic_bboxes"
         self.semantic_dir = self.root / "camera_lidar_semantic"
         self.gateway_dir = self.root / "gateway"
-        self.calibration_path = self.images_dir / "cams_lidars.json"
-        self.class_list_path = self.images_dir / "class_list.json"
+        self.images_dirs = (self.images_dir, self.semantic_dir)
+
+    @property
+    def calibration_path(self) -> Path:
+        return self._beside_scenes("cams_lidars.json")
+
+    @property
+    def class_list_path(self) -> Path:
+        return self._beside_scenes("class_list.json")
+
+    def _beside_scenes(self, name: str) -> Path:
+        """A file beside the scenes: of the first folder that has it."""
+        paths = [folder / name for folder in self.images_dirs]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     def path(self, kind: str, frame: Frame) -> Path:
-        """The raw file of a frame; `kind` is a key of RAW_KINDS."""
+        """The raw file of a frame; `kind` is a key of RAW_KINDS. Of two copies the one beside the boxes."""
+        return next(iter(self.copies(kind, frame)), self.path_in(self.images_dir, kind, frame))
+
+    def copies(self, kind: str, frame: Frame) -> list[Path]:
+        """The frame's raw files of a kind that exist: none, one, or one in either folder."""
+        paths = (self.path_in(folder, kind, frame) for folder in self.images_dirs)
+        return [path for path in paths if path.is_file()]
+
+    def path_in(self, folder: Path, kind: str, frame: Frame) -> Path:
+        """The raw file of a frame in one of `images_dirs` (for whoever writes raw data)."""
         word, suffix = RAW_KINDS[kind]
         name = f"{frame.scene.replace('_', '')}_{word}_frontcenter_{frame.id}{suffix}"
-        return self._folder(kind, frame.scene) / name
-
-    def _folder(self, kind: str, scene: str) -> Path:
-        return self.images_dir / scene / kind / FRONT_CENTER
+        return _frames_dir(folder, kind, frame.scene) / name
 
     def scenes(self) -> list[str]:
         """Scenes with images, sorted."""
-        return _scene_names(self.images_dir)
+        return sorted({scene for folder in self.images_dirs for scene in _scene_names(folder)})
 
     def frames(self, kind: str, scenes: Iterable[str] | None = None) -> list[Frame]:
-        """Front-center frames whose raw file of this kind exists, sorted by scene and id."""
+        """Front-center frames with a raw file of this kind in either folder, each once, sorted by scene and id."""
         word, suffix = RAW_KINDS[kind]
-        frames = []
-        for scene in self.scenes() if scenes is None else sorted(scenes):
+        frames: set[Frame] = set()
+        for scene in self.scenes() if scenes is None else scenes:
             pattern = re.compile(rf"{scene.replace('_', '')}_{word}_frontcenter_(\d{{9}}){re.escape(suffix)}")
-            matches = map(pattern.fullmatch, _sorted_names(self._folder(kind, scene)))
-            frames += [Frame(scene, match[1]) for match in matches if match]
-        return frames
+            for folder in self.images_dirs:
+                matches = map(pattern.fullmatch, _sorted_names(_frames_dir(folder, kind, scene)))
+                frames |= {Frame(scene, match[1]) for match in matches if match}
+        return sorted(frames)
 
     def bus_paths(self) -> dict[str, Path]:
         """Scene -> its file of bus signals, sorted. Scenes lie in gateway/ itself or in one wrapper folder below it."""

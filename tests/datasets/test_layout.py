@@ -456,3 +456,34 @@ def test_other_cameras_only_where_asked() -> None:
     name = CAMERA_FILE.replace("front_center", "side_left").replace("frontcenter", "sideleft") + ".png"
     assert raw.member_path(raw.images_dir, name) is None
     assert raw.member_path(raw.images_dir, name, all_cameras=True) == raw.images_dir / name
+
+
+# ---- two folders of frames ----------------------------------------------------------------------------------------
+
+
+def test_the_frames_of_both_folders_are_one_set(tmp_path: Path) -> None:
+    raw = RawData(tmp_path)
+    both, boxes, classes = (Frame(SCENE, f"{number:09d}") for number in (1, 2, 3))
+    elsewhere = Frame("20181016_082154", "000000001")
+    for folder, frames in ((raw.images_dir, (both, boxes)), (raw.semantic_dir, (both, classes, elsewhere))):
+        for frame in frames:
+            touch(raw.path_in(folder, "label", frame))
+    assert raw.frames("label") == [both, boxes, classes, elsewhere]
+    assert raw.scenes() == [SCENE, elsewhere.scene]
+    assert raw.frames("label", [elsewhere.scene]) == [elsewhere]
+    assert [raw.path("label", frame).is_relative_to(raw.images_dir) for frame in (both, boxes, classes)] == [
+        True,
+        True,
+        False,
+    ]
+    assert [len(raw.copies("label", frame)) for frame in (both, boxes, classes)] == [2, 1, 1]
+    assert raw.copies("camera", both) == []
+
+
+def test_calibration_and_class_list_of_either_folder(tmp_path: Path) -> None:
+    raw = RawData(tmp_path)
+    assert raw.calibration_path.parent == raw.images_dir
+    second = touch(raw.semantic_dir / "cams_lidars.json")
+    assert raw.calibration_path == second
+    first = touch(raw.images_dir / "cams_lidars.json")
+    assert raw.calibration_path == first
