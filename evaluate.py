@@ -14,7 +14,9 @@ import torch
 from datasets.files import write_json
 from datasets.layout import ProcessedData, RawData, add_root_arguments
 from datasets.staging import add_stage_argument, stage
-from errors import run_as_script
+from errors import UserError, run_as_script
+from tasks.merged import MergedSegmentation
+from tasks.segmentation import SegmentationTask
 from training import distributed
 from training.comparison import compare, comparison_json, comparison_table, known_tasks
 from training.evaluation import Precision, Results
@@ -28,6 +30,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--split", choices=["val", "test"], default="val", help="default val")
+    parser.add_argument(
+        "--classes",
+        choices=["all", "merged"],
+        default="all",
+        help="of segmentation: all 38, or 19 of which each merges several (datasets/classes.py)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_root_arguments(parser)
     add_stage_argument(parser)
@@ -41,6 +49,8 @@ def main() -> None:
     args = parse_arguments()
     roots = RawData(args.data_root), stage(ProcessedData(args.processed_root), args.stage_to)
     networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
+    if args.classes == "merged":
+        merge_classes(networks.values())
     first, *others = networks.values()
     for other in others:
         first.check_same_split(other)
@@ -56,6 +66,15 @@ def main() -> None:
         numbers[COMPARISON] = comparison_json(rows)
     if args.json:
         write_json(args.json, numbers, indent=2)
+
+
+def merge_classes(networks: Iterable[Restored]) -> None:
+    """Have segmentation told in merged classes. UserError: no network has it."""
+    having = [network for network in networks if SegmentationTask.name in network.tasks]
+    if not having:
+        raise UserError("--classes merged: none of the checkpoints was trained for segmentation")
+    for network in having:
+        network.tasks = network.tasks | {SegmentationTask.name: MergedSegmentation()}
 
 
 def blind_results(networks: Iterable[Restored], *options: Any) -> Results:

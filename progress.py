@@ -26,11 +26,17 @@ def progress(
     name: str,
     note: Callable[[], str] = str,
     size: Callable[[Item], int] = lambda _: 1,
+    in_bytes: bool = False,
 ) -> Iterator[Item]:
-    """Pass the items on and show how many of `total` are done. `note`: text to show beside; `size`: units an item."""
+    """Pass the items on and show how many of `total` are done. `note`: text to show beside; `size`: units an item.
+
+    `in_bytes`: the units are bytes, shown as MB and GB.
+    """
+    shown = tqdm.format_sizeof if in_bytes else str
+    units = {"unit": "B", "unit_scale": True} if in_bytes else {}
     start = last = time.monotonic()
     done = 0
-    with tqdm(total=total, desc=name, disable=_silent or not sys.stderr.isatty()) as bar:
+    with tqdm(total=total, desc=name, disable=_silent or not sys.stderr.isatty(), **units) as bar:
         for item in items:
             yield item
             done += size(item)
@@ -39,7 +45,9 @@ def progress(
             now = time.monotonic()
             if bar.disable and now - last >= SECONDS_BETWEEN_LINES:
                 last = now
-                print(f"{name}: {done}/{total}, {done / (now - start):.1f}/s {note()}".rstrip(), flush=True)
+                rate = done / (now - start)
+                rate = f"{shown(rate)}B" if in_bytes else f"{rate:.1f}"
+                print(f"{name}: {shown(done)}/{shown(total)}, {rate}/s {note()}".rstrip(), flush=True)
 
 
 def warn(text: str) -> None:

@@ -79,6 +79,43 @@ def rgb_of(colour: str) -> tuple[int, int, int]:
 # 38 names in order of first appearance; a class's index is its place here
 SEMANTIC_CLASSES = tuple(dict.fromkeys(class_of(name) for name in COLOURS.values()))
 
+# The set's paper (arXiv:2004.06320) evaluates 18 merged classes and a background. It does not list what is merged; the
+# names are those of mmsegmentation's pull request 305, the assignment is ours.
+MERGED_CLASSES = {
+    "Road": (
+        "RD normal street",
+        "RD restricted area",
+        "Drivable cobblestone",
+        "Slow drive area",
+        "Speed bumper",
+        "Non-drivable street",
+    ),
+    "Sky": ("Sky",),
+    "Nature": ("Nature object",),
+    "Poles": ("Poles",),
+    "Cars": ("Car",),
+    "Lane lines": ("Solid line", "Dashed line", "Zebra crossing", "Painted driv. instr."),
+    "Buildings": ("Buildings",),
+    "Irrelevant": ("Irrelevant signs",),
+    "Traffic info": (
+        "Traffic signal",
+        "Traffic sign",
+        "Signal corpus",
+        "Electronic traffic",
+        "Traffic guide obj.",
+    ),
+    "Curbstones": ("Curbstone",),
+    "Sidewalk": ("Sidewalk",),
+    "Trucks": ("Truck", "Utility vehicle", "Tractor"),
+    "Grid structure": ("Grid structure", "Sidebars"),
+    "Obstacles": ("Obstacles / trash", "Road blocks", "Animals"),
+    "Pedestrians": ("Pedestrian",),
+    "Ego car": ("Ego car",),
+    "Small traffic participants": ("Bicycle", "Small vehicles"),
+    "Parking area": ("Parking area",),
+    "Background": ("Blurred area", "Rain dirt"),
+}
+
 BOX_CLASSES = (
     "Car",
     "Pedestrian",
@@ -117,6 +154,14 @@ BOX_COLOURS = (
 
 # processed kind -> the classes that its labels refer to by index or by name
 CLASSES_OF_KIND = {"segmentation": SEMANTIC_CLASSES, "box": BOX_CLASSES}
+
+
+def merged_of_class() -> np.ndarray:
+    """uint8 256: the merged class of each semantic class, by their places in the lists; IGNORE stays."""
+    table = np.full(256, IGNORE, np.uint8)
+    for index, members in enumerate(MERGED_CLASSES.values()):
+        table[[SEMANTIC_CLASSES.index(name) for name in members]] = index
+    return table
 
 
 def palette() -> np.ndarray:

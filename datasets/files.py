@@ -118,6 +118,14 @@ def locked(path: Path, wait: bool) -> Iterator[None]:
         yield
 
 
+def put_aside(path: Path) -> Path:
+    """Rename a file to the first free name of NAME.aside, NAME.aside-2, ...; returns it. Nothing is deleted."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.aside" + (f"-{number}" if number > 1 else ""))).exists():
+        number += 1
+    return path.rename(aside)
+
+
 def check_free_disk(folder: Path, needed: int) -> None:
     """UserError unless the folder's file system has `needed` bytes free."""
     free = shutil.disk_usage(folder).free

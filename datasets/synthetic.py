@@ -29,6 +29,9 @@ Quirks of the real data set. Each scene of six frames or more has every one of t
 - other camera: the bus file has an entry for a frame of another camera.
 
 Beside the scenes lie files, as in the real data set: cams_lidars.json, class_list.json, and synthetic.json (settings).
+`--semantic N`: a second folder, as the real set's, with N further frames of each scene that have no boxes and no
+angles, and with copies of those in the first. N = 0, the default, leaves it out. They have none of the quirks.
+
 A rerun with the same settings goes on where an earlier one stopped; with other settings it refuses.
 """
 
@@ -37,9 +40,9 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +90,7 @@ class FramePlan:
     scene_index: int
     seed: int
     quirks: frozenset[str]
+    has_boxes: bool = True  # else it lies in the second folder only
 
     @property
     def rng_seed(self) -> list[int]:
@@ -132,6 +136,17 @@ def plan_scene(index: int, frames: int, seed: int) -> list[FramePlan]:
         FramePlan(Frame(name, f"{number:09d}"), index, seed, frozenset(odd))
         for number, odd in zip(numbers, quirks, strict=True)
     ]
+
+
+def plan_semantic(scene: list[FramePlan], frames: int) -> list[FramePlan]:
+    """Further frames of a planned scene, all over its time, without boxes."""
+    first = scene[0]
+    rng = np.random.default_rng([first.seed, first.scene_index, 4])
+    taken = {int(plan.frame.id) for plan in scene}
+    last = max(taken) + frames  # enough numbers, however few frames the scene has
+    free = [number for number in range(91, last + 1) if number not in taken]
+    names = [Frame(first.frame.scene, f"{number:09d}") for number in sorted(rng.choice(free, frames, replace=False))]
+    return [replace(first, frame=frame, quirks=frozenset(), has_boxes=False) for frame in names]
 
 
 @lru_cache(maxsize=4)
@@ -290,21 +305,44 @@ def write_dataset(
     image_size: tuple[int, int] = (1920, 1208),
     seed: int = 0,
     threads: int = 1,
+    semantic: int = 0,
 ) -> RawData:
-    """Write `scenes` x `frames` frames of `image_size` (W, H) below `out`, or what is still missing of them."""
+    """Write `scenes` x `frames` frames of `image_size` (W, H) below `out`, or what is still missing of them.
+
+    `semantic`: further frames of each scene, in the second folder.
+    """
     raw = RawData(out)
-    _claim(raw, {"scenes": scenes, "frames": frames, "image_size": list(image_size), "seed": seed})
+    settings = {"scenes": scenes, "frames": frames, "image_size": list(image_size), "seed": seed}
+    _claim(raw, settings | ({"semantic": semantic} if semantic else {}))
     write_json(raw.class_list_path, COLOURS, indent=4)
     write_json(raw.calibration_path, calibration_json(image_size), indent=2)
     plans = [plan_scene(index, frames, seed) for index in range(scenes)]
-    jobs = [Job(raw.root, image_size, plan) for scene in plans for plan in scene]
-    todo = [job for job in jobs if not raw.path("camera", job.plan.frame).is_file()]
+    further = [plan for scene in plans for plan in plan_semantic(scene, semantic)] if semantic else []
+    jobs = [Job(raw.root, image_size, plan) for plan in [*(plan for scene in plans for plan in scene), *further]]
+    todo = [job for job in jobs if not raw.copies("camera", job.plan.frame)]
     for count, _ in enumerate(_run(todo, threads), 1):
         if sys.stderr.isatty():
             print(f"\r{count} of {len(todo)} frames", end="" if count < len(todo) else "\n", file=sys.stderr)
     for scene in plans:
         write_json(raw.bus_path(scene[0].frame.scene), list(_bus(scene)))
+    if semantic:
+        for plan in (plan for scene in plans for plan in scene):
+            _copy_to_second_folder(raw, plan.frame)
+        for path in (raw.class_list_path, raw.calibration_path):
+            _copy(path, raw.semantic_dir / path.name)
     return raw
+
+
+def _copy_to_second_folder(raw: RawData, frame: Frame) -> None:
+    """The frames with boxes are among those with classes. The camera's picture comes last, as in `write_frame`."""
+    for kind in ("label", "lidar", "camera"):
+        _copy(raw.path_in(raw.images_dir, kind, frame), raw.path_in(raw.semantic_dir, kind, frame))
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not target.is_file():
+        with whole_file(target) as file:
+            file.write(source.read_bytes())
 
 
 def _run(jobs: list[Job], threads: int) -> Iterator[None]:
@@ -319,7 +357,7 @@ def _claim(raw: RawData, settings: dict[str, Any]) -> None:
     if path.is_file():
         if (there := read_json(path)) != settings:
             raise UserError(f"{raw.root} holds a synthetic data set with {there}, not {settings}: choose another --out")
-    elif raw.images_dir.exists() or raw.gateway_dir.exists():
+    elif any(folder.exists() for folder in (*raw.images_dirs, raw.gateway_dir)):
         raise UserError(
             f"{raw.root} already holds a data set that was not written by this script: choose another --out"
         )
@@ -354,21 +392,23 @@ def _bus(scene: list[FramePlan]) -> Iterator[dict[str, Any]]:
 def write_frame(job: Job) -> None:
     """Write a frame's files; the camera's picture comes last and tells that the frame is complete."""
     raw, plan, camera = RawData(job.out), job.plan, _camera(job.image_size)
+    path_of = partial(raw.path_in, raw.images_dir if plan.has_boxes else raw.semantic_dir)
     moment = moment_of(plan)
     view = moment.view(camera, plan.rng_seed)
     rng = np.random.default_rng([*plan.rng_seed, 3])
     label = LABEL_RGB[view.label]
     if "rgba" in plan.quirks:
         label = np.dstack([label, np.full(label.shape[:2], 255, np.uint8)])
-    _write_png(raw.path("label", plan.frame), label)
+    _write_png(path_of("label", plan.frame), label)
     points = sweep(moment, camera.calibration, rng, timestamp_us(plan.frame))
-    with whole_file(raw.path("lidar", plan.frame)) as file:
+    with whole_file(path_of("lidar", plan.frame)) as file:
         np.savez(file, **_odd_sweep(points, plan, rng))
-    found = boxes(moment, camera, view)
-    if "duplicates" in plan.quirks:
-        found += found[:1] * 3 + found[1:2]
-    write_json(raw.path("label3D", plan.frame), {f"box_{n}": box for n, box in enumerate(found)}, indent=4)
-    picture = raw.path("camera", plan.frame)
+    if plan.has_boxes:
+        found = boxes(moment, camera, view)
+        if "duplicates" in plan.quirks:
+            found += found[:1] * 3 + found[1:2]
+        write_json(path_of("label3D", plan.frame), {f"box_{n}": box for n, box in enumerate(found)}, indent=4)
+    picture = path_of("camera", plan.frame)
     about = {"cam_name": "front_center", "cam_tstamp": timestamp_us(plan.frame), "image_png": picture.name}
     write_json(picture.with_suffix(".json"), about)
     _write_png(picture, view.colour)
@@ -408,9 +448,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=40, help="frames of each scene (default: 40)")
     parser.add_argument("--image-size", type=int, nargs=2, metavar=("W", "H"), default=(1920, 1208))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--semantic", type=int, default=0, help="further frames a scene, without boxes (default: 0)")
     parser.add_argument("--threads", type=int, default=1, help="processes; the files do not depend on it (default: 1)")
     options = parser.parse_args(arguments)
-    for name, least in {"scenes": 1, "frames": 1, "seed": 0, "threads": 1}.items():
+    for name, least in {"scenes": 1, "frames": 1, "seed": 0, "semantic": 0, "threads": 1}.items():
         if getattr(options, name) < least:
             parser.error(f"--{name} must be at least {least}")
     if options.image_size[0] < SMALLEST_SIZE[0] or options.image_size[1] < SMALLEST_SIZE[1]:
@@ -421,7 +462,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     options = parse_arguments()
     width, height = options.image_size
-    raw = write_dataset(options.out, options.scenes, options.frames, (width, height), options.seed, options.threads)
+    raw = write_dataset(
+        options.out, options.scenes, options.frames, (width, height), options.seed, options.threads, options.semantic
+    )
     print(f"{options.scenes} scenes of {options.frames} frames, {width}x{height}, are in {raw.root}")
 
 

@@ -51,6 +51,8 @@ def merge_kind(processed: ProcessedData, kind: str) -> bool:
     if missing:
         numbers = ",".join(map(str, missing))
         print(f"{kind}: shards without a report: {numbers} of {total}; submit them again: --array={numbers}")
+    if differing := merged["differing_copies"]:
+        print(f"{kind}: {len(differing)} frames lie in two folders and differ, such as {differing[0]}")
     for failure in merged["failures"]:
         print(f"{kind}: failed: {failure['path']}: {failure['reason']}")
     return not missing and not merged["failures"]
@@ -75,6 +77,7 @@ def merge(reports: list[dict[str, Any]]) -> dict[str, Any]:
         **{key: sum(report[key] for report in reports) for key in STATUS},
         "counts": dict(sorted(counts.items())),
         "without_label_frames": sorted(frame for report in reports for frame in report["without_label_frames"]),
+        "differing_copies": sorted(frame for report in reports for frame in report.get("differing_copies", ())),
         "failures": sorted((f for report in reports for f in report["failures"]), key=lambda f: f["frame"]),
         "settings": reports[0]["settings"],
     }

@@ -6,6 +6,7 @@ rest goes on.
 """
 
 import argparse
+import filecmp
 import multiprocessing
 import os
 import signal
@@ -27,7 +28,7 @@ import pyspng
 
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.geometry import Calibration
-from datasets.layout import Frame, ProcessedData, RawData, add_root_arguments
+from datasets.layout import RAW_KINDS, Frame, ProcessedData, RawData, add_root_arguments
 from errors import UserError
 from progress import progress, warn
 
@@ -52,6 +53,7 @@ class Outcome:
     path: str = ""
     reason: str = ""
     counts: dict[str, int] = field(default_factory=dict)
+    copies_differ: bool = False  # the raw file lies in two folders, with different contents
 
 
 class Stage(ABC):
@@ -241,7 +243,11 @@ class Worker:
             write_label(target, label.content)
         except OSError as error:
             raise UserError(f"can't write {target}: {error.strerror}; a rerun goes on from here") from None
-        return Outcome(str(frame), "written", counts=label.counts)
+        return Outcome(str(frame), "written", counts=label.counts, copies_differ=self._copies_differ(frame))
+
+    def _copies_differ(self, frame: Frame) -> bool:
+        copies = self.raw.copies(self.stage.raw_kind, frame) if self.stage.raw_kind in RAW_KINDS else []
+        return len(copies) > 1 and not filecmp.cmp(*copies, shallow=False)
 
 
 class BadSource(Exception):
@@ -324,6 +330,7 @@ class Report:
         self.status: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.without_label: list[str] = []
+        self.differing_copies: list[str] = []
         self.failures: list[dict[str, str]] = []
 
     def add(self, outcome: Outcome) -> None:
@@ -331,6 +338,8 @@ class Report:
         self.counts.update(outcome.counts)
         if outcome.status == "without_label":
             self.without_label.append(outcome.frame)
+        if outcome.copies_differ:
+            self.differing_copies.append(outcome.frame)
         if outcome.status == "failed":
             self.failures.append({key: asdict(outcome)[key] for key in ("frame", "path", "reason")})
 
@@ -339,10 +348,15 @@ class Report:
         return (
             f"{self.kind}: {status['written']} written, {status['present']} already there, "
             f"{status['without_label']} without label, {status['failed']} failed"
+            + (f"; {len(self.differing_copies)} frames lie in two folders and differ" if self.differing_copies else "")
         )
 
     def write(self, path: Path) -> None:
         status = {key: self.status[key] for key in ("written", "present", "without_label", "failed")}
-        names = {"without_label_frames": self.without_label, "failures": self.failures}
+        names = {
+            "without_label_frames": self.without_label,
+            "differing_copies": self.differing_copies,
+            "failures": self.failures,
+        }
         content = {"kind": self.kind, **status, "counts": self.counts, **names, "settings": self.settings}
         write_json(path, content, indent=2)

@@ -3,7 +3,7 @@
 label: uint8 H x W, class 0-37, 255 = no class; target {"classes": uint8 B x H x W}; output: logits B x 38 x H x W.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,6 +37,7 @@ class SegmentationTask(Task):
     unscorable = "no label has a pixel with a class"
     higher_is_better = True
     likelihood = "classification"
+    classes = SEMANTIC_CLASSES  # the names of what `decode` and `metric` tell apart
 
     class Settings(NormSettings):
         base_channels: PositiveInt = 64
@@ -83,7 +84,7 @@ class SegmentationTask(Task):
         return output.argmax(1).to(torch.uint8)
 
     def metric(self) -> Metric:
-        return SegmentationMetric()
+        return SegmentationMetric(self.classes)
 
     def scorable(self, label: np.ndarray) -> bool:
         return bool((label != IGNORE).any())
@@ -94,7 +95,7 @@ class SegmentationTask(Task):
         Ties go to the lower class; a pixel without a class in any label gets the overall commonest one. The counts
         are int32 38 x H x W: up to 160 MB at 1024 x 1024, and as much again for the maximum.
         """
-        counts = _counts_per_pixel(labels)
+        counts = _counts_per_pixel(labels, len(self.classes))
         overall = counts.sum((1, 2), dtype=np.int64).argmax()
         commonest = np.where(counts.any(0), counts.argmax(0), overall)
         return torch.from_numpy(commonest.astype(np.uint8))[None]
@@ -177,18 +178,21 @@ class SegmentationMetric(Metric):
 
     full_state_update = False
 
-    def __init__(self):
+    def __init__(self, classes: Sequence[str] = SEMANTIC_CLASSES):
         super().__init__()
+        self.classes = tuple(classes)
         # rows: truth, columns: prediction
-        self.add_state("confusion", torch.zeros(CLASSES, CLASSES, dtype=torch.int64), dist_reduce_fx="sum")
+        size = len(self.classes)
+        self.add_state("confusion", torch.zeros(size, size, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Tensor, target: Target) -> None:
         truth = target["classes"].long()
-        pairs = truth * CLASSES + predictions
+        size = len(self.classes)
+        pairs = truth * size + predictions
         # pixels without a class are counted in one more bin, which is cut off: no gather of variable length
-        pairs = torch.where(truth == IGNORE, CLASSES**2, pairs)
-        counts = torch.bincount(pairs.flatten(), minlength=CLASSES**2 + 1)
-        self.confusion += counts[:-1].view(CLASSES, CLASSES)
+        pairs = torch.where(truth == IGNORE, size**2, pairs)
+        counts = torch.bincount(pairs.flatten(), minlength=size**2 + 1)
+        self.confusion += counts[:-1].view(size, size)
 
     def compute(self) -> dict[str, float]:
         confusion = self.confusion.double()
@@ -201,7 +205,7 @@ class SegmentationMetric(Metric):
             "accuracy": (hits.sum() / truth.sum()).item(),
             "classes_present": float(present.sum()),
         }
-        return scores | {f"iou/{SEMANTIC_CLASSES[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
+        return scores | {f"iou/{self.classes[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
 
 
 def confusion_figure(confusion: np.ndarray) -> "Figure":
@@ -223,18 +227,18 @@ def confusion_figure(confusion: np.ndarray) -> "Figure":
     return figure
 
 
-def _class_counts(label: np.ndarray) -> np.ndarray:
-    """Pixels of each of the 38 classes."""
-    return np.bincount(label.ravel(), minlength=IGNORE + 1)[:CLASSES]
+def _class_counts(label: np.ndarray, classes: int = CLASSES) -> np.ndarray:
+    """Pixels of each class."""
+    return np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes]
 
 
-def _counts_per_pixel(labels: Iterable[np.ndarray]) -> np.ndarray:
-    """How often each pixel has each class: int32 38 x H x W."""
+def _counts_per_pixel(labels: Iterable[np.ndarray], classes: int) -> np.ndarray:
+    """How often each pixel has each class: int32 CLASSES x H x W."""
     counts = None
     for label in labels:
         if counts is None:  # memory that np.zeros gives is committed when written to: absent classes take none
-            counts = np.zeros((CLASSES, *label.shape), np.int32)
-        for index in np.flatnonzero(_class_counts(label)):
+            counts = np.zeros((classes, *label.shape), np.int32)
+        for index in np.flatnonzero(_class_counts(label, classes)):
             counts[index] += label == index
     if counts is None:
         raise ValueError("no training label to fit the blind predictor to")

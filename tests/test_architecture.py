@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("benchmarks", "datasets", "models", "preprocessing", "tasks", "training", "visual")
+PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
 LIBRARIES = ("errors", "progress")  # modules beside the packages that are no scripts
 
 BASE = ("datasets.layout", "datasets.files", "datasets.packs", "datasets.classes", "datasets.geometry")
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.layout": ("datasets.files", "datasets.packs", "errors"),
     "datasets.geometry": ("datasets.files", "errors"),
     "datasets.synthetic*": (*BASE, "datasets.synthetic*", *LIBRARIES),
+    "fetching": (*BASE, *LIBRARIES),
     "preprocessing": (*BASE, *LIBRARIES),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
     "datasets": ("datasets", "preprocessing", *LIBRARIES),
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "visual": EVERYTHING,
     "SCRIPT": (*EVERYTHING, "benchmarks", "visual"),
 }
-WITHOUT_TORCH = ("preprocessing", *BASE, "datasets.synthetic*", *LIBRARIES)
+WITHOUT_TORCH = ("fetching", "preprocessing", *BASE, "datasets.synthetic*", *LIBRARIES)
 
 
 # ---- the project's modules and what they import ---------------------------------------------------------------

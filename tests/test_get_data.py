@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -30,7 +31,7 @@ FRAMES = [Frame(scene, f"{number:09d}") for scene in SCENES for number in (91, 1
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="get_data.sh needs curl")
 
 
-def tar_of(files: dict[str, bytes], **links: str) -> bytes:
+def tar_of(files: dict[str, bytes], odd: list[tarfile.TarInfo] = [], **links: str) -> bytes:  # noqa: B006
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for name, content in files.items():
@@ -41,6 +42,8 @@ def tar_of(files: dict[str, bytes], **links: str) -> bytes:
             member = tarfile.TarInfo(name)
             member.type, member.linkname = tarfile.SYMTYPE, target
             tar.addfile(member)
+        for member in odd:
+            tar.addfile(member, io.BytesIO(b"x" * member.size))
     return buffer.getvalue()
 
 
@@ -66,7 +69,7 @@ class Served:
     content: bytes
     status: int = 200
     type: str = "application/x-tar"
-    told_length: int | None = None
+    told_length: int | str | None = None
     etag: str | None = None
     ranges: bool = True
     cut_off: list[int] = field(default_factory=list)  # bytes after which the n-th answer ends
@@ -147,7 +150,7 @@ class Place:
         return ["sh", str(ROOT / "get_data.sh"), "--dest", str(self.dest), "--base-url", self.url, *flags]
 
     def environment(self) -> dict[str, str]:
-        return os.environ | {"GET_DATA_BACKOFF": "0", "PYTHON": "false", "no_proxy": "*"}
+        return os.environ | {"GET_DATA_BACKOFF": "0", "PYTHON": sys.executable, "no_proxy": "*"}
 
     def run(self, *flags: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -377,6 +380,53 @@ def test_two_runs_at_once(place: Place) -> None:
     assert place.run("--only", "bus").returncode == 0  # the lock is gone
 
 
+@pytest.mark.parametrize("cut", [3000, 9000])
+def test_a_server_without_ranges_that_always_cuts_off_is_given_up(place: Place, cut: int) -> None:
+    served = place.served[BUS]
+    served.ranges, served.cut_off = False, [cut] * 200
+    done = place.run("--only", "bus")
+    assert_refused(done, place, "run again to go on")
+    assert gets(served) < 30
+
+
+# ---- what a server says is data -----------------------------------------------------------------------------------
+
+RUNS = [
+    '1;system("touch {}")',
+    "1+x[$(touch {})]",
+    "$(touch {})",
+    "`touch {}`",
+    '1}} BEGIN {{ system("touch {}") }} {{1',
+]
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("header", RUNS)
+def test_a_header_runs_no_code(place: Place, tmp_path: Path, shell: str, header: str) -> None:
+    ran = tmp_path / "ran"
+    place.served[BUS].told_length = header.format(ran)
+    command = [shutil.which(shell) or pytest.skip(f"no {shell}"), *place.command("--only", "bus")[1:]]
+    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert not ran.exists()
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert place.nothing_unpacked()
+
+
+@pytest.mark.parametrize("length", ["-5", "010", "1e3", "99999999999999999999", "0x10", "5 5"])
+def test_a_length_that_is_no_number(place: Place, length: str) -> None:
+    place.served[BUS].told_length = length
+    done = place.run("--only", "bus")
+    assert done.returncode == 1
+    assert gets(place.served[BUS]) == 0
+
+
+def test_an_etag_is_no_command_either(place: Place, tmp_path: Path) -> None:
+    place.served[BUS].etag = f"$(touch {tmp_path / 'ran'}); touch {tmp_path / 'ran'}"
+    assert place.run("--only", "bus").returncode == 0
+    assert not (tmp_path / "ran").exists()
+
+
 # ---- nothing broken is ever unpacked ----------------------------------------------------------------------------
 
 
@@ -418,8 +468,41 @@ def test_a_wrong_etag(place: Place, stream: list[str]) -> None:
 
 
 def test_a_wrong_sha256(place: Place) -> None:
-    assert_refused(place.run("--only", "bus", "--sha256", "0" * 64), place, "SHA-256")
+    done = place.run("--only", "bus", "--sha256", "0" * 64)
+    assert_refused(done, place, "SHA-256")
     assert not list(place.dest.rglob("*.tar"))
+
+
+def test_an_archive_that_does_not_fit_is_put_aside_not_deleted(place: Place) -> None:
+    for number in (1, 2):
+        place.run("--only", "bus", "--sha256", "0" * 64)
+        kept = sorted(place.dest.rglob("*.aside*"))
+        assert len(kept) == number
+        assert all(path.read_bytes() == place.served[BUS].content for path in kept)
+    assert place.run("--only", "bus").returncode == 0
+    assert len(list(place.dest.rglob("*.aside*"))) == 2
+
+
+def test_an_upper_case_checksum_fits_too(place: Place) -> None:
+    sum_ = hashlib.sha256(place.served[BUS].content).hexdigest().upper()
+    done = place.run("--only", "bus", "--sha256", sum_)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("sum_", ["c", "", "0" * 63, "0" * 65, "g" * 64, "*", "0" * 63 + "*"])
+def test_what_is_no_checksum_checks_nothing(place: Place, sum_: str) -> None:
+    done = place.run("--only", "bus", "--sha256", sum_)
+    assert done.returncode == 2
+    assert "64 hexadecimal digits" in done.stderr
+    assert gets(place.served[BUS]) == 0
+
+
+def test_only_some_scenes_keep_the_archive_for_the_others(place: Place) -> None:
+    assert place.run("--scenes", SCENES[0]).returncode == 0
+    assert place.raw.scenes() == [SCENES[0]]
+    assert place.run().returncode == 0
+    assert_complete(place)
+    assert [gets(served) for served in place.served.values()] == [1, 1]
 
 
 @pytest.mark.parametrize("stream", [[], ["--stream"]])
@@ -451,6 +534,49 @@ def test_links_are_refused(place: Place, stream: list[str]) -> None:
     assert_refused(place.run("--only", "bus", *stream), place, "links")
 
 
+def odd_member(kind: bytes = tarfile.REGTYPE, mode: int = 0o644) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(f"{SCENES[0]}/bus/odd")
+    member.type, member.mode, member.devmajor, member.devminor = kind, mode, 1, 3
+    return member
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        odd_member(tarfile.CHRTYPE),
+        odd_member(tarfile.BLKTYPE),
+        odd_member(tarfile.FIFOTYPE),
+        odd_member(tarfile.LNKTYPE),
+        odd_member(mode=0o4755),
+        odd_member(mode=0o2755),
+    ],
+    ids=["character device", "block device", "FIFO", "hard link", "set-uid", "set-gid"],
+)
+def test_only_plain_files_and_folders_are_unpacked(place: Place, odd: tarfile.TarInfo, stream: list[str]) -> None:
+    place.served[BUS].content = tar_of(bus_files(), [odd])
+    done = place.run("--only", "bus", *stream)
+    assert done.returncode == 1, done.stdout
+    assert place.nothing_unpacked()
+    assert "the archive has" in done.stderr
+
+
+def test_rights_and_owners_of_members_are_not_taken_over(place: Place) -> None:
+    member = odd_member(mode=0o777)
+    member.uid = member.gid = 12345
+    place.served[BUS].content = tar_of(bus_files(), [member])
+    assert place.run("--only", "bus").returncode == 0
+    path = place.raw.gateway_dir / member.name
+    assert path.stat().st_mode & 0o022 == 0
+    assert path.stat().st_uid == os.getuid()
+
+
+@pytest.mark.parametrize(("name", "told"), [("a\n../../b", "outside its folder"), ("a\nb", "no plain text")])
+def test_a_name_with_a_line_break_is_refused(place: Place, name: str, told: str) -> None:
+    place.served[BUS].content = tar_of(bus_files() | {f"{SCENES[0]}/bus/{name}": b"x"})
+    assert_refused(place.run("--only", "bus"), place, told)
+
+
 def test_an_archive_without_scenes(place: Place) -> None:
     place.served[BUS].content = tar_of({"readme.txt": b"moved"})
     assert_refused(place.run("--only", "bus"), place, "no scenes")
@@ -474,7 +600,9 @@ def test_too_little_disk(place: Place, tmp_path: Path) -> None:
     ("flags", "told"),
     [
         (["--fast"], "unknown option --fast"),
-        (["--only", "lidar"], "there are bboxes and bus"),
+        (["--only", "lidar"], "there are bboxes, semantic and bus"),
+        (["--source", "ftp"], "there are files and tar"),
+        (["--scenes", "2018"], "a scene is called such as"),
         (["--sha256", "0"], "--sha256 needs --only"),
         (["--only", "bus", "--sha256", "0", "--stream"], "--stream can't check"),
         (["--dest"], "--dest needs a value"),
@@ -539,4 +667,5 @@ def test_the_weights_are_those_of_the_configs(capsys: pytest.CaptureFixture[str]
 
 def test_it_is_posix_shell() -> None:
     shell = shutil.which("dash") or "sh"
-    assert subprocess.run([shell, "-n", ROOT / "get_data.sh"]).returncode == 0
+    for script in ("get_data.sh", "fetching/archives.sh"):
+        assert subprocess.run([shell, "-n", ROOT / script]).returncode == 0

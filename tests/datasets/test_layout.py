@@ -412,3 +412,78 @@ def test_roots_come_from_the_flag_then_the_environment_then_the_default(
     monkeypatch.setenv(variable, "/scratch/a")
     assert parsed() == Path("/scratch/a")
     assert parsed(f"--{flag.replace('_', '-')}", "elsewhere") == Path("elsewhere")
+
+
+CAMERA_FILE = f"{SCENE}/camera/cam_front_center/20180807145028_camera_frontcenter_000000091"
+
+
+@pytest.mark.parametrize("name", [f"{CAMERA_FILE}.png", f"{CAMERA_FILE}.json"])
+def test_a_servers_name_becomes_a_path(name: str) -> None:
+    raw = RawData("D")
+    assert raw.member_path(raw.images_dir, name) == raw.images_dir / name
+    assert raw.member_path(raw.semantic_dir, name) == raw.semantic_dir / name
+
+
+def test_a_servers_bus_file_becomes_a_path() -> None:
+    raw = RawData("D")
+    assert raw.member_path(raw.gateway_dir, f"{SCENE}/bus/20180807145028_bus_signals.json") == raw.bus_path(SCENE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"../{CAMERA_FILE}.png",
+        f"/{CAMERA_FILE}.png",
+        f"{CAMERA_FILE}.sh",
+        f"{CAMERA_FILE}.png\n",
+        f"{CAMERA_FILE}.npz",
+        CAMERA_FILE.replace("/camera/", "/label/") + ".png",
+        CAMERA_FILE.replace("20180807145028", "20190807145028") + ".png",
+        CAMERA_FILE.replace("frontcenter", "frontleft") + ".png",
+        f"{SCENE}/label3D/cam_front_center/20180807145028_label3D_frontcenter_000000091.png",
+        f"{SCENE}/bus/20190807145028_bus_signals.json",
+        f"{SCENE}/bus/../../x_bus_signals.json",
+        "",
+    ],
+)
+def test_any_other_name_of_a_server_does_not(name: str) -> None:
+    raw = RawData("D")
+    assert raw.member_path(raw.images_dir, name, all_cameras=True) is None
+
+
+def test_other_cameras_only_where_asked() -> None:
+    raw = RawData("D")
+    name = CAMERA_FILE.replace("front_center", "side_left").replace("frontcenter", "sideleft") + ".png"
+    assert raw.member_path(raw.images_dir, name) is None
+    assert raw.member_path(raw.images_dir, name, all_cameras=True) == raw.images_dir / name
+
+
+# ---- two folders of frames ----------------------------------------------------------------------------------------
+
+
+def test_the_frames_of_both_folders_are_one_set(tmp_path: Path) -> None:
+    raw = RawData(tmp_path)
+    both, boxes, classes = (Frame(SCENE, f"{number:09d}") for number in (1, 2, 3))
+    elsewhere = Frame("20181016_082154", "000000001")
+    for folder, frames in ((raw.images_dir, (both, boxes)), (raw.semantic_dir, (both, classes, elsewhere))):
+        for frame in frames:
+            touch(raw.path_in(folder, "label", frame))
+    assert raw.frames("label") == [both, boxes, classes, elsewhere]
+    assert raw.scenes() == [SCENE, elsewhere.scene]
+    assert raw.frames("label", [elsewhere.scene]) == [elsewhere]
+    assert [raw.path("label", frame).is_relative_to(raw.images_dir) for frame in (both, boxes, classes)] == [
+        True,
+        True,
+        False,
+    ]
+    assert [len(raw.copies("label", frame)) for frame in (both, boxes, classes)] == [2, 1, 1]
+    assert raw.copies("camera", both) == []
+
+
+def test_calibration_and_class_list_of_either_folder(tmp_path: Path) -> None:
+    raw = RawData(tmp_path)
+    assert raw.calibration_path.parent == raw.images_dir
+    second = touch(raw.semantic_dir / "cams_lidars.json")
+    assert raw.calibration_path == second
+    first = touch(raw.images_dir / "cams_lidars.json")
+    assert raw.calibration_path == first

@@ -2,12 +2,13 @@
 
 import json
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.layout import Frame
+from datasets.layout import Frame, RawData
 from datasets.splits import PARTS, Split, overfit, split_by_scenes, split_by_time
 from errors import UserError
 
@@ -123,3 +124,18 @@ def test_json_round_trip() -> None:
     content = json.loads(json.dumps(split.to_json()))
     assert content["val"][0] == str(split.val[0])
     assert Split.from_json(content) == split
+
+
+def test_a_frame_of_either_folder_falls_into_the_part_of_its_neighbours(tmp_path: Path) -> None:
+    """Every second frame lies in the folder without boxes, some in both: the parts do not know."""
+    raw, frames = RawData(tmp_path), every(3, 200)
+    for number, frame in enumerate(frames):
+        in_folders = {0: raw.images_dirs[:1], 1: raw.images_dirs[1:], 2: raw.images_dirs}[number % 3]
+        for folder in in_folders:
+            path = raw.path_in(folder, "camera", frame)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    split = split_by_time(raw.frames("camera"))
+    assert split == split_by_time(frames)
+    for part, others in (("train", (*split.val, *split.test)), ("val", split.test)):
+        assert all(abs(frame.seconds - other.seconds) >= 10 for frame in split.part(part) for other in others)

@@ -468,6 +468,27 @@ def test_a_rerun_goes_on_where_an_earlier_one_stopped(tmp_path):
     assert raw.path("label", first).stat().st_mtime_ns == untouched
 
 
+def test_a_second_folder_of_frames_without_boxes(tmp_path):
+    raw = synthetic.write_dataset(tmp_path / "two", 2, 6, SMALL, seed=0, semantic=12)
+    alone = synthetic.write_dataset(tmp_path / "one", 2, 6, SMALL, seed=0)
+    assert len(raw.frames("label3D")) == 12
+    assert raw.frames("label") == raw.frames("lidar") == raw.frames("camera")
+    assert len(raw.frames("label")) == 12 + 24
+    assert raw.frames("label3D") == alone.frames("label3D")
+    for kind in ("camera", "label", "lidar"):
+        for frame in raw.frames("label3D"):
+            first, second = raw.copies(kind, frame)
+            assert first.read_bytes() == second.read_bytes() == alone.path(kind, frame).read_bytes()
+        assert all(len(raw.copies(kind, frame)) == 1 for frame in set(raw.frames(kind)) - set(raw.frames("label3D")))
+    further = sorted(set(raw.frames("label")) - set(raw.frames("label3D")))
+    pictures = {raw.path("camera", frame).read_bytes() for frame in further}
+    assert len(pictures) == len(further)  # each shows its own moment
+    before = digests(raw.root)
+    raw.path("camera", further[3]).unlink()
+    synthetic.write_dataset(raw.root, 2, 6, SMALL, seed=0, semantic=12)
+    assert digests(raw.root) == before
+
+
 def test_refuses_to_mix_data_sets(raw, tmp_path):
     with pytest.raises(UserError, match="choose another --out"):
         synthetic.write_dataset(raw.root, SCENES, FRAMES, SMALL, seed=1)
