@@ -22,6 +22,8 @@ from werkzeug.serving import WSGIRequestHandler
 from datasets.layout import RawData
 from errors import run_as_script
 from fetching.__main__ import main
+from fetching.bucket import Bucket, Patience
+from fetching.plan import Plan, make_plan
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "audi-autonomous-driving-dataset"
@@ -262,6 +264,11 @@ class Place:
     def start(self, *flags: str) -> subprocess.Popen:
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(self.command(*flags), env=self.environment(), cwd=ROOT, **silent)
+
+    def bucket_and_plan(self) -> tuple[Bucket, Plan]:
+        """What a run without flags fetches, for tests of its later steps alone."""
+        bucket = Bucket(BUCKET, self.proxy.url, 30, Patience(3, 0))
+        return bucket, make_plan(bucket, self.raw, ["bboxes", "bus"], None, False)
 
     def expected(self, *parts: str) -> dict[Path, bytes]:
         """The front center camera's files of the parts and where they belong, the slow way."""

@@ -2,18 +2,13 @@
 
 import hashlib
 import re
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from datasets.layout import RawData
 from fetching import transfer
-from fetching.bucket import Bucket, Object, Patience
-from fetching.plan import make_plan
+from fetching.bucket import Object
 from tests.fetching.s3 import (
     ACCESS_DENIED,
     BOXES,
@@ -254,14 +249,14 @@ def test_a_file_that_always_fails_is_named_and_the_rest_is_fetched(
 def test_a_bucket_that_lists_but_refuses_every_file_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "HOPELESS", 5)
     place.proxy.faults.append(Fault(f"/{BUCKET}/", replaced(403, ACCESS_DENIED)))
-    bucket, plan = bucket_and_plan(place)
+    bucket, plan = place.bucket_and_plan()
     with pytest.raises(transfer.UserError, match="the first 5 files all failed"):
         transfer.fetch_all(bucket, plan.files, {}, transfers=2)
     assert len(place.proxy.objects_asked()) < len(plan.files)
 
 
 def test_a_file_that_changes_after_it_was_listed_is_named(place: Place) -> None:
-    bucket, plan = bucket_and_plan(place)
+    bucket, plan = place.bucket_and_plan()
     key = camera_keys(place)[0]
     make_bucket(BUCKET, place.files | {key: b"another picture"})
     summary = transfer.fetch_all(bucket, plan.files, {}, transfers=4)
@@ -311,11 +306,10 @@ def test_an_etag_that_is_no_md5_asks_for_the_checksum_file(place: Place) -> None
 
     make_bucket(BUCKET, place.files | {"CHECKSUMS.txt": checksum_lines(place.files, "sha256")})
     place.proxy.faults.append(Fault("", in_parts))
-    bucket, plan = bucket_and_plan(place)
+    _, plan = place.bucket_and_plan()
     assert [wanted.object.key for wanted in plan.files if wanted.object.md5 is None] == [key]
     done = place.run("--dry-run")
     assert "and CHECKSUMS.txt to check them" in done.stdout
-    del bucket
 
 
 def test_verify_finds_a_file_that_was_altered_and_puts_it_aside(place: Place) -> None:
@@ -339,86 +333,6 @@ def test_a_file_of_another_size_is_put_aside(place: Place) -> None:
     assert place.run().returncode == 0
     assert path.with_name(f"{path.name}.aside").read_bytes() == b"somebody's own"
     assert len(place.raw.frames("camera")) == 4
-
-
-# ---- disks and deaths ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A tmpfs of 64 kB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if (
-        not shutil.which("mount")
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True).returncode
-    ):
-        pytest.skip("no right to mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def test_too_little_disk_is_told_before_anything_is_fetched(place: Place, small_disk: Path) -> None:
-    place.dest = small_disk
-    done = place.run()
-    assert done.returncode == 2
-    assert re.search(r"error: .* GB are needed", done.stderr)
-    assert place.proxy.objects_asked() == []
-
-
-def bucket_and_plan(place: Place) -> tuple:
-    bucket = Bucket(BUCKET, place.proxy.url, 30, Patience(3, 0))
-    return bucket, make_plan(bucket, RawData(place.dest), ["bboxes", "bus"], None, False)
-
-
-def test_a_disk_that_fills_up_ends_the_run_and_leaves_whole_files(place: Place, small_disk: Path) -> None:
-    place.dest = small_disk
-    bucket, plan = bucket_and_plan(place)
-    with pytest.raises(transfer.UserError, match="No space left on device; what is there stays, a rerun goes on"):
-        transfer.fetch_all(bucket, plan.files, {}, transfers=4)
-    expected = place.expected(BOXES, BUS)
-    there = place.there()
-    assert 0 < len(there) < len(expected)
-    assert there == {path: expected[path] for path in there}
-
-
-def test_a_read_only_destination(place: Place, small_disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
-    place.dest = small_disk / "data"
-    done = place.run()
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"error: {place.dest} can't be written to: Read-only file system"
-
-
-def test_killed_at_ten_moments_and_run_again(place: Place) -> None:
-    """Each time while the third file after a start is half on its way."""
-    for _ in range(10):
-        place.proxy.faults[:] = [Fault(f"/{BUCKET}/", stalled, times=1, after=2)]
-        process = place.start("--transfers", "1")
-        assert place.proxy.stalls.acquire(timeout=60)
-        process.kill()
-        process.wait()
-        there, expected = place.there(), place.expected(BOXES, BUS)
-        whole = {path: content for path, content in there.items() if path in expected}
-        assert whole == {path: expected[path] for path in whole}
-        assert all(path in expected or ".tmp-" in path.name for path in there)
-    place.proxy.faults.clear()
-    place.proxy.asked.clear()
-    done = place.run()
-    assert done.returncode == 0, done.stderr
-    assert_complete(place, BOXES, BUS)  # nothing temporary is left either
-    assert len(place.proxy.objects_asked()) == 25 - 2 * 10  # resumed by what was there
-
-
-def test_two_runs_at_once(place: Place) -> None:
-    place.proxy.faults.append(Fault(f"/{BUCKET}/", stalled, times=1))
-    first = place.start("--transfers", "1")
-    assert place.proxy.stalls.acquire(timeout=60)
-    second = place.run()
-    assert second.returncode == 2
-    assert "another process is at work there" in second.stderr
-    first.kill()
-    first.wait()
 
 
 def test_objects_know_whether_their_etag_is_an_md5() -> None:
