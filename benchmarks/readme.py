@@ -209,6 +209,8 @@ def cuda_table(results: dict[str, list[dict[str, Any]]]) -> str:
             if line["kind"] in ("speed", "learning"):
                 values = {key: value for key, value in line.items() if key not in ("kind", "name")}
                 rows.append([device, line["name"], ", ".join(f"{key} {value:.3g}" for key, value in values.items())])
+            elif line["kind"] in ("failed", "left out"):
+                rows.append([device, line["name"], line["kind"]])
     return table(["device", "line", "result"], rows)
 
 

@@ -161,7 +161,8 @@ class SegmentationTask(Task):
             return None
         if self.class_weights is None:
             raise RuntimeError("class weights are fitted to the training labels: call fit or load_state before loss")
-        return self.class_weights.to(logits)
+        self.class_weights = self.class_weights.to(logits.device)  # once: a copy each time would wait for the device
+        return self.class_weights.to(logits.dtype)
 
 
 class SegmentationMetric(Metric):

@@ -259,6 +259,9 @@ class Aggregated(Fixed):
             # some methods draw random numbers: the same ones in every process and after a resume
             torch.manual_seed(self.seed + self.steps)
             weights = jac_to_grad(self.shared, self.aggregator, optimize_gramian_computation=by_gramian)
+        for parameter in self.shared:
+            # laid out as the parameter: fused optimisers on CUDA want that
+            parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
         return [1.0] * len(jacobians[0]) if weights is None else weights.tolist()
 
 

@@ -98,3 +98,4 @@ def test_a_failing_line_of_correctness_fails_the_command(tmp_path: Path) -> None
     assert done.returncode == 1, done.stderr
     (line,) = lines_of(tmp_path)
     assert (line["kind"], line["outcome"]) == ("correctness", "failed")
+    assert "assert 1 == 2" in line["reason"]

@@ -486,3 +486,17 @@ def test_a_gradient_that_does_not_reach_a_parameter_is_zero_there():
     similarity = GradientSimilarity([a, b], ["x", "y"], every=1)
     similarity.record({"x": 2 * a, "y": a + b}, {task: torch.ones(2, dtype=torch.bool) for task in "xy"})
     assert similarity.stepped() == pytest.approx({"x/y": math.sqrt(0.5)})
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_aggregated_gradients_lie_in_memory_as_their_parameters(name):
+    """Fused optimisers on CUDA refuse others, and encoders with frozen norms are channels_last."""
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    assert not conv.weight.is_contiguous()
+    balancing = Aggregated(name, {"a": 1.0, "b": 1.0}, conv.parameters())
+    maps = conv(torch.randn(2, 3, 5, 5)).flatten(1)
+    losses = {"a": maps.square().mean(1), "b": maps.sum(1)}
+    balancing.backward(losses, {task: torch.ones(2, dtype=torch.bool) for task in losses})
+    balancing.aggregate(2)
+    assert [p.grad.stride() for p in conv.parameters()] == [p.stride() for p in conv.parameters()]

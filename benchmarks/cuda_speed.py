@@ -1,0 +1,305 @@
+"""Lines of speed and learning for benchmarks/cuda.py: the project's own step beside a bare loop, in one run."""
+
+import io
+import json
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.bare import BareLoop, DistributedLoop, TrainingLoop
+from benchmarks.dataset import prepare
+from benchmarks.flops import flop_counter
+from benchmarks.steps import Step
+from datasets.a2d2 import A2D2, Batch, Camera, Sample
+from tasks import TASKS
+from training.config import load_config
+from training.evaluation import make_loader
+from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
+
+ROOT = Path(__file__).parents[1]
+SECONDS_A_SPEED = 3.0
+MODES: dict[str, tuple[type[RunConfig], str]] = {
+    "segmentation": (SingleTaskRun, "single_task_conf.yaml"),
+    SYMMETRIC: (SymmetricRun, "symmetric_conf.yaml"),
+    ASYMMETRIC: (AsymmetricRun, "asymmetric_conf.yaml"),
+    "depth": (SingleTaskRun, "single_task_conf.yaml"),
+    "box": (SingleTaskRun, "single_task_conf.yaml"),
+    "steering": (SingleTaskRun, "single_task_conf.yaml"),
+}
+# what makes them small enough for a CPU
+TINY = {
+    "segmentation": ["tasks.segmentation.settings.base_channels=4"],
+    "box": ["tasks.box.settings.base_channels=4", "tasks.box.settings.pairs=[1]", "tasks.box.settings.grid=4"],
+    "depth": ["tasks.depth.settings.encoder=small"],
+    "steering": ["tasks.steering.batch_size=4", "tasks.steering.micro_batch_size=2"],
+    SYMMETRIC: ["network.encoder=small", "network.channels=16", "network.layers=1", "tasks.box.settings.grid=4"],
+    ASYMMETRIC: ["network.encoder=small", "network.channels=16", "network.layers=1", "tasks.box.settings.grid=4"],
+}
+PRETRAINED = {"depth": "tasks.depth.settings.pretrained=none", SYMMETRIC: "network.pretrained=none"}
+PRETRAINED[ASYMMETRIC] = PRETRAINED[SYMMETRIC]
+
+
+@dataclass
+class Report:
+    """Prints and writes lines as they come."""
+
+    out: Path
+    deadline: float
+    failed: bool = False
+
+    def add(self, kind: str, name: str, **values: Any) -> None:
+        line = {"kind": kind, "name": name, **values}
+        self.failed |= kind == "failed" or values.get("outcome") == "failed"
+        with open(self.out / "lines.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        shown = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
+        )
+        print(f"{kind}: {name}: {shown}", flush=True)
+
+    @property
+    def seconds_left(self) -> float:
+        return self.deadline - time.monotonic()
+
+
+# ---- speed -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how large."""
+
+    device: torch.device
+    tiny: bool
+
+    def config(self, mode: str) -> RunConfig:
+        kind, file = MODES[mode]
+        changes = [PRETRAINED[mode]] if mode in PRETRAINED else []
+        return load_config(kind, ROOT / "configs" / file, [*changes, *(TINY[mode] if self.tiny else [])])
+
+    def step(self, mode: str, precision: str) -> Step:
+        config = self.config(mode)
+        size = (64, 64) if self.tiny else tuple(config.data.size)
+        return Step(config, mode, size=size, precision=precision, device=self.device)
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, *calls: Callable[[], Any]) -> list[float]:
+        """Medians of calls that take turns."""
+        times: list[list[float]] = [[] for _ in calls]
+        started = time.monotonic()
+        while len(times[0]) < 3 or (time.monotonic() - started < SECONDS_A_SPEED and len(times[0]) < 50):
+            for call, took in zip(calls, times, strict=True):
+                self.wait()
+                start = time.perf_counter()
+                call()
+                self.wait()
+                took.append(time.perf_counter() - start)
+        return [statistics.median(took[1:]) for took in times]  # the first warms up
+
+
+@contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = wanted
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def speed(report: Report, bench: Bench, mode: str, precision: str, *, compiled: bool = False) -> None:
+    """Images a second of the project's step and of the bare loop on the same network, and the ratio of the two."""
+    torch.backends.cudnn.benchmark = True
+    values = {}
+    with tf32(precision == "tf32"):
+        step = bench.step(mode, "fp32" if precision == "tf32" else precision)
+        if compiled:
+            for part in step.model.parts():
+                part.compile()
+        ours = TrainingLoop(step)
+        if bench.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(bench.device)
+            ours()
+            values["peak_gb"] = torch.cuda.max_memory_allocated(bench.device) / 1e9
+        took, bare_took = bench.seconds(ours, BareLoop(step))
+    images = ours.micro_batches * len(step.batch)
+    name = f"{mode}, {precision}{', compiled' if compiled else ''}"
+    values |= {"images_per_second": images / took, "bare": images / bare_took, "ratio_to_bare": bare_took / took}
+    report.add("speed", name, **values)
+
+
+def memory_formats(report: Report, bench: Bench) -> None:
+    """UNet with its group norms in N x C x H x W, as shipped, and in channels_last throughout, which copies maps."""
+    precision = "bf16" if bench.device.type == "cuda" else "fp32"
+    loops = [TrainingLoop(bench.step("segmentation", precision)) for _ in range(2)]
+    throughout = loops[1].step.model.to(memory_format=torch.channels_last)
+    throughout.network.normalise.memory_format = torch.channels_last
+    took, other_took = bench.seconds(*loops)
+    report.add("speed", "UNet beside channels_last throughout", ratio_of_images_per_second=other_took / took)
+
+
+def peer(report: Report, bench: Bench) -> None:
+    """UNet beside a plain DistributedDataParallel loop."""
+    step = bench.step("segmentation", "bf16" if bench.device.type == "cuda" else "fp32")
+    ours, theirs = TrainingLoop(step), DistributedLoop(step)
+    took, their_took = bench.seconds(ours, theirs)
+    theirs.close()
+    report.add("speed", "UNet beside a plain DDP loop", ratio_of_images_per_second=their_took / took, goal=0.9)
+
+
+def utilisation(report: Report, bench: Bench, mode: str) -> None:
+    """FLOPs of the step over those of a matrix product, by the same clock."""
+    precision = "bf16" if bench.device.type == "cuda" else "fp32"
+    step = bench.step(mode, precision)
+    loop = TrainingLoop(step)
+    with flop_counter() as counter:
+        loop()
+    side = 64 if bench.tiny else 8192
+    dtype = step.precision.dtype or torch.float32
+    a, b = (torch.randn(side, side, device=bench.device, dtype=dtype) for _ in range(2))
+    took, product_took = bench.seconds(loop, lambda: a @ b)
+    rate, best = counter.get_total_flops() / took, 2 * side**3 / product_took
+    report.add("speed", f"FLOP utilisation, {mode}, {precision}", tflops=rate / 1e12, share_of_matmul=rate / best)
+
+
+# what blocks until the device has come so far; a plain cudaMemcpy copies from or to pageable memory
+WAITS = re.compile(r"cuda(Stream|Event|Device)Synchronize|cudaMemcpy")
+
+
+def shares(report: Report, bench: Bench, mode: str) -> None:
+    """What of a step's time the CPU waits for the device, the device copies, and idles."""
+    loop = TrainingLoop(bench.step(mode, "bf16" if bench.device.type == "cuda" else "fp32"))
+    loop()
+    bench.wait()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if bench.device.type == "cuda" else [])]
+    with profile(activities=activities) as recorded:
+        start = time.perf_counter()
+        for _ in range(3):
+            loop()
+        stepped = 1e6 * (time.perf_counter() - start)  # microseconds; then the device works off what it was given
+        bench.wait()
+        wall = 1e6 * (time.perf_counter() - start)
+    events = [event for event in recorded.events() if not event.is_user_annotation]
+    on_device = [event for event in events if event.device_type.name == "CUDA"]
+    busy = sum(event.device_time_total for event in on_device)
+    copies = sum(event.device_time_total for event in on_device if "Memcpy" in event.name)
+    waits = [event for event in events if WAITS.fullmatch(event.name) and event.device_type.name == "CPU"]
+    waits = waits[:-1]  # the last one is this function's own
+    values = {"waits": len(waits) / 3, "share_waiting": sum(event.cpu_time_total for event in waits) / stepped}
+    if on_device:
+        values |= {"share_copies": copies / wall, "share_idle": max(1 - busy / wall, 0.0)}
+    report.add("speed", f"where a step's time goes, {mode}", **values)
+
+
+def loading(report: Report, bench: Bench) -> None:
+    """Samples a second by number of loader processes: loaded alone, and trained on as they come."""
+    size = (64, 64) if bench.tiny else (1024, 1024)
+    step = bench.step(SYMMETRIC, "bf16" if bench.device.type == "cuda" else "fp32")
+    loop = TrainingLoop(step)
+    (held,) = bench.seconds(loop)
+    rate = loop.micro_batches * len(step.batch) / held
+    report.add("speed", f"{SYMMETRIC}, the batch on the device", images_per_second=rate)
+    with tempfile.TemporaryDirectory() as folder:
+        with redirect_stdout(io.StringIO()):
+            raw, loose, _ = prepare(Path(folder), size)
+        frames = sorted(set.intersection(*(set(loose.frames(name)) for name in TASKS)))
+        camera = Camera(raw, loose, size)
+        for workers in (1, 2, 4, 8, 16)[: 1 if bench.tiny else 5]:
+            # what the processes have ready at the start is not counted, and four times as much is
+            count = len(step.batch) * 2 * workers * 5
+            samples = [Sample(frame, tuple(TASKS)) for frame in islice(cycle(frames), count)]
+            data = A2D2(camera, step.tasks, samples)
+            loader = make_loader(data, step.tasks, workers, bench.device, batch_size=len(step.batch))
+            alone, trained = (
+                images_per_second(bench, loader, 2 * workers, use)
+                for use in (lambda batch: batch.to(bench.device), lambda batch: loop.train_on(batch.to(bench.device)))
+            )
+            values = {"loaded_per_second": alone, "trained_per_second": trained, "share_of_held": trained / rate}
+            report.add("speed", f"{SYMMETRIC} from the loader, {workers} processes", **values)
+
+
+def images_per_second(bench: Bench, batches: Iterable[Batch], left_out: int, use: Callable[[Batch], Any]) -> float:
+    """Of an epoch, but for its first batches."""
+    count, start = 0, 0.0
+    for i, batch in enumerate(batches):
+        use(batch)
+        if i + 1 == left_out:
+            bench.wait()
+            count, start = 0, time.perf_counter()
+        else:
+            count += len(batch)
+    bench.wait()
+    return count / (time.perf_counter() - start)
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+
+def learning(report: Report, bench: Bench, mode: str) -> None:
+    """The losses on one micro-batch, trained on again and again, in float32 and in bf16."""
+    ratios = {}
+    with tf32(False):
+        for precision in ("fp32", "bf16"):
+            torch.manual_seed(0)
+            step = bench.step(mode, precision)
+            loop = TrainingLoop(step)
+            first = total_loss(step)
+            for _ in range(5 if bench.tiny else 40):
+                loop()
+            ratios[precision] = float(total_loss(step) / first)
+    report.add("learning", mode, **{f"{name}_last_to_first": ratio for name, ratio in ratios.items()})
+
+
+def total_loss(step: Step) -> Tensor:
+    with torch.no_grad(), step.precision.autocast():
+        outputs = step.model(step.batch.images, step.batch.places)
+    return sum(step.tasks[name].loss(outputs[name], target)[0].mean() for name, target in step.batch.targets.items())
+
+
+def lines(bench: Bench) -> Iterator[tuple[str, Callable[[Report], None]]]:
+    """Name and measurement, the most telling first."""
+    half = "bf16" if bench.device.type == "cuda" else "fp32"
+    for mode in MODES:
+        yield f"speed of {mode}", lambda report, mode=mode: speed(report, bench, mode, half)
+    yield "UNet beside DDP", lambda report: peer(report, bench)
+    yield "UNet in two memory formats", lambda report: memory_formats(report, bench)
+    for mode in ("segmentation", SYMMETRIC):
+        yield f"utilisation of {mode}", lambda report, mode=mode: utilisation(report, bench, mode)
+        yield f"where the time of {mode} goes", lambda report, mode=mode: shares(report, bench, mode)
+    for mode in MODES:
+        yield f"learning of {mode}", lambda report, mode=mode: learning(report, bench, mode)
+    yield "loader", lambda report: loading(report, bench)
+    for mode in ("segmentation", SYMMETRIC):
+        for precision in ("fp32", "tf32", "fp16"):
+            call = lambda report, mode=mode, precision=precision: speed(report, bench, mode, precision)  # noqa: E731
+            yield f"speed of {mode} in {precision}", call
+    if bench.device.type == "cuda":  # minutes of a CPU's C++ compiler
+        for mode in ("segmentation", SYMMETRIC):
+            yield f"{mode} compiled", lambda report, mode=mode: speed(report, bench, mode, half, compiled=True)
+
+
+def measure(report: Report, bench: Bench) -> None:
+    for name, call in lines(bench):
+        if report.seconds_left < 0:
+            report.add("left out", name, reason="no time left")
+            continue
+        try:
+            call(report)
+        except Exception as error:  # one that fails does not take the others along
+            report.add("failed", name, reason=f"{type(error).__name__}: {str(error)[:300]}")
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
