@@ -72,16 +72,33 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "lines.jsonl").read_text().splitlines()]
 
 
+WHOLE_PATH = """
+import sys, benchmarks.cuda as c, benchmarks.cuda_speed as s
+c.TESTS = "tests/cuda/test_parts.py::test_flip"
+s.SECONDS_A_SPEED = 0
+s.MODES = {mode: s.MODES[mode] for mode in ("steering", "symmetric", "segmentation")}
+sys.argv[1:] = ["--device", "cpu", "--minutes", "60", "--out", sys.argv[1]]
+sys.exit(c.main())
+"""
+
+
 def test_the_whole_path_runs_on_a_cpu(tmp_path: Path) -> None:
-    """Half of the time goes to correctness; what no time is left for is named, not forgotten."""
-    done = command("-m", "benchmarks.cuda", "--device", "cpu", "--minutes", "0.3", "--out", str(tmp_path))
+    """A few of the tests, and every kind of line of speed and learning, of a few modes."""
+    done = command("-c", WHOLE_PATH, str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = lines_of(tmp_path)
-    kinds = {line["kind"] for line in lines}
-    assert {"machine", "correctness", "speed", "left out"} <= kinds
-    assert "failed" not in kinds | {line.get("outcome") for line in lines}
-    assert any(line.get("outcome") == "passed" for line in lines)
-    assert [line for line in done.stdout.splitlines() if line.startswith("speed: ")]
+    assert {line["kind"] for line in lines} == {"machine", "correctness", "speed", "learning"}
+    assert [line["outcome"] for line in lines if line["kind"] == "correctness"] == ["passed"] * len(TASKS)
+    assert len([line for line in done.stdout.splitlines() if line.startswith("speed: ")]) > 12
+
+
+def test_what_no_time_is_left_for_is_named(tmp_path: Path) -> None:
+    done = command("-m", "benchmarks.cuda", "--device", "cpu", "--minutes", "0", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = lines_of(tmp_path)
+    skipped = [line for line in lines if line["kind"] == "correctness" and line["reason"] == "no time left"]
+    assert len(skipped) > 50
+    assert len([line for line in lines if line["kind"] == "left out"]) > 12
 
 
 def test_a_failing_line_of_correctness_fails_the_command(tmp_path: Path) -> None:

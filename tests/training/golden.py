@@ -34,7 +34,7 @@ from training.runs import ASYMMETRIC, SYMMETRIC
 ROOT = Path(__file__).parents[2]
 STORED = Path(__file__).with_name("golden.json")
 DRIVER = Path(__file__).with_name("one_process.py")
-SIDE, SCENE, FRAMES, STEP_OF_IDS = 32, "20180807_145028", 24, 30
+SIDE, SCENE, FRAMES, STEP_OF_IDS = 64, "20180807_145028", 24, 30
 EPOCHS, BLOCK, STEPS = 6, 4, 30  # 20 training frames: 5 blocks an epoch
 SIZES = {"batch_size": BLOCK, "learning_rate": 0.002}
 SETTINGS = {
@@ -155,7 +155,7 @@ def write_labels(processed: ProcessedData) -> None:
 
 
 def boxes(number: int) -> list[dict[str, Any]]:
-    corners = [((7 * number + 13 * i) % 12, (5 * number + 17 * i) % 20) for i in range(1 + number % 3)]
+    corners = [((7 * number + 13 * i) % 40, (5 * number + 17 * i) % 40) for i in range(1 + number % 3)]
     names = [BOX_CLASSES[(number + i) % 3] for i in range(len(corners))]
     return [
         {"class": name, "bbox": [x, y, x + 12 + number % 8, y + 10]}
