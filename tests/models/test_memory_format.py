@@ -28,7 +28,10 @@ CHANNELS_LAST = {"depth", SYMMETRIC, ASYMMETRIC}  # those with an encoder of fro
 
 
 class Copies(TorchDispatchMode):
-    """Counts the maps that a group norm would copy, and the convolutions by the format that they work in."""
+    """Counts the maps that a group norm would copy, and the convolutions by the format that they work in.
+
+    Norms are counted as modules: older torch copies before the operator that it dispatches, newer torch inside.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,13 +39,13 @@ class Copies(TorchDispatchMode):
 
     def __torch_dispatch__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         outputs = call(*args, **(kwargs or {}))
-        name = call.overloadpacket.__name__
-        if name == "native_group_norm":
-            self.norms += 1
-            self.copied += not args[0].is_contiguous()
-        elif name == "convolution" and outputs.shape[-1] > 1:
+        if call.overloadpacket.__name__ == "convolution" and outputs.shape[-1] > 1:
             self.convolutions["contiguous" if outputs.is_contiguous() else "channels last"] += 1
         return outputs
+
+    def count_norm(self, norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        self.norms += 1
+        self.copied += not inputs[0].is_contiguous()
 
 
 def on_fake_gpu(tensor: Tensor) -> Tensor:
@@ -64,6 +67,9 @@ def copies(model: nn.Module) -> Copies:
     """Of a forward pass (autograd's engine and autocast ask for a real device)."""
     tasks = [name for name in model.groups() if name != BACKBONE]
     with FakeTensorMode(), Copies() as found:
+        for module in model.modules():
+            if isinstance(module, nn.GroupNorm):
+                module.register_forward_pre_hook(found.count_norm)
         state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         state = {name: on_fake_gpu(tensor) for name, tensor in state.items()}
         images = torch.empty(SAMPLES, 3, SIZE, SIZE, dtype=torch.uint8, device="cuda")
