@@ -21,11 +21,20 @@ install() {
         ${target:+--target "$target"} "$@"
 }
 
+# the machine's Python may be of a virtual environment itself, whose packages another one sees by these lines only.
+# Not by PYTHONPATH: it would have to reach all processes that the tests start
+see_the_machine='
+import sys, sysconfig
+own = sysconfig.get_path("purelib", vars={"base": sys.argv[1]})
+folders = [path for path in sys.path if path.endswith("-packages")] if sys.prefix != sys.base_prefix else []
+lines = [f"import site; site.addsitedir({path!r})\n" for path in folders]
+open(own + "/machine.pth", "w").write("".join(lines))
+'
 sees='import importlib.util as i; raise SystemExit(not (i.find_spec("torch") and i.find_spec("pip")))'
 if "$python" -m venv --clear --without-pip --system-site-packages "$site" >/dev/null 2>&1 &&
-    "$site/bin/python" -c "$sees"; then
+    "$python" -c "$see_the_machine" "$site" && "$site/bin/python" -c "$sees"; then
     python=$site/bin/python
-else # no venv can be made, or the machine's own Python is one: another venv does not see its packages
+else
     rm -rf "$site"
     target=$site
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
