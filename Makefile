@@ -94,7 +94,6 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks.memory --check --json benchmarks/results/memory.json
 	$(BIN)/python -m benchmarks.balancing --json benchmarks/results/balancing.json
 	$(BIN)/python -m benchmarks.balancing --flops --json benchmarks/results/balancing_flops.json
-	$(BIN)/python -m benchmarks.gpus --json benchmarks/results/gpus.json
 
 readme: .venv/installed
 	$(BIN)/python -m benchmarks.readme

@@ -142,16 +142,6 @@ def balancing_flops_table(results: dict[str, Any]) -> str:
     return table(["network", "balancing", "GFLOP a frame, forward and backward", "ratio to fixed"], rows)
 
 
-def gpus_table(results: dict[str, Any]) -> str:
-    """Micro-batch and estimated memory with each file of configs/gpu."""
-    cards = list(dict.fromkeys(row["card"] for row in results["rows"]))
-    cells: dict[str, list[str]] = {}
-    for row in results["rows"]:  # card by card
-        cells.setdefault(row["case"], []).append(f"{row['micro_batch_size']}: {row['needed'] / 1e9:.1f}")
-    head = ["micro-batch: GB with margin", *(f"`configs/gpu/{card / 1e9:g}gb.yaml`" for card in cards)]
-    return table(head, [[case, *of_case] for case, of_case in cells.items()])
-
-
 def mixture_table(results: dict[str, Any]) -> str:
     """What a step of the backbone sees of the epoch, by how samples are put into blocks."""
     rows = [
@@ -223,7 +213,6 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "memory check": ("memory.json", memory_check_table),
     "balancing": ("balancing.json", balancing_table),
     "balancing flops": ("balancing_flops.json", balancing_flops_table),
-    "gpus": ("gpus.json", gpus_table),
     "mixture at the start": ("mixture_start.json", mixture_table),
     "mixture at the end": ("mixture_end.json", mixture_table),
     "exchange": ("scaling.json", exchange_table),
