@@ -122,17 +122,18 @@ def count_raised(flag: bool, device: torch.device) -> int:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Sum `.grad` over the processes; one without gradient adds zeros.
-
-    For parameters that have a gradient in one of the processes: nobody asks, which would be a transfer more.
-    """
-    if processes() == 1:
-        return
+    """Sum `.grad` over the processes; one without gradient adds zeros. Where none has any, it stays None: what a
+    network does not use must not decay. Asking costs one transfer from the device."""
     parameters = list(parameters)
-    for parameter in parameters:
+    if processes() == 1 or not parameters:
+        return
+    some = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
+    dist.all_reduce(some)
+    present = [p for p, count in zip(parameters, some.tolist(), strict=True) if count]
+    for parameter in present:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    sum_in_buckets([parameter.grad for parameter in parameters])
+    sum_in_buckets([parameter.grad for parameter in present])
 
 
 def sum_in_buckets(tensors: list[Tensor]) -> None:
