@@ -48,7 +48,6 @@ class TrainingLoop:
             loss_scale=LossScale(enabled=step.precision.dtype is torch.float16),
             together=step.config.steps_together,
         )
-
         self.sums, self.pending = Sums(), 0  # micro-batches since the last border
 
     def __call__(self) -> None:

@@ -145,18 +145,23 @@ class Camera:
         return image
 
 
-def _check_jpeg(content: bytes, size: tuple[int, int]) -> None:
-    """ValueError or OSError unless the file is whole, by its ends, and of that size, by its header."""
+def _check_whole(content: bytes) -> None:
+    """ValueError for a JPEG that was cut: decoders fill what is missing with grey."""
     if not content.endswith(JPEG_END):
         raise ValueError("not a whole JPEG")
+
+
+def _check_jpeg(content: bytes, size: tuple[int, int]) -> None:
+    """ValueError or OSError unless the file is whole, by its ends, and of that size, by its header."""
+    _check_whole(content)
     with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
         if image.size != size:
             raise ValueError(f"camera image is {image.size}, not {size}")
 
 
 def _decode_jpeg(content: bytes) -> np.ndarray:
-    whole = content.endswith(JPEG_END)  # OpenCV fills what is missing with grey
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB) if whole else None
+    _check_whole(content)
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise ValueError("not a whole JPEG")
     return image

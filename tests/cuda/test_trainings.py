@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,8 +19,8 @@ import train_symmetric
 from datasets.layout import ProcessedData
 from errors import UserError
 from tests.training.golden import ROOT, cases
+from tests.training.test_train_single_task import interrupt_at
 from training import checkpoint
-from training.loop import Trainer
 
 SCRIPTS = {script.__name__: script for script in (train_single_task, train_symmetric, train_asymmetric)}
 MODES = {
@@ -123,7 +122,7 @@ def test_deterministic_trainings_are_equal_bit_for_bit_and_so_is_a_resumed_one(
     whole, again = (train(mode, name, *wanted)["model"] for name in ("whole", "again"))
     assert all_equal(whole, again)
     with monkeypatch.context() as patch:
-        interrupt(patch, at=3)
+        interrupt_at(patch, 3)
         train(mode, "cut", *wanted)
     resumed = train(mode, "cut", *wanted, more=("--resume", "auto"))
     assert resumed["position"]["epoch"] == 2
@@ -135,23 +134,10 @@ def test_without_determinism_a_resumed_training_is_as_near_as_another_one(
 ) -> None:
     whole, again = (train("asymmetric", name)["model"] for name in ("whole", "again"))
     with monkeypatch.context() as patch:
-        interrupt(patch, at=3)
+        interrupt_at(patch, 3)
         train("asymmetric", "cut")
     resumed = train("asymmetric", "cut", more=("--resume", "auto"))["model"]
     assert distance(whole, resumed) <= 10 * distance(whole, again) + 1e-4
-
-
-def interrupt(patch: pytest.MonkeyPatch, at: int) -> None:
-    """SIGTERM while a micro-batch is in hand."""
-    accumulate, calls = Trainer._accumulate, []
-
-    def disturbed(self: Trainer, batch: object) -> object:
-        calls.append(batch)
-        if len(calls) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return accumulate(self, batch)
-
-    patch.setattr(Trainer, "_accumulate", disturbed)
 
 
 def test_nan(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

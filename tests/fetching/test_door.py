@@ -1,10 +1,8 @@
 """sh get_data.sh with both sources: which is asked first, and when the other one is."""
 
-import io
 import shutil
 import signal
 import subprocess
-import tarfile
 
 import pytest
 
@@ -21,6 +19,7 @@ from tests.fetching.s3 import (
     replaced,
     stalled,
 )
+from tests.test_get_data import tar_of as packed
 
 TARS = "aev-autonomous-driving-dataset"
 
@@ -34,13 +33,7 @@ def tar_of(place: Place, part: str) -> bytes:
         files[f"{part}/cams_lidars.json"] = place.files["cams_lidars.json"]
         files[f"{part}/class_list.json"] = place.files[f"{SEMANTIC}/class_list.json"]
         files[f"{part}/LICENSE"] = place.files["LICENSE"]
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+    return packed(files)
 
 
 @pytest.fixture
