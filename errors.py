@@ -19,6 +19,12 @@ class UserError(Exception):
     """Something the user can mend. The message is one line: what is wrong with which file or key, and what to do."""
 
 
+def reason_of(error: Exception) -> str:
+    """One line: the message of our own ValueErrors, the type as well for everything else."""
+    text = " ".join(str(error).split())
+    return text if type(error) is ValueError and text else f"{type(error).__name__}: {text}"
+
+
 def run_as_script(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status; what the user can mend becomes one line on stderr and exit code 2.
 

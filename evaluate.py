@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from datasets.a2d2.raw import RawData
 from datasets.files import write_json
-from datasets.layout import ProcessedData, RawData, add_root_arguments
+from datasets.layout import add_root_arguments
+from datasets.processed import ProcessedData
 from datasets.staging import add_stage_argument, stage
 from errors import UserError, run_as_script
 from tasks.merged import MergedSegmentation
@@ -34,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
         "--classes",
         choices=["all", "merged"],
         default="all",
-        help="of segmentation: all 38, or 19 of which each merges several (datasets/classes.py)",
+        help="of segmentation: all 38, or 19 of which each merges several (datasets/a2d2/classes.py)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_root_arguments(parser)

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import torch
 
-from datasets.layout import Frame, ProcessedData, RawData, ResultsDir, add_root_arguments
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
+from datasets.layout import ResultsDir, add_root_arguments
+from datasets.processed import ProcessedData
 from datasets.splits import PARTS
 from errors import run_as_script
 from tasks import TASKS

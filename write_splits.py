@@ -8,8 +8,11 @@ One JSON file a config, part -> 'SCENE/FRAME'. Frame lists may be shared; the fr
 import argparse
 from pathlib import Path
 
+from datasets.a2d2.raw import RawData
 from datasets.files import write_json
-from datasets.layout import Frame, ProcessedData, RawData, add_root_arguments
+from datasets.frames import Frame
+from datasets.layout import add_root_arguments
+from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
 from training.config import SplitConfig, read_yaml, validated
 from training.session import make_split

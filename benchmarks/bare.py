@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.steps import Step
-from datasets.a2d2 import Batch
+from datasets.samples import Batch
 from training.step import Sums, accumulate
 from training.updates import LossScale, Schedule, Updates
 

@@ -21,7 +21,8 @@ from benchmarks.bare import BareLoop, DistributedLoop, TrainingLoop
 from benchmarks.dataset import prepare
 from benchmarks.flops import flop_counter
 from benchmarks.steps import Step
-from datasets.a2d2 import A2D2, Batch, Camera, Sample
+from datasets.camera import Camera
+from datasets.samples import A2D2, Batch, Sample
 from tasks import TASKS
 from training.config import load_config
 from training.evaluation import make_loader

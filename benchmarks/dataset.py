@@ -23,16 +23,19 @@ import cv2
 import torch
 
 from benchmarks.machine import describe_machine
-from datasets.a2d2 import A2D2, Batch, Camera, Collate, Sample
+from datasets.a2d2.raw import RawData
+from datasets.camera import Camera
+from datasets.conversion import run_stage
 from datasets.files import write_json
-from datasets.layout import Frame, ProcessedData, RawData
-from datasets.synthetic import write_dataset
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
+from datasets.samples import A2D2, Batch, Collate, Sample
+from datasets.synthetic.generate import write_dataset
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
 from preprocessing.depth_preprocess import Depth
 from preprocessing.pack import pack
 from preprocessing.segmentation import Segmentation
-from preprocessing.stage import run_stage
 from preprocessing.steering_angle import Steering
 from tasks import TASKS
 

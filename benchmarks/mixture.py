@@ -21,10 +21,12 @@ import numpy as np
 import torch
 
 from benchmarks.machine import describe_machine
-from datasets.a2d2 import A2D2, Collate, Sample
+from datasets.a2d2.raw import RawData
 from datasets.files import write_json
 from datasets.labels import label_samples
-from datasets.layout import ProcessedData, RawData, add_root_arguments
+from datasets.layout import add_root_arguments
+from datasets.processed import ProcessedData
+from datasets.samples import A2D2, Collate, Sample
 from datasets.sampling import epoch_order
 from errors import run_as_script
 from models.multitask import BACKBONE

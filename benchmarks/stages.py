@@ -17,14 +17,15 @@ from typing import Any
 import cv2
 
 from benchmarks.machine import describe_machine
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Stage, Worker, parse_arguments
 from datasets.files import write_json
-from datasets.layout import ProcessedData, RawData
+from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera
 from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
-from preprocessing.stage import Stage, Worker, parse_arguments
 from preprocessing.steering_angle import Steering
 
 STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Segmentation, Camera, Depth, Boxes, Steering)}

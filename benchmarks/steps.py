@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
-from datasets.a2d2 import Batch, Sample
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Batch, Sample
 from models.memory_format import lay_out
 from tasks.base import Task
 from tasks.box import BoxLabel
@@ -82,7 +82,7 @@ class Step:
                 name: {key: self._placed(value) for key, value in target.items()} for name, target in targets.items()
             }
             images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
-            samples = [Sample(Frame("made_up", i), tuple(self.tasks)) for i in range(count)]
+            samples = [Sample(Frame("made_up", "scene", str(i)), tuple(self.tasks)) for i in range(count)]
             self.batch = Batch(samples, images, targets, dict.fromkeys(targets)).to(device)
             self.model = config.make_model(mode, self.tasks).train()
             if not fake:  # whose parameters can't be moved

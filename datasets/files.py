@@ -23,6 +23,34 @@ NPY_HEADER = 4096  # bytes, more than the header of any label's .npy file takes
 _TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}")
 
 
+# ---- folders --------------------------------------------------------------------------------------------------
+
+
+def sorted_names(folder: Path) -> list[str]:
+    """Names in a folder, sorted; none where the folder does not exist. One scandir, no stat per file."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def folder_names(folder: Path) -> list[str]:
+    """The names of the folders in a folder, sorted; hidden ones are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def remove_abandoned_in(folder: Path) -> None:
+    """Remove the temporary files whose writer was killed (known only for this machine's own processes)."""
+    for name in sorted_names(folder):
+        if is_abandoned(name):
+            (folder / name).unlink(missing_ok=True)
+
+
 # ---- reading files whole --------------------------------------------------------------------------------------
 
 

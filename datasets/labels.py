@@ -8,8 +8,8 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
-from datasets.a2d2 import Sample
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Sample
 
 Labelled = dict[str, list[Frame]]  # kind of label -> the frames that have it, sorted
 
@@ -52,7 +52,7 @@ def keep_fractions(labelled: Mapping[str, Sequence[Frame]], fractions: Mapping[s
 
 def uniform(seed: int, frame: Frame, kind: str) -> float:
     """A number strictly between 0 and 1 that depends on the seed, the frame and the kind of label alone."""
-    digest = hashlib.blake2b(f"{seed} {frame.key} {kind}".encode(), digest_size=6).digest()
+    digest = hashlib.blake2b(f"{seed} {frame} {kind}".encode(), digest_size=6).digest()
     return (int.from_bytes(digest) + 0.5) / 2**48
 
 
@@ -77,5 +77,5 @@ def hash_of(samples: Sequence[Sample]) -> str:
     """Of an ordered list of samples: the frames, and the labels that each carries."""
     digest = hashlib.sha256()
     for sample in samples:
-        digest.update(f"{sample.frame.key} {'+'.join(sample.tasks)}\n".encode())
+        digest.update(f"{sample.frame} {'+'.join(sample.tasks)}\n".encode())
     return digest.hexdigest()

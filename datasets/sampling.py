@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.a2d2 import Sample, Visit
+from datasets.samples import Sample, Visit
 
 Block = list[Visit]
 LabelSet = tuple[str, ...]  # the tasks whose labels a sample carries

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.layout import Frame
+from datasets.a2d2.raw import seconds_of
+from datasets.frames import Frame
 from errors import UserError
 
 PARTS = ("train", "val", "test")
@@ -37,7 +38,7 @@ class Split:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Split":
-        return cls(**{name: tuple(Frame(*text.split("/")) for text in frames) for name, frames in content.items()})
+        return cls(**{name: tuple(map(Frame.parse, frames)) for name, frames in content.items()})
 
 
 def split_by_time(
@@ -94,7 +95,7 @@ def _by_scene(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
 def _cut_gap(frames: list[Frame], later: Frame, gap_frames: int, gap_seconds: float) -> tuple[list[Frame], list[Frame]]:
     """Cut the end of `frames` off that is too close to the frame `later` -> (what stays, the gap)."""
     keep = max(len(frames) - gap_frames, 0)
-    while keep > 0 and later.seconds - frames[keep - 1].seconds < gap_seconds:
+    while keep > 0 and seconds_of(later) - seconds_of(frames[keep - 1]) < gap_seconds:
         keep -= 1
     return frames[:keep], frames[keep:]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from datasets.files import check_free_disk, locked, read_json, whole_file, write_json
-from datasets.layout import PROCESSED_KINDS, ProcessedData
 from datasets.packs import PACKED, Stamp
+from datasets.processed import ProcessedData
 from errors import UserError
 from progress import progress
 
@@ -63,7 +63,7 @@ def _claim(copy: ProcessedData, origin: Path) -> None:
 
 
 def _bring_up_to_date(copy: ProcessedData, processed: ProcessedData, needed: Mapping[Path, Stamp]) -> None:
-    for kind in (PACKED, *PROCESSED_KINDS):
+    for kind in (PACKED, *copy.folders()):
         copy.remove_abandoned(kind)
     there = copy.stored()
     for path in set(there) - set(needed):  # such as a loose file that has since been packed: it would win over its pack

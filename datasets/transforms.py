@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.a2d2 import Batch
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Batch
 
 
 class Augmentation:
@@ -41,7 +41,7 @@ class Augmentation:
 
     def _draw(self, epoch: int, frame: Frame, nth: int) -> list[float]:
         """Whether to flip (0 or 1), and the factors of the jitter."""
-        random = np.random.default_rng(zlib.crc32(f"{self.seed} {epoch} {frame.key} {nth}".encode()))
+        random = np.random.default_rng(zlib.crc32(f"{self.seed} {epoch} {frame} {nth}".encode()))
         flip = random.random() < self.hflip_probability
         return [flip, *(random.uniform(1 - strength, 1 + strength) for _, strength in self.jitter)]
 

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.a2d2.raw import RawData
 from datasets.files import check_free_disk, locked
-from datasets.layout import RawData
 from errors import UserError, run_as_script
 from fetching.bucket import Bucket, ObjectError, Patience, TransientError, UnavailableError
 from fetching.checksums import Checksum, ChecksumList

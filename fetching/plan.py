@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from datasets.layout import BESIDE_SCENES, FRONT_CENTER, RAW_KINDS, SCENE_NAME, RawData
+from datasets.a2d2.raw import BESIDE_SCENES, FRONT_CENTER, RAW_KINDS, SCENE_NAME, RawData
 from errors import UserError
 from fetching.bucket import Bucket, Object
 

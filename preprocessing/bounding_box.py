@@ -15,11 +15,11 @@ import json
 import math
 from typing import Any
 
-from datasets.classes import BOX_CLASSES
-from datasets.geometry import Calibration
-from datasets.layout import RawData
+from datasets.a2d2.classes import BOX_CLASSES
+from datasets.a2d2.geometry import Calibration
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Label, Stage, run_stage
 from errors import run_as_script
-from preprocessing.stage import Label, Stage, run_stage
 
 
 class Boxes(Stage):

@@ -15,10 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.geometry import Calibration, ImageMap
-from datasets.layout import CAMERA_SUFFIXES, RawData
+from datasets.a2d2.geometry import Calibration, ImageMap
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.images import read_png
+from datasets.processed import CAMERA_SUFFIXES
 from errors import run_as_script
-from preprocessing.stage import Label, Stage, image_settings, read_png, run_stage
 
 JPEG_QUALITY = 95
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from datasets.geometry import Calibration
-from datasets.layout import RawData
+from datasets.a2d2.geometry import Calibration
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Label, Stage, image_settings, run_stage
 from errors import run_as_script
-from preprocessing.stage import Label, Stage, image_settings, run_stage
 
 UNITS_PER_METRE = 256
 MAX_METRES = 255.9

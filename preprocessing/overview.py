@@ -18,15 +18,18 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.classes import BOX_CLASSES, BOX_COLOURS, IGNORE, SEMANTIC_CLASSES, palette
+from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, IGNORE, SEMANTIC_CLASSES, palette
+from datasets.a2d2.geometry import Calibration, ImageMap
+from datasets.a2d2.raw import RAW_KINDS, RawData
+from datasets.conversion import Stage, positive
 from datasets.files import whole_file
-from datasets.geometry import Calibration, ImageMap
-from datasets.layout import RAW_KINDS, Frame, OverviewDir, RawData, add_data_root_argument
-from errors import UserError, run_as_script
+from datasets.frames import Frame
+from datasets.images import read_png
+from datasets.layout import OverviewDir, add_data_root_argument
+from errors import UserError, reason_of, run_as_script
 from preprocessing.bounding_box import Boxes
 from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
-from preprocessing.stage import Stage, positive, read_png, reason_of
 from progress import progress, warn
 from tasks.base import DrawOptions, Task
 from tasks.box import BoxTask, parse_label

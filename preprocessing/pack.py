@@ -17,15 +17,16 @@ from functools import partial
 import numpy as np
 
 from datasets.files import check_free_disk, locked, read_whole, whole_file
-from datasets.layout import PROCESSED_KINDS, ProcessedData, add_processed_root_argument
+from datasets.layout import add_processed_root_argument
 from datasets.packs import PACKED, Pack, Source, Stamp, write_pack
+from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
 from progress import progress
 
 
 def pack(processed: ProcessedData, remove: bool) -> str:
     """Bring every scene's pack up to date; then, if asked, remove the loose files. Returns a summary."""
-    for kind in (PACKED, *PROCESSED_KINDS):
+    for kind in (PACKED, *processed.folders()):
         processed.remove_abandoned(kind)
     loose = {scene: processed.loose(scene) for scene in processed.scenes()}
     changed = {

@@ -15,7 +15,8 @@ from collections import Counter
 from typing import Any
 
 from datasets.files import read_json, write_json
-from datasets.layout import PROCESSED_KINDS, ProcessedData, add_root_arguments
+from datasets.layout import add_root_arguments
+from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
 
 STATUS = ("written", "present", "without_label", "failed")
@@ -23,7 +24,7 @@ STATUS = ("written", "present", "without_label", "failed")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", choices=[*PROCESSED_KINDS], help="default: all that have shards")
+    parser.add_argument("--kinds", nargs="+", help="default: all that have shards")
     add_root_arguments(parser)
     return parser.parse_args()
 
@@ -31,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     args = parse_arguments()
     processed = ProcessedData(args.processed_root)
-    kinds = args.kinds or [kind for kind in PROCESSED_KINDS if processed.shard_reports(kind)]
+    kinds = args.kinds or [kind for kind in processed.folders() if processed.shard_reports(kind)]
     if not kinds:
         raise UserError(f"no reports of shards below {processed.root}; run a preprocessing script with --shard I/N")
     bad = [kind for kind in kinds if not merge_kind(processed, kind)]

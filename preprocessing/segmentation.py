@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from datasets.classes import IGNORE, SEMANTIC_CLASSES, colour_table
-from datasets.geometry import Calibration, ImageMap
-from datasets.layout import RawData
+from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES, colour_table
+from datasets.a2d2.geometry import Calibration, ImageMap
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.images import read_png
 from errors import run_as_script
-from preprocessing.stage import Label, Stage, image_settings, read_png, run_stage
 
 
 class Segmentation(Stage):

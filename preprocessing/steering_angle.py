@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from datasets.layout import Frame, RawData, parse_bus_frame_name
-from errors import run_as_script
-from preprocessing.stage import BadSource, Label, Stage, reason_of, run_stage
+from datasets.a2d2.raw import RawData, parse_bus_frame_name
+from datasets.conversion import BadSource, Label, Stage, run_stage
+from datasets.frames import Frame
+from errors import reason_of, run_as_script
 
 FIRST_SENTINEL = 614.0  # degrees: 614.10 means 'initialising', 614.25 'error'
 UNIT = "Unit_DegreOfArc"

@@ -1,7 +1,7 @@
 """The contract of a task: everything that differs between steering, segmentation, depth and boxes.
 
-The loop, the dataset and the evaluation know only this class. A new task is one file beside this one, one line in
-`tasks/__init__.py`, and its kind of label in `PROCESSED_KINDS` of `datasets/layout.py`.
+The loop, the dataset and the evaluation know only this class. A new task is one file beside this one and one line in
+`tasks/__init__.py`.
 
 A label passes through these forms:
     read     processed file -> label, numpy as it lies on disk (None where the frame has no such label)
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchvision.models import WeightsEnum
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.norms import Norm, NormFromScratch, check_norm, default_norm
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for

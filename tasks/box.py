@@ -18,8 +18,9 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
-from datasets.classes import BOX_CLASSES, BOX_COLOURS, rgb_of
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, rgb_of
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.heads import BoxHead, PooledBoxHead
 from models.yolov1 import BOX_VALUES, YOLOv1
 from tasks.base import DrawOptions, NormSettings, Target, Task

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 
-from datasets.classes import BOX_CLASSES
+from datasets.a2d2.classes import BOX_CLASSES
 from tasks.base import Target
 from tasks.box_grid import encode
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchvision.models import DenseNet121_Weights, DenseNet169_Weights, WeightsEnum
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.densedepth import DenseDepth
 from models.heads import DepthHead
 from models.pretrained import load_pretrained

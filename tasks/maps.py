@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 
 
 def read_map(processed: ProcessedData, kind: str, frame: Frame, dtype: type[np.generic]) -> np.ndarray | None:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.classes import MERGED_CLASSES, SEMANTIC_CLASSES, merged_of_class
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import MERGED_CLASSES, SEMANTIC_CLASSES, merged_of_class
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from tasks.base import Target
 from tasks.segmentation import SegmentationTask
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.classes import IGNORE, SEMANTIC_CLASSES, palette
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES, palette
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.heads import DenseHead
 from models.unet import UNet
 from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.heads import SteeringHead
 from models.pilotnet import ANGLES, PilotNet
 from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean

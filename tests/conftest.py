@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from tests.raw_files import small_raw_data
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.layout import PROCESSED_KINDS, Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 
+KINDS = ("camera", "segmentation", "depth", "box", "steering")
 SHAPES = {"camera": (4, 6, 3), "segmentation": (4, 6), "depth": (4, 6)}
 DTYPES = {"camera": np.uint8, "segmentation": np.uint8, "depth": np.uint16}
 
@@ -34,7 +36,8 @@ def write_label(processed: ProcessedData, kind: str, frame: Frame, number: int) 
 
 def write_labels(processed: ProcessedData, frames: list[Frame]) -> None:
     """Labels of every kind, all different, with settings."""
-    for i, kind in enumerate(PROCESSED_KINDS):
+    processed.describe("a2d2")
+    for i, kind in enumerate(KINDS):
         for j, frame in enumerate(frames):
             write_label(processed, kind, frame, 1000 * i + j)
         processed.settings_path(kind).write_text(json.dumps({"made_with": kind}))
@@ -42,10 +45,10 @@ def write_labels(processed: ProcessedData, frames: list[Frame]) -> None:
 
 def contents(processed: ProcessedData) -> dict[tuple[str, Frame], bytes | None]:
     """What reading gives of every frame that is listed."""
-    return {(kind, frame): processed.read(kind, frame) for kind in PROCESSED_KINDS for frame in processed.frames(kind)}
+    return {(kind, frame): processed.read(kind, frame) for kind in KINDS for frame in processed.frames(kind)}
 
 
 def label_paths(root: Path) -> dict[str, bytes]:
     """Loose label files: path below the root -> bytes."""
-    found = (path for kind in PROCESSED_KINDS for path in sorted((root / kind).rglob("0*")))
+    found = (path for kind in KINDS for path in sorted((root / kind).rglob("0*")))
     return {str(path.relative_to(root)): path.read_bytes() for path in found}

@@ -1,6 +1,6 @@
 """Raw A2D2 files written by hand, at a small size: what the tests of the preprocessing scripts feed on.
 
-Nothing here comes from datasets/synthetic.py or from the code under test, except the paths of datasets.layout.
+Nothing here comes from datasets/synthetic/ or from the code under test, except the paths of datasets.layout.
 """
 
 import json
@@ -10,7 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 
 SIZE = (96, 60)
 WIDTH, HEIGHT = SIZE
@@ -40,7 +42,7 @@ UNLISTED_COLOURS = [(1, 2, 3), (254, 0, 0)]
 
 
 def frames(count: int, scene: str = SCENE) -> list[Frame]:
-    return [Frame(scene, f"{91 + 30 * number:09d}") for number in range(count)]
+    return [Frame("a2d2", scene, f"{91 + 30 * number:09d}") for number in range(count)]
 
 
 def write_calibration(raw: RawData, camera: dict[str, Any] = CAMERA) -> None:

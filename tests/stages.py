@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Stage, run_stage
 from datasets.files import read_json
-from datasets.layout import ProcessedData, RawData
-from preprocessing.stage import Stage, run_stage
+from datasets.processed import ProcessedData
 
 
 def roots(raw: RawData, processed: ProcessedData) -> list[str]:

@@ -12,31 +12,44 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
 LIBRARIES = ("errors", "progress")  # modules beside the packages that are no scripts
 
-BASE = ("datasets.layout", "datasets.files", "datasets.packs", "datasets.classes", "datasets.geometry")
+FILES = ("datasets.files", "datasets.frames", "datasets.images", "datasets.packs", "datasets.processed")
+A2D2 = ("datasets.a2d2",)
 EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "training")
 
 # module or package -> what it may import of the project, itself aside. The longest name that fits a module counts
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "progress": (),
-    "datasets.classes": (),
     "datasets.files": ("errors",),
+    "datasets.frames": (),
+    "datasets.images": (),
     "datasets.packs": ("datasets.files", "errors"),
-    "datasets.layout": ("datasets.files", "datasets.packs", "errors"),
-    "datasets.geometry": ("datasets.files", "errors"),
-    "datasets.synthetic*": (*BASE, "datasets.synthetic*", *LIBRARIES),
-    "fetching": (*BASE, *LIBRARIES),
-    "preprocessing": (*BASE, *LIBRARIES),
+    "datasets.processed": ("datasets.files", "datasets.frames", "datasets.packs", "errors"),
+    "datasets.layout": ("datasets.files", "datasets.frames"),
+    "datasets.conversion": (*FILES, *A2D2, "datasets.layout", *LIBRARIES),
+    "datasets.a2d2": ("datasets.a2d2", "datasets.files", "datasets.frames", "errors"),
+    "datasets.synthetic": ("datasets.synthetic", *A2D2, *FILES, *LIBRARIES),
+    "fetching": (*A2D2, *FILES, "datasets.layout", *LIBRARIES),
+    "preprocessing": (*A2D2, *FILES, "datasets.conversion", "datasets.layout", *LIBRARIES),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
-    "datasets": ("datasets", "preprocessing", *LIBRARIES),
+    "datasets": ("datasets", *LIBRARIES),
     "models": ("errors",),
-    "tasks": (*BASE, "models", "errors"),
+    "tasks": (*A2D2, *FILES, "models", "errors"),
     "training": EVERYTHING,
     "benchmarks": EVERYTHING,
     "visual": EVERYTHING,
     "SCRIPT": (*EVERYTHING, "benchmarks", "visual"),
 }
-WITHOUT_TORCH = ("fetching", "preprocessing", *BASE, "datasets.synthetic*", *LIBRARIES)
+WITHOUT_TORCH = (
+    "fetching",
+    "preprocessing",
+    *FILES,
+    *A2D2,
+    "datasets.layout",
+    "datasets.conversion",
+    "datasets.synthetic",
+    *LIBRARIES,
+)
 
 
 # ---- the project's modules and what they import ---------------------------------------------------------------
@@ -109,28 +122,28 @@ def test_the_checker_sees_what_it_should() -> None:
         "import models.unet\nfrom datasets import layout\nfrom errors import UserError\ndef f():\n  import training\n"
     )
     assert set(imports_of(source, "x")) == {"models.unet", "datasets.layout", "errors", "training"}
-    assert set(imports_of("from . import layout\nfrom .geometry import ImageMap", "datasets.x")) == {
+    assert set(imports_of("from . import layout\nfrom .files import locked", "datasets.x")) == {
         "datasets.layout",
-        "datasets.geometry",
+        "datasets.files",
     }
     assert set(imports_of("from .layout import Frame", "datasets", is_package=True)) == {"datasets.layout"}
-    assert "datasets.files" in project_imports("datasets.geometry")
+    assert "datasets.files" in project_imports("datasets.a2d2.geometry")
     assert len(MODULES) > 10
-    assert is_allowed("preprocessing.depth_preprocess", "datasets.geometry")
-    assert is_allowed("preprocessing.depth_preprocess", "preprocessing.stage")
-    assert is_allowed("datasets.synthetic_world", "datasets.synthetic_paint")
+    assert is_allowed("preprocessing.depth_preprocess", "datasets.a2d2.geometry")
+    assert is_allowed("preprocessing.depth_preprocess", "datasets.conversion")
+    assert is_allowed("datasets.synthetic.world", "datasets.synthetic.paint")
     assert is_allowed("train_single_task", "training.loop")
     for module, imported in [
-        ("datasets.classes", "errors"),
-        ("datasets.layout", "datasets.geometry"),
-        ("datasets.geometry", "datasets.synthetic"),
-        ("datasets.synthetic_world", "datasets.splits"),
-        ("preprocessing.stage", "datasets.splits"),
-        ("datasets.a2d2", "tasks.base"),
+        ("datasets.frames", "errors"),
+        ("datasets.processed", "datasets.a2d2.geometry"),
+        ("datasets.a2d2.geometry", "datasets.synthetic.generate"),
+        ("datasets.synthetic.world", "datasets.splits"),
+        ("datasets.conversion", "datasets.splits"),
+        ("datasets.samples", "tasks.base"),
         ("models.unet", "datasets.layout"),
         ("models.unet", "tasks"),
         ("tasks.depth", "training.loop"),
-        ("tasks.depth", "datasets.a2d2"),
+        ("tasks.depth", "datasets.samples"),
         ("training.loop", "train_single_task"),
         ("benchmarks.stages", "evaluate"),
         ("evaluate", "train_single_task"),
@@ -162,11 +175,11 @@ def test_preprocessing_does_not_load_torch() -> None:
 # ---- words and calls ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module != "datasets.layout"])
-def test_only_layout_knows_the_folders(module: str) -> None:
+@pytest.mark.parametrize("module", [module for module in MODULES if module != "datasets.a2d2.raw"])
+def test_only_one_module_knows_the_folders(module: str) -> None:
     source = MODULES[module].read_text()
     for word in ("cam_front_center", "camera_lidar_semantic_bboxes"):
-        assert word not in source, f"{module}: {word}; paths are built in datasets/layout.py"
+        assert word not in source, f"{module}: {word}; paths are built in datasets/a2d2/raw.py"
 
 
 LOADERS = {

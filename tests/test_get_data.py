@@ -19,14 +19,15 @@ from pathlib import Path
 
 import pytest
 
-from datasets.layout import Frame, RawData
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
 from models.pretrained import imagenet_path
 from training.weights import main as list_weights
 
 ROOT = Path(__file__).parents[1]
 BBOXES, BUS = "camera_lidar_semantic_bboxes.tar", "camera_lidar_semantic_bus.tar"
 SCENES = ("20180807_145028", "20181108_091945")
-FRAMES = [Frame(scene, f"{number:09d}") for scene in SCENES for number in (91, 135)]
+FRAMES = [Frame("a2d2", scene, f"{number:09d}") for scene in SCENES for number in (91, 135)]
 
 pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="get_data.sh needs curl")
 

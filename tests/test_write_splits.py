@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from datasets.a2d2.raw import RawData
 from datasets.files import read_json
-from datasets.layout import RawData
 from datasets.splits import Split
-from datasets.synthetic import plan_scene
+from datasets.synthetic.generate import plan_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ["single_task_conf", "symmetric_conf", "asymmetric_conf"]

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from tasks.base import DrawOptions, StrictModel, Target, Task
 
 KIND = "balance"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from datasets.a2d2 import A2D2, Sample, check_processed
+from datasets.camera import check_processed
 from datasets.labels import Labelled
+from datasets.samples import A2D2, Sample
 from datasets.sampling import epoch_order
 from datasets.transforms import Augmentation
 from errors import UserError

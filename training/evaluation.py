@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from datasets.a2d2 import A2D2, Batch, Collate
+from datasets.samples import A2D2, Batch, Collate
 from tasks.base import Task
 from training import distributed
 

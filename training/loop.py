@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.a2d2 import A2D2, Batch
 from datasets.labels import hash_of
-from datasets.layout import DATA_SET, RunDir
+from datasets.layout import RunDir
+from datasets.samples import A2D2, Batch
 from datasets.sampling import Block, MicroBatchSampler, Sampling, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
@@ -78,8 +78,9 @@ class Data:
     workers: int
 
     def lists(self) -> dict[str, str]:
-        """The data set, and of each part a hash of its samples in their order: what a resumed run must find again."""
-        return {"data_set": DATA_SET, "train": hash_of(self.train.samples), "val": hash_of(self.val.samples)}
+        """The data sets, and of each part a hash of its samples in their order: what a resumed run must find again."""
+        names = "+".join(sorted({sample.frame.dataset for sample in self.train.samples}))
+        return {"data_set": names, "train": hash_of(self.train.samples), "val": hash_of(self.val.samples)}
 
 
 class Trainer:

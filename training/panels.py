@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torchmetrics import Metric
 
-from datasets.a2d2 import A2D2, Batch, Collate
 from datasets.files import whole_file
 from datasets.layout import RunDir
+from datasets.samples import A2D2, Batch, Collate
 from tasks.base import DrawOptions, Task
 from training import distributed
 from training.evaluation import Precision, Results

@@ -11,8 +11,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.a2d2 import A2D2, Batch, Camera, Sample, check_processed
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.camera import Camera, check_processed
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
+from datasets.samples import A2D2, Batch, Sample
 from datasets.splits import Split
 from errors import UserError
 from progress import warn

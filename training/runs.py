@@ -11,8 +11,8 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from datasets.a2d2 import Sample
 from datasets.labels import Labelled, frame_samples, label_samples
+from datasets.samples import Sample
 from datasets.sampling import Sampling
 from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask

@@ -12,11 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from datasets.a2d2 import Camera, Sample
-from datasets.classes import BOX_CLASSES, SEMANTIC_CLASSES
+from datasets.a2d2.classes import BOX_CLASSES, SEMANTIC_CLASSES
+from datasets.a2d2.raw import RawData
+from datasets.camera import Camera
 from datasets.files import whole_file, write_json
+from datasets.frames import Frame
 from datasets.labels import Labelled, frame_samples, keep_fractions, keep_one
-from datasets.layout import Frame, ProcessedData, RawData, RunDir, add_root_arguments, add_runs_root_argument
+from datasets.layout import RunDir, add_root_arguments, add_runs_root_argument
+from datasets.processed import ProcessedData
+from datasets.samples import Sample
 from datasets.splits import Split, overfit, split_by_scenes, split_by_time
 from datasets.staging import add_stage_argument, stage
 from errors import UserError

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datasets.a2d2 import Batch
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Batch
 from models.multitask import BACKBONE
 from tasks.base import Task
 from training import distributed

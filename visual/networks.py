@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from errors import UserError
 from training.restore import Restored
 from visual.viewer import RESERVED

@@ -10,8 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from datasets.a2d2.raw import seconds_of
 from datasets.files import whole_file
-from datasets.layout import Frame, ResultsDir
+from datasets.frames import Frame
+from datasets.layout import ResultsDir
 from errors import UserError
 from progress import progress
 from tasks.base import DrawOptions, Task
@@ -47,7 +49,7 @@ def write_scene(
         for frame in progress(frames, len(frames), frames[0].scene):
             view = viewer.view(frame)
             for one in series.values():
-                one.add(frame.seconds, view)
+                one.add(seconds_of(frame), view)
             yield view.sheet(viewer.tasks, options)
 
     write_video(results.video, sheets(), fps)

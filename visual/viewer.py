@@ -11,11 +11,13 @@ import cv2
 import numpy as np
 import torch
 
-from datasets.a2d2 import Camera, check_processed
-from datasets.geometry import ImageMap
-from datasets.layout import Frame, ProcessedData, RawData
-from errors import UserError
-from preprocessing.stage import read_png, reason_of
+from datasets.a2d2.geometry import ImageMap
+from datasets.a2d2.raw import RawData, parse_bus_frame_name
+from datasets.camera import Camera, check_processed
+from datasets.frames import Frame
+from datasets.images import read_png
+from datasets.processed import ProcessedData
+from errors import UserError, reason_of
 from tasks import TASKS
 from tasks.base import DrawOptions, Target, Task
 from tasks.drawing import blank
@@ -103,9 +105,12 @@ class Viewer:
             if int(sample) >= len(frames):
                 raise UserError(f"--sample {sample}: there are {len(frames)} frames to choose from, numbered from 0")
             return frames[int(sample)]
-        frame, known = Frame.parse(sample), self.frames()
-        if frame not in known:
-            such_as = f", such as {known[0]}" if known else f" below {self.raw.root} and {self.processed.root}"
+        known = self.frames()
+        names = {name: frame for frame in known for name in names_of(frame)}
+        if (frame := names.get(sample) or parse_bus_frame_name(sample)) not in known:
+            such_as = (
+                f", such as {known[0].in_dataset}" if known else f" below {self.raw.root} and {self.processed.root}"
+            )
             raise UserError(f"--sample {sample}: no such frame; there are {len(known)}{such_as}")
         return frame
 
@@ -155,6 +160,11 @@ class Viewer:
         if path.is_file():
             return self._map.image(read_png(path))
         return cv2.resize(self._camera.read(frame), self._size, interpolation=cv2.INTER_CUBIC)
+
+
+def names_of(frame: Frame) -> tuple[str, ...]:
+    """As people may write it."""
+    return str(frame), frame.in_dataset, f"{frame.scene}_{frame.id}"
 
 
 def _of_width(image: np.ndarray, width: int) -> np.ndarray:

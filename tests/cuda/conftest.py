@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.layout import ProcessedData
+from datasets.processed import ProcessedData
 from tests.training.golden import write_labels
 
 DEVICE = os.environ.get("A2D2_CUDA_TESTS", "cuda")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.a2d2 import Batch, Collate, Sample
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation
 from models.encoder import BLOCKS, Encoder
 from models.heads import PooledBoxHead
@@ -121,7 +121,7 @@ def test_augmentation(device: torch.device) -> None:
     tasks, labels = {name: made(name) for name in TASKS}, raw_labels()
     items = [
         {
-            "sample": Sample(Frame("20180807_145028", f"{i:09d}"), tuple(TASKS)),
+            "sample": Sample(Frame("a2d2", "20180807_145028", f"{i:09d}"), tuple(TASKS)),
             "nth": 0,
             "image": images()[i].permute(1, 2, 0),
             "labels": {name: labels[name][i] if name != "box" or i else None for name in TASKS},

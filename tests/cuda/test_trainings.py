@@ -16,7 +16,7 @@ import torch
 import train_asymmetric
 import train_single_task
 import train_symmetric
-from datasets.layout import ProcessedData
+from datasets.processed import ProcessedData
 from errors import UserError
 from tests.training.golden import ROOT, cases
 from tests.training.test_train_single_task import interrupt_at

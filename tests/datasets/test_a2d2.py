@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.a2d2 import A2D2, JPEG_END, Batch, Camera, Collate, Sample, check_processed
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.camera import JPEG_END, Camera, check_processed
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
+from datasets.samples import A2D2, Batch, Collate, Sample
 from errors import UserError
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
@@ -64,7 +67,7 @@ def test_processed_images_are_preferred(
     raw: RawData, processed: ProcessedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(raw, processed, "camera")
-    monkeypatch.setattr("datasets.a2d2.read_png", lambda path: pytest.fail("decoded a PNG"))
+    monkeypatch.setattr("datasets.camera.read_png", lambda path: pytest.fail("decoded a PNG"))
     assert "image" in dataset(raw, processed)[0]
 
 

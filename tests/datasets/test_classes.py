@@ -3,17 +3,9 @@
 import numpy as np
 import pytest
 
-from datasets.classes import (
-    BOX_CLASSES,
-    COLOURS,
-    IGNORE,
-    SEMANTIC_CLASSES,
-    class_of,
-    colour_table,
-    rgb_of,
-)
+from datasets.a2d2.classes import BOX_CLASSES, COLOURS, IGNORE, SEMANTIC_CLASSES, class_of, colour_table, rgb_of
+from datasets.a2d2.raw import RawData
 from datasets.files import read_json
-from datasets.layout import RawData
 
 # written by hand from the official list: several colours each
 SEVERAL = {

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from datasets.a2d2.geometry import FRONT_CENTER, Calibration, ImageMap
+from datasets.a2d2.raw import RawData
 from datasets.files import read_json
-from datasets.geometry import FRONT_CENTER, Calibration, ImageMap
-from datasets.layout import RawData
 from errors import UserError
 from tests import slow_camera
 from tests.raw_files import CAMERA, HEIGHT, WIDTH, random_label

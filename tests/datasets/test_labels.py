@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.a2d2 import Sample
+from datasets.frames import Frame
 from datasets.labels import Labelled, frame_samples, hash_of, keep_fractions, keep_one, label_samples, uniform
-from datasets.layout import Frame
+from datasets.samples import Sample
 
 TASKS = ("segmentation", "steering", "box", "depth")
 
 
 def frames(count: int, scene: str = "20180807_145028") -> list[Frame]:
-    return [Frame(scene, f"{91 + 30 * number:09d}") for number in range(count)]
+    return [Frame("a2d2", scene, f"{91 + 30 * number:09d}") for number in range(count)]
 
 
 def fully_labelled(count: int) -> Labelled:
@@ -119,7 +119,7 @@ def test_kinds_that_are_not_in_the_race_keep_nothing_and_change_nothing() -> Non
 
 def test_draws_stay_what_they_are() -> None:
     """Numbers by the formula in the docstring, worked out apart: older runs must find their labels again."""
-    frame = Frame("20180807_145028", "000000091")
+    frame = Frame("a2d2", "20180807_145028", "000000091")
     digest = hashlib.blake2b(b"3 a2d2/20180807_145028/000000091 box", digest_size=6).hexdigest()
     assert uniform(3, frame, "box") == (int(digest, 16) + 0.5) / 2**48
 

@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from datasets.a2d2.raw import RAW_KINDS, RawData, parse_bus_frame_name, seconds_of
 from datasets.files import read_json, whole_file, write_json, write_json_once
-from datasets.layout import (
-    PROCESSED_KINDS,
-    RAW_KINDS,
-    Frame,
-    ProcessedData,
-    RawData,
-    RunDir,
-    add_root_arguments,
-    add_runs_root_argument,
-    parse_bus_frame_name,
-)
+from datasets.frames import Frame
+from datasets.layout import RunDir, add_root_arguments, add_runs_root_argument
+from datasets.processed import ProcessedData, suffixes_of
 from errors import UserError
 
+KINDS = ("camera", "segmentation", "depth", "box", "steering")
 SCENE = "20180807_145028"
-FRAME = Frame(SCENE, "000000091")
+FRAME = Frame("a2d2", SCENE, "000000091")
+
+
+def described(root: Path) -> ProcessedData:
+    """An empty processed root."""
+    processed = ProcessedData(root)
+    processed.describe("a2d2")
+    return processed
 
 
 def touch(path: Path) -> Path:
@@ -66,7 +67,7 @@ def test_other_raw_paths() -> None:
 def test_frames_lists_only_this_camera_and_kind_sorted(tmp_path: Path, kind: str) -> None:
     raw = RawData(tmp_path)
     expected = [
-        Frame(scene, frame_id)
+        Frame("a2d2", scene, frame_id)
         for scene in ("20180807_145028", "20181204_170238")
         for frame_id in ("000000091", "000000135", "000010000")
     ]
@@ -134,17 +135,21 @@ def test_bus_frame_names() -> None:
 
 
 def test_a_frames_time_is_its_number_at_30_frames_a_second() -> None:
-    assert Frame(SCENE, "000000091").seconds == pytest.approx(91 / 30)
-    assert str(FRAME) == f"{SCENE}/000000091"
+    assert seconds_of(Frame("a2d2", SCENE, "000000091")) == pytest.approx(91 / 30)
+    assert str(FRAME) == f"a2d2/{SCENE}/000000091"
 
 
 # ---- processed data -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", PROCESSED_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_processed_frames(tmp_path: Path, kind: str) -> None:
-    processed = ProcessedData(tmp_path)
-    expected = [Frame(SCENE, "000000001"), Frame(SCENE, "000000002"), Frame("20181204_170238", "000000001")]
+    processed = described(tmp_path)
+    expected = [
+        Frame("a2d2", SCENE, "000000001"),
+        Frame("a2d2", SCENE, "000000002"),
+        Frame("a2d2", "20181204_170238", "000000001"),
+    ]
     for frame in reversed(expected):
         touch(processed.path(kind, frame))
     touch(processed.settings_path(kind))
@@ -152,18 +157,18 @@ def test_processed_frames(tmp_path: Path, kind: str) -> None:
     touch(processed.path(kind, FRAME).with_name(".000000003.npy.tmp-host-1-0123abcd"))
     touch(processed.path(kind, FRAME).with_name("000000004.txt"))
     assert processed.frames(kind) == expected
-    assert processed.path(kind, FRAME) == tmp_path / kind / SCENE / f"000000091{PROCESSED_KINDS[kind][0]}"
+    assert processed.path(kind, FRAME) == tmp_path / kind / SCENE / f"000000091{suffixes_of(kind)[0]}"
 
 
 def test_camera_files_have_one_of_two_endings(tmp_path: Path) -> None:
-    processed = ProcessedData(tmp_path)
+    processed = described(tmp_path)
     touch(processed.path("camera", FRAME, ".jpg"))
     assert processed.path("camera", FRAME, ".jpg").name == "000000091.jpg"
     assert processed.frames("camera") == [FRAME]
 
 
 def test_settings(tmp_path: Path) -> None:
-    processed = ProcessedData(tmp_path)
+    processed = described(tmp_path)
     assert processed.settings("depth") is None
     write_json(processed.settings_path("depth"), {"splat": 3})
     assert processed.settings("depth") == {"splat": 3}
@@ -173,7 +178,7 @@ def test_settings(tmp_path: Path) -> None:
 
 
 def test_remove_takes_all_of_one_kind_and_nothing_else(tmp_path: Path) -> None:
-    processed = ProcessedData(tmp_path)
+    processed = described(tmp_path)
     for suffix in (".npy", ".jpg"):
         touch(processed.path("camera", FRAME, suffix))
     touch(processed.settings_path("camera"))
@@ -182,11 +187,13 @@ def test_remove_takes_all_of_one_kind_and_nothing_else(tmp_path: Path) -> None:
     others = [touch(tmp_path / "camera" / "notes.txt"), touch(tmp_path / "camera" / SCENE / "mine.txt")]
     others += [touch(processed.path("depth", FRAME)), touch(processed.settings_path("depth"))]
     processed.remove("camera")
-    assert files_below(tmp_path) == sorted(str(path.relative_to(tmp_path)) for path in others)
+    assert files_below(tmp_path) == sorted(
+        str(path.relative_to(tmp_path)) for path in [*others, processed.dataset_path]
+    )
 
 
 def test_remove_takes_the_settings_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    processed = ProcessedData(tmp_path)
+    processed = described(tmp_path)
     touch(processed.path("depth", FRAME))
     touch(processed.settings_path("depth"))
     removed = []
@@ -316,13 +323,13 @@ def test_remove_abandoned_takes_files_of_dead_processes_only(
     killed_while_writing(processed.path("depth", FRAME), root)
     killed_while_writing(processed.settings_path("depth"), root)
     killed_while_writing(processed.path("box", FRAME), root)  # of another kind
-    label = touch(processed.path("depth", Frame(SCENE, "000000001")))
+    label = touch(processed.path("depth", Frame("a2d2", SCENE, "000000001")))
     assert len(files_below(tmp_path)) == 4
-    with whole_file(processed.path("depth", Frame(SCENE, "000000002"))) as file:  # this process lives
+    with whole_file(processed.path("depth", Frame("a2d2", SCENE, "000000002"))) as file:  # this process lives
         file.write(b"mine")
         processed.remove_abandoned("depth")
     processed.remove_abandoned("steering")  # no such folder
-    mine = processed.path("depth", Frame(SCENE, "000000002"))
+    mine = processed.path("depth", Frame("a2d2", SCENE, "000000002"))
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path.parts[-3] != "box"]
     assert sorted(left) == [label, mine]
 
@@ -351,7 +358,7 @@ def test_remove_abandoned_leaves_other_users_processes_alone(tmp_path: Path, mon
     def not_mine(pid: int, number: int) -> None:
         raise PermissionError
 
-    processed = ProcessedData(tmp_path)
+    processed = described(tmp_path)
     with whole_file(processed.path("depth", FRAME)) as file:
         monkeypatch.setattr(os, "kill", not_mine)
         processed.remove_abandoned("depth")
@@ -463,8 +470,8 @@ def test_other_cameras_only_where_asked() -> None:
 
 def test_the_frames_of_both_folders_are_one_set(tmp_path: Path) -> None:
     raw = RawData(tmp_path)
-    both, boxes, classes = (Frame(SCENE, f"{number:09d}") for number in (1, 2, 3))
-    elsewhere = Frame("20181016_082154", "000000001")
+    both, boxes, classes = (Frame("a2d2", SCENE, f"{number:09d}") for number in (1, 2, 3))
+    elsewhere = Frame("a2d2", "20181016_082154", "000000001")
     for folder, frames in ((raw.images_dir, (both, boxes)), (raw.semantic_dir, (both, classes, elsewhere))):
         for frame in frames:
             touch(raw.path_in(folder, "label", frame))

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.a2d2 import A2D2, Camera, Sample
-from datasets.layout import PROCESSED_KINDS, ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.camera import Camera
+from datasets.processed import ProcessedData
+from datasets.samples import A2D2, Sample
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
 from preprocessing.depth_preprocess import Depth
@@ -18,7 +20,7 @@ from preprocessing.pack import pack
 from preprocessing.segmentation import Segmentation
 from preprocessing.steering_angle import Steering
 from tasks import TASKS
-from tests.processed_files import array, content, contents, write_label, write_labels
+from tests.processed_files import KINDS, array, content, contents, write_label, write_labels
 from tests.raw_files import SCENE, frames, write_every_kind
 from tests.stages import run
 
@@ -44,11 +46,11 @@ def with_remove(processed: ProcessedData) -> None:
 
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_read(processed: ProcessedData, is_packed: bool) -> None:
-    for number, kind in enumerate(PROCESSED_KINDS):
+    for number, kind in enumerate(KINDS):
         write_label(processed, kind, ONE, number)
     if is_packed:
         with_remove(processed)
-    for number, kind in enumerate(PROCESSED_KINDS):
+    for number, kind in enumerate(KINDS):
         assert processed.read(kind, ONE) == content(kind, number)
         assert processed.read(kind, FRAMES[1]) is None
         assert processed.exists(kind, ONE)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from datasets import sampling
-from datasets.a2d2 import Sample, Visit
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Sample, Visit
 from datasets.sampling import Block, MicroBatchSampler, Sampling, dealt, epoch_order, micro_batches
 
 TASKS = ("box", "depth", "segmentation", "steering")
@@ -22,7 +22,7 @@ def samples_of(counts: dict[tuple[str, ...], int]) -> list[Sample]:
     """So many samples of each label set, mixed."""
     sets = [tasks for tasks, count in counts.items() for _ in range(count)]
     sets = sets[::2] + sets[1::2]
-    return [Sample(Frame("20180807_145028", f"{place:09d}"), tasks) for place, tasks in enumerate(sets)]
+    return [Sample(Frame("a2d2", "20180807_145028", f"{place:09d}"), tasks) for place, tasks in enumerate(sets)]
 
 
 def places(order: list[Block]) -> list[list[int]]:
@@ -144,11 +144,11 @@ def test_label_sets_lie_mixed_within_a_block() -> None:
 
 def test_visits_of_a_frame_are_counted() -> None:
     """A frame with three labels, each a sample of its own: its visits are told apart, in the order of the epoch."""
-    frame = Frame("20180807_145028", "000000091")
+    frame = Frame("a2d2", "20180807_145028", "000000091")
     samples = [Sample(frame, (task,)) for task in TASKS[:3]]
     (block,) = epoch_order(samples, 8, 0, 0)
     assert [visit.nth for visit in block] == [0, 1, 2]
-    repeated = epoch_order([samples[0], Sample(Frame("20180807_145028", "000000092"), ("depth",))] * 2, 2, 0, 0)
+    repeated = epoch_order([samples[0], Sample(Frame("a2d2", "20180807_145028", "000000092"), ("depth",))] * 2, 2, 0, 0)
     assert sorted(visit.nth for block in repeated for visit in block) == [0, 0, 1, 1]
 
 
@@ -177,7 +177,7 @@ TASK_POOLS = ("depth", "box", "steering")
 def one_task_samples(*counts: int) -> list[Sample]:
     """So many samples of each task, one task each."""
     tasks = [task for task, count in zip(TASK_POOLS, counts, strict=True) for _ in range(count)]
-    return [Sample(Frame("20180807_145028", f"{place:09d}"), (task,)) for place, task in enumerate(tasks)]
+    return [Sample(Frame("a2d2", "20180807_145028", f"{place:09d}"), (task,)) for place, task in enumerate(tasks)]
 
 
 def drawn(samples: list[Sample], sampling: Sampling, **options: int) -> Counter[int]:

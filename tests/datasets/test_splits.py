@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.layout import Frame, RawData
+from datasets.a2d2.raw import RawData, seconds_of
+from datasets.frames import Frame
 from datasets.splits import PARTS, Split, overfit, split_by_scenes, split_by_time
 from errors import UserError
 
@@ -16,7 +17,7 @@ SCENES = ("20180807_145028", "20180810_142822", "20181108_091945")
 
 
 def frames_of(numbers: list[int], scene: str = SCENES[0]) -> list[Frame]:
-    return [Frame(scene, f"{number:09d}") for number in numbers]
+    return [Frame("a2d2", scene, f"{number:09d}") for number in numbers]
 
 
 def every(seconds: int, count: int, scene: str = SCENES[0]) -> list[Frame]:
@@ -138,4 +139,4 @@ def test_a_frame_of_either_folder_falls_into_the_part_of_its_neighbours(tmp_path
     split = split_by_time(raw.frames("camera"))
     assert split == split_by_time(frames)
     for part, others in (("train", (*split.val, *split.test)), ("val", split.test)):
-        assert all(abs(frame.seconds - other.seconds) >= 10 for frame in split.part(part) for other in others)
+        assert all(abs(seconds_of(frame) - seconds_of(other)) >= 10 for frame in split.part(part) for other in others)

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from datasets.files import locked
-from datasets.layout import PROCESSED_KINDS, ProcessedData
+from datasets.processed import ProcessedData
 from datasets.staging import stage
 from errors import UserError
 from preprocessing.pack import pack
-from tests.processed_files import content, contents, label_paths, write_label, write_labels
+from tests.processed_files import KINDS, content, contents, label_paths, write_label, write_labels
 from tests.raw_files import OTHER_SCENE, SCENE, frames
 
 FRAMES = frames(4) + frames(2, OTHER_SCENE)
-SETTINGS = [f"{kind}/settings.json" for kind in PROCESSED_KINDS]
+SETTINGS = ["dataset.json", *(f"{kind}/settings.json" for kind in KINDS)]
 PACKS = [f"packed/{SCENE}.tar", f"packed/{OTHER_SCENE}.tar"]
 OWN_FILES = [".lock", "copied_from.json"]
 
@@ -209,7 +209,7 @@ def test_a_file_that_changes_while_it_is_copied(
 STAGE = """
 import sys
 from pathlib import Path
-from datasets.layout import ProcessedData
+from datasets.processed import ProcessedData
 from datasets.staging import stage
 print("ready", flush=True)
 sys.stdin.readline()

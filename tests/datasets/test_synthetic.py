@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import yaml
 
-from datasets import synthetic
-from datasets.classes import BOX_CLASSES, COLOURS, IGNORE, SEMANTIC_CLASSES, class_of
+from datasets.a2d2.classes import BOX_CLASSES, COLOURS, IGNORE, SEMANTIC_CLASSES, class_of
+from datasets.a2d2.geometry import FRONT_CENTER, Calibration, ImageMap
+from datasets.a2d2.raw import RawData, parse_bus_frame_name, seconds_of
 from datasets.files import read_json
-from datasets.geometry import FRONT_CENTER, Calibration, ImageMap
-from datasets.layout import RawData, parse_bus_frame_name
 from datasets.splits import split_by_time
-from datasets.synthetic_render import Camera, Moment, View
-from datasets.synthetic_solids import LABELS, MASK_OF_BOX, VEHICLES, cyclist, pedestrian
-from datasets.synthetic_world import CentreLine, World
+from datasets.synthetic import generate as synthetic
+from datasets.synthetic.render import Camera, Moment, View
+from datasets.synthetic.solids import LABELS, MASK_OF_BOX, VEHICLES, cyclist, pedestrian
+from datasets.synthetic.world import CentreLine, World
 from errors import UserError
 from training.config import SplitConfig
 
@@ -313,7 +313,7 @@ def test_bus_angle_and_sign_say_the_signed_angle(raw, plans):
             assert set(np.diff(size["timestamps"])) == {10_000}
             assert min(size["values"]) >= 0
             world = World((plan.seed, plan.scene_index))
-            truth = synthetic.steering_deg(world, np.array([plan.frame.seconds]))[0]
+            truth = synthetic.steering_deg(world, np.array([seconds_of(plan.frame)]))[0]
             assert size["values"][10] * (1 - 2 * sign["values"][10]) == pytest.approx(truth, abs=0.01)
 
 
@@ -509,9 +509,9 @@ def test_impossible_values_are_refused(wrong, capsys):
 
 
 def test_command_line_and_no_torch(tmp_path):
-    code = "import sys; from datasets import synthetic; synthetic.main(); assert 'torch' not in sys.modules"
+    code = "import sys; from datasets.synthetic.generate import main; main(); assert 'torch' not in sys.modules"
     arguments = ["--out", str(tmp_path), "--scenes", "1", "--frames", "1", "--image-size", "64", "40"]
-    root = Path(synthetic.__file__).parents[1]
+    root = Path(synthetic.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"1 scenes of 1 frames, 64x40, are in {tmp_path}"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from datasets.a2d2 import Batch, Collate, Sample
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation, brightened, contrasted, saturated
 from tasks import TASKS
 from tasks.box import BoxLabel
@@ -38,7 +38,7 @@ def item(number: int, names: tuple[str, ...] = NAMES, missing: tuple[str, ...] =
         "steering": np.array([10.0, -20.0], np.float32),
     }
     wanted = {name: None if name in missing else labels[name] for name in names}
-    sample = Sample(Frame("20180807_145028", f"{number:09d}"), names)
+    sample = Sample(Frame("a2d2", "20180807_145028", f"{number:09d}"), names)
     return {"sample": sample, "nth": 0, "image": torch.from_numpy(image), "labels": wanted}
 
 

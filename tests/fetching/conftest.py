@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.synthetic import write_dataset
+from datasets.synthetic.generate import write_dataset
 from tests.fetching.s3 import BUCKET, Place, Proxy, bucket_files, make_bucket, running_moto, running_proxy
 
 

@@ -19,7 +19,7 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
-from datasets.layout import RawData
+from datasets.a2d2.raw import RawData
 from errors import run_as_script
 from fetching.__main__ import main
 from fetching.bucket import Bucket, Patience

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.classes import BOX_CLASSES
+from datasets.a2d2.classes import BOX_CLASSES
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Label
 from datasets.files import read_json
-from datasets.layout import ProcessedData, RawData
+from datasets.processed import ProcessedData
 from preprocessing.bounding_box import Boxes, clip, parse_box, without_duplicates
-from preprocessing.stage import Label
 from tests.raw_files import HEIGHT, WIDTH, box, frames, random_boxes, write_boxes
 from tests.stages import report_of, run
 

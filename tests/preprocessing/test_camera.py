@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.a2d2.geometry import Calibration, ImageMap
+from datasets.a2d2.raw import RawData
 from datasets.files import read_json
-from datasets.geometry import Calibration, ImageMap
-from datasets.layout import ProcessedData, RawData
+from datasets.processed import ProcessedData
 from preprocessing.camera import Camera
 from tests import slow_camera
 from tests.raw_files import CAMERA, HEIGHT, WIDTH, frames, random_picture, write_png

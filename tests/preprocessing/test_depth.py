@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from preprocessing.depth_preprocess import Depth, nearest_points
 from tests.raw_files import HEIGHT, PREFIX, WIDTH, frames, random_sweep, write_sweep
 from tests.stages import report_of, run, statuses
@@ -174,7 +176,7 @@ def test_each_pixel_has_the_nearest_point_within_reach(points: list[tuple[int, i
 
 
 def test_frames_are_those_with_a_lidar_file(raw: RawData, processed: ProcessedData) -> None:
-    other = Frame("20181108_091945", "000000007")
+    other = Frame("a2d2", "20181108_091945", "000000007")
     write_sweep(raw, other, sweep((1, 1, 1.0)))
     (raw.images_dir / FRAME.scene / "camera" / "cam_front_center").mkdir(parents=True)
     run(Depth(), raw, processed, "--size", "96", "60")

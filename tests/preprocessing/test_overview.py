@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.classes import COLOURS, SEMANTIC_CLASSES, class_of, palette, rgb_of
-from datasets.geometry import Calibration, ImageMap
-from datasets.layout import OverviewDir, RawData
+from datasets.a2d2.classes import COLOURS, SEMANTIC_CLASSES, class_of, palette, rgb_of
+from datasets.a2d2.geometry import Calibration, ImageMap
+from datasets.a2d2.raw import RawData
+from datasets.layout import OverviewDir
 from preprocessing import overview
 from preprocessing.bounding_box import Boxes
 from tests.raw_files import OTHER_SCENE, SCENE, frames, small_raw_data, write_every_kind, write_png

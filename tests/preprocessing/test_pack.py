@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Stage
 from datasets.files import locked
-from datasets.layout import PROCESSED_KINDS, ProcessedData, RawData
 from datasets.packs import Pack, Source, Stamp, write_pack
+from datasets.processed import ProcessedData
 from errors import UserError
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera
 from preprocessing.depth_preprocess import Depth
 from preprocessing.pack import pack
 from preprocessing.segmentation import Segmentation
-from preprocessing.stage import Stage
 from preprocessing.steering_angle import Steering
-from tests.processed_files import content, contents, label_paths, write_label, write_labels
+from tests.processed_files import KINDS, content, contents, label_paths, write_label, write_labels
 from tests.raw_files import OTHER_SCENE, SCENE, frames, write_every_kind
 from tests.stages import run, statuses
 
@@ -62,7 +63,7 @@ def test_packed_labels_are_the_loose_ones(processed: ProcessedData, labels: dict
     pack(processed, remove=True)
     assert processed.packed_scenes() == [SCENE, OTHER_SCENE]
     assert label_paths(processed.root) == {}
-    assert len(labels) == len(FRAMES) * len(PROCESSED_KINDS)
+    assert len(labels) == len(FRAMES) * len(KINDS)
     assert contents(fresh(processed)) == labels
 
 
@@ -70,7 +71,7 @@ def test_settings_and_reports_stay_where_they_are(processed: ProcessedData, labe
     processed.report_path("depth").write_text("{}")
     pack(processed, remove=True)
     left = sorted(str(path.relative_to(processed.root)) for path in processed.root.rglob("*") if path.is_file())
-    settings = [f"{kind}/settings.json" for kind in PROCESSED_KINDS]
+    settings = ["dataset.json", *(f"{kind}/settings.json" for kind in KINDS)]
     assert left == sorted([*settings, "depth/report.json", f"packed/{SCENE}.tar", f"packed/{OTHER_SCENE}.tar"])
     assert fresh(processed).settings("depth") == {"made_with": "depth"}
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from errors import UserError
 from preprocessing import report
 from preprocessing.depth_preprocess import Depth

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets.classes import COLOURS, IGNORE, SEMANTIC_CLASSES, class_of, rgb_of
+from datasets.a2d2.classes import COLOURS, IGNORE, SEMANTIC_CLASSES, class_of, rgb_of
+from datasets.a2d2.raw import RawData
 from datasets.files import read_json
-from datasets.layout import ProcessedData, RawData
+from datasets.processed import ProcessedData
 from preprocessing.segmentation import Segmentation, packed
 from tests import slow_camera
 from tests.raw_files import CAMERA, HEIGHT, WIDTH, frames, random_label, write_png

@@ -14,14 +14,16 @@ import cv2
 import numpy as np
 import pytest
 
+from datasets.a2d2.raw import RawData
+from datasets.conversion import Stage
 from datasets.files import read_json
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from errors import UserError
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera
 from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
-from preprocessing.stage import Stage
 from preprocessing.steering_angle import Steering
 from tests.processes import PATIENCE, descendants, is_gone, state_of, wait_until
 from tests.raw_files import (
@@ -617,7 +619,7 @@ def test_kill_and_resume(raw: RawData, processed: ProcessedData, root: Path, tmp
 STOP_IN_MID_WRITE = """
 import os, signal, sys
 import numpy as np
-import preprocessing.stage
+from datasets.conversion import run_stage
 from preprocessing.camera import Camera
 
 def half(file, array, **options):
@@ -628,7 +630,7 @@ def half(file, array, **options):
 frames = iter(range(10))
 save = np.save
 np.save = lambda *args, **options: (half if next(frames) == 3 else save)(*args, **options)
-preprocessing.stage.run_stage(Camera(), sys.argv[1:])
+run_stage(Camera(), sys.argv[1:])
 """
 
 

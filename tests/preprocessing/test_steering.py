@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datasets.a2d2.raw import RawData
 from datasets.files import read_json
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from preprocessing.steering_angle import Steering, signed_angles
 from tests.raw_files import OTHER_SCENE, SCENE, bus_entry, frames, random_bus_entry, signal, write_bus
 from tests.stages import failures, report_of, run, statuses
@@ -66,9 +68,9 @@ def test_other_cameras_are_left_out(raw: RawData, processed: ProcessedData) -> N
 
 
 def test_frames_without_camera_files_have_labels_too(raw: RawData, processed: ProcessedData) -> None:
-    write_bus(raw, "20181016_082154", [bus_entry(Frame("20181016_082154", "000000001"), [1.0], [0])])
+    write_bus(raw, "20181016_082154", [bus_entry(Frame("a2d2", "20181016_082154", "000000001"), [1.0], [0])])
     assert run(Steering(), raw, processed) == 0
-    assert processed.frames("steering") == [Frame("20181016_082154", "000000001")]
+    assert processed.frames("steering") == [Frame("a2d2", "20181016_082154", "000000001")]
 
 
 def without(entry: dict[str, Any], *names: str) -> dict[str, Any]:

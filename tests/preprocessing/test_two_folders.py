@@ -5,7 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from preprocessing.bounding_box import Boxes
 from preprocessing.depth_preprocess import Depth
 from preprocessing.report import merge

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from tests.training.conftest import Workplace, small_data, workplace
 from tests.training.test_asymmetric import ASYMMETRIC
 from training import checkpoint

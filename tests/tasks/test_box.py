@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from datasets.classes import BOX_CLASSES
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import BOX_CLASSES
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from tasks.box import BoxLabel, BoxTask, commonest_boxes
 from tasks.box_grid import assign, encode, to_boxes
 
 CAR, PEDESTRIAN, BUS = (BOX_CLASSES.index(name) for name in ("Car", "Pedestrian", "Bus"))
-FRAME = Frame("20180807_145028", "000000091")
+FRAME = Frame("a2d2", "20180807_145028", "000000091")
 
 
 def task(**keys):

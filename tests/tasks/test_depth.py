@@ -7,11 +7,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.densedepth import ENCODERS
 from tasks.depth import DepthMetric, DepthTask
 
-FRAME = Frame("20180807_145028", "000000091")
+FRAME = Frame("a2d2", "20180807_145028", "000000091")
 SMALL = DepthTask.Settings(encoder="small", pretrained="none")
 
 

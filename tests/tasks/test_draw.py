@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, IGNORE, SEMANTIC_CLASSES, palette, rgb_of
+from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, IGNORE, SEMANTIC_CLASSES, palette, rgb_of
 from tasks import TASKS
 from tasks.base import DrawOptions
 from tasks.box import BoxLabel, BoxTask

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import evaluate
-from datasets.classes import IGNORE, MERGED_CLASSES, SEMANTIC_CLASSES, merged_of_class
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import IGNORE, MERGED_CLASSES, SEMANTIC_CLASSES, merged_of_class
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from errors import UserError
 from tasks.depth import DepthTask
 from tasks.merged import MergedSegmentation, merge_logits
@@ -69,7 +70,7 @@ def test_large_logits_do_not_overflow() -> None:
 
 
 def test_labels_metric_and_blind_predictor_are_merged(processed: ProcessedData) -> None:
-    task, frame = MergedSegmentation(), Frame("20180807_145028", "000000091")
+    task, frame = MergedSegmentation(), Frame("a2d2", "20180807_145028", "000000091")
     logits, label = logits_and_label(1)
     path = processed.path("segmentation", frame)
     path.parent.mkdir(parents=True)

@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from datasets.classes import IGNORE, SEMANTIC_CLASSES
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from tasks.segmentation import CLASSES, SegmentationMetric, SegmentationTask
 
-FRAME = Frame("20180807_145028", "000000091")
+FRAME = Frame("a2d2", "20180807_145028", "000000091")
 WEIGHTED = SegmentationTask.Settings(class_weights="inverse_log", base_channels=4)
 
 

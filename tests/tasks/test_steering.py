@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.layout import Frame, ProcessedData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from tasks.steering import SteeringMetric, SteeringTask
 
-FRAME = Frame("20180807_145028", "000000091")
+FRAME = Frame("a2d2", "20180807_145028", "000000091")
 
 
 def random_labels(*lengths: int, seed: int = 0) -> list[np.ndarray]:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from errors import run_as_script
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera

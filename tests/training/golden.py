@@ -23,9 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.classes import BOX_CLASSES
-from datasets.geometry import FRONT_CENTER
-from datasets.layout import Frame, ProcessedData
+from datasets.a2d2.classes import BOX_CLASSES
+from datasets.a2d2.geometry import FRONT_CENTER
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from tasks import TASKS
 from training import checkpoint
 from training.balancing import AGGREGATORS
@@ -79,6 +80,7 @@ def cases() -> dict[str, tuple[str, str, dict[str, Any]]]:
 def trace(folder: Path, processes: int, names: list[str]) -> dict[str, Any]:
     """Case -> its losses, gradient norms and similarities by step, and projections of its final weights."""
     processed = ProcessedData(folder / "processed")
+    processed.describe("a2d2")
     write_labels(processed)
     runs, found = folder / "runs", cases()
     driven = []
@@ -131,7 +133,7 @@ def set_weights(model: nn.Module) -> None:
 def write_labels(processed: ProcessedData) -> None:
     """Frames that drive along a pattern; every fifth lacks steering, every seventh boxes, frame 3 all but depth."""
     for number in range(FRAMES):
-        frame = Frame(SCENE, f"{STEP_OF_IDS * number:09d}")
+        frame = Frame("a2d2", SCENE, f"{STEP_OF_IDS * number:09d}")
         y, x = np.mgrid[:SIDE, :SIDE]
         wave = (x * (3 + number % 4) + y * 5 + 11 * number) % 256
         picture = np.stack([wave, (wave * 3 + y) % 256, (x * x + y * number) % 256], -1).astype(np.uint8)

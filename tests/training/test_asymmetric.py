@@ -19,8 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.a2d2 import Batch, Collate, Sample
-from datasets.layout import Frame, ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
+from datasets.samples import Batch, Collate, Sample
 from datasets.sampling import epoch_order
 from datasets.splits import split_by_time
 from datasets.transforms import Augmentation

@@ -13,7 +13,8 @@ import torch
 import yaml
 from torch import nn
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from tasks import TASKS
 from tests.training.conftest import CONFIG, Workplace
 from tests.training.test_asymmetric import ASYMMETRIC, SYMMETRIC, uneven_data

@@ -13,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import evaluate
 import train_single_task
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
+from datasets.processed import ProcessedData
 from models.pilotnet import PilotNet
 from tasks import TASKS
 from tasks.steering import SteeringTask
@@ -66,7 +68,7 @@ def assert_refused(printed: Printed, *words: str) -> None:
 
 
 def labels(place: Workplace, frames: list[str]) -> list[Any]:
-    files = [place.processed.root / "steering" / f"{frame}.json" for frame in frames]
+    files = [place.processed.root / "steering" / f"{Frame.parse(frame).in_dataset}.json" for frame in frames]
     return [json.loads(file.read_text())["angles"][-10:] for file in files]
 
 
@@ -235,7 +237,7 @@ def test_no_labelled_frame_in_the_part(workplace: Workplace, call: Call, tmp_pat
 
 def test_unreadable_frames_are_named(own_workplace: Workplace, workplace: Workplace, call: Call, trained: Path) -> None:
     frame = json.loads((trained / "split.json").read_text())["val"][0]
-    (own_workplace.processed.root / "camera" / f"{frame}.npy").write_bytes(b"")
+    (own_workplace.processed.root / "camera" / f"{Frame.parse(frame).in_dataset}.npy").write_bytes(b"")
     printed = run(call, own_workplace, trained / "best.pt")
     assert printed.code == 0
     assert f"left out: {frame}: " in printed.err

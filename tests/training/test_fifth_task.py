@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 import evaluate
 import train_single_task
-from datasets.layout import PROCESSED_KINDS
-from preprocessing.stage import read_png
+from datasets.images import read_png
+from datasets.processed import OTHER_SUFFIXES
 from tasks import TASKS
 from tests.toy_task import KIND, SUFFIXES, BalanceTask, balance_of, write_balances
 from tests.training.conftest import Printed, Workplace
@@ -32,7 +32,7 @@ tasks:
 def lab(own_workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     """The task is registered and has labels made from the images."""
     monkeypatch.setitem(TASKS, KIND, BalanceTask)
-    monkeypatch.setitem(PROCESSED_KINDS, KIND, SUFFIXES)
+    monkeypatch.setitem(OTHER_SUFFIXES, KIND, SUFFIXES)
     raw = own_workplace.raw
     values = {frame: balance_of(read_png(raw.path("camera", frame))) for frame in raw.frames("camera")}
     write_balances(own_workplace.processed, values)

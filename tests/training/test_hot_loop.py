@@ -10,7 +10,8 @@ from torch._dynamo.testing import CompileCounter
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from tests.training.conftest import Workplace
 from tests.training.test_asymmetric import make_plan, uneven_data
 from training.loop import Trainer

@@ -15,8 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.a2d2 import A2D2, Camera, Sample
-from datasets.layout import PROCESSED_KINDS, ProcessedData, RawData, RunDir
+from datasets.a2d2.raw import RawData
+from datasets.camera import Camera
+from datasets.layout import RunDir
+from datasets.processed import OTHER_SUFFIXES, ProcessedData
+from datasets.samples import A2D2, Sample
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.single import SingleTask
@@ -94,8 +97,9 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    monkeypatch.setitem(PROCESSED_KINDS, KIND, SUFFIXES)
+    monkeypatch.setitem(OTHER_SUFFIXES, KIND, SUFFIXES)
     raw, processed = small_raw_data(tmp_path / "raw"), ProcessedData(tmp_path / "processed")
+    processed.describe("a2d2")
     rng, balances = np.random.default_rng(0), {}
     for frame in TRAIN + VALIDATION:
         picture = random_picture(rng)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.layout import Frame
+from datasets.frames import Frame
 from tests.training.conftest import Printed, Workplace
 from tests.training.test_train_multitask import content_of, rows_of, settings, train
 from tests.training.test_train_single_task import assert_refused
@@ -40,7 +40,7 @@ def interrupted(own_workplace: Workplace, call: Call, monkeypatch: pytest.Monkey
 
 
 def frames_of(place: Workplace, part: str) -> list[Frame]:
-    return [Frame(*name.split("/")) for name in content_of(place, "run")["split"][part]]
+    return [Frame.parse(name) for name in content_of(place, "run")["split"][part]]
 
 
 def remove(place: Workplace, part: str, count: int) -> None:

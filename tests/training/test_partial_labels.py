@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from datasets.layout import Frame
+from datasets.frames import Frame
 from tests.training.conftest import Printed, Workplace
 from tests.training.test_train_multitask import content_of, plans, settings, train
 from tests.training.test_train_single_task import assert_refused

@@ -9,7 +9,7 @@ import pytest
 
 import evaluate
 import train_single_task
-from datasets.layout import ProcessedData
+from datasets.processed import ProcessedData
 from preprocessing.pack import pack
 from tests.training.conftest import Printed, Workplace
 from training import checkpoint

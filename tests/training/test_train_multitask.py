@@ -14,8 +14,8 @@ import evaluate
 import train_asymmetric
 import train_single_task
 import train_symmetric
-from datasets.a2d2 import Sample
-from datasets.layout import Frame
+from datasets.frames import Frame
+from datasets.samples import Sample
 from tasks import TASKS
 from tests.training.conftest import Printed, Workplace
 from tests.training.test_train_single_task import assert_refused
@@ -199,7 +199,7 @@ def test_frames_left_out_are_counted(own_workplace: Workplace, call: Call) -> No
     processed = own_workplace.processed
     train_frames = json.loads(split_of(call, own_workplace))["train"]
     for frame in train_frames[:3]:
-        processed.path("box", Frame(*frame.split("/"))).unlink()
+        processed.path("box", Frame.parse(frame)).unlink()
     symmetric = train(call, own_workplace, "symmetric", "--dry-run")
     assert "segmentation 7, steering 7, box 7, depth 7; 3 frames left out" in symmetric.out
     for script, changes in (("symmetric", ("frames=any",)), ("asymmetric", ())):

@@ -13,7 +13,8 @@ from PIL import Image
 import train_asymmetric
 import train_single_task
 import visualize
-from datasets.layout import ProcessedData, RawData
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from preprocessing.depth_preprocess import Depth
 from tasks import TASKS
 from tests.raw_files import SCENE, frames

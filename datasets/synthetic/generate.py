@@ -3,7 +3,7 @@
     python -m datasets.synthetic --out DIR --scenes 3 --frames 40 --image-size 1920 1208 --seed 0
 
 Camera picture, semantic label, lidar sweep, 3-D boxes and bus signals of a frame all describe one moment of a small
-world (synthetic_world.py) seen through the real camera's model (synthetic_render.py), distortion included. At another
+world (world.py) seen through the real camera's model (render.py), distortion included. At another
 image size the calibration is scaled with it; the lidar sends the same rays (about 8,000 come back) at every size.
 A scene depends on the seed, its index and `frames` alone, so more scenes leave the first ones as they are.
 
@@ -14,7 +14,7 @@ fits the label. A solid is labelled if at least a tenth of it, and a few pixels,
 share of what lies in the picture and `truncation` the share of 2d_bbox outside the picture, both 0 to 1.
 
 Masks: class_list.json has fewer names than the boxes have classes, so VanSUV is painted as Car and Bus as Utility
-vehicle; the mask tells the other classes of the boxes apart. MASK_OF_BOX in synthetic_solids.py says why.
+vehicle; the mask tells the other classes of the boxes apart. MASK_OF_BOX in solids.py says why.
 
 Quirks of the real data set. Each scene of six frames or more has every one of these once, on a frame drawn by the seed:
 
@@ -49,14 +49,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from datasets.classes import COLOURS, rgb_of
+from datasets.a2d2.classes import COLOURS, rgb_of
+from datasets.a2d2.geometry import FRONT_CENTER, Calibration
+from datasets.a2d2.raw import FRAMES_PER_SECOND, NAME, RawData, seconds_of
 from datasets.files import read_json, whole_file, write_json
-from datasets.geometry import FRONT_CENTER, Calibration
-from datasets.layout import FRAMES_PER_SECOND, Frame, RawData
-from datasets.synthetic_render import LIDAR_RANGE_M, Camera, Moment, View
-from datasets.synthetic_solids import Placed
-from datasets.synthetic_world import World
-from errors import UserError, run_as_script
+from datasets.frames import Frame
+from datasets.synthetic.render import LIDAR_RANGE_M, Camera, Moment, View
+from datasets.synthetic.solids import Placed
+from datasets.synthetic.world import World
+from errors import UserError
 
 SMALLEST_SIZE = 64, 40  # W, H in px
 WHEELBASE_M = 2.9
@@ -133,7 +134,7 @@ def plan_scene(index: int, frames: int, seed: int) -> list[FramePlan]:
         for place, quirk in enumerate(QUIRKS):
             quirks[order[place % frames]].add(quirk)
     return [
-        FramePlan(Frame(name, f"{number:09d}"), index, seed, frozenset(odd))
+        FramePlan(Frame(NAME, name, f"{number:09d}"), index, seed, frozenset(odd))
         for number, odd in zip(numbers, quirks, strict=True)
     ]
 
@@ -145,7 +146,9 @@ def plan_semantic(scene: list[FramePlan], frames: int) -> list[FramePlan]:
     taken = {int(plan.frame.id) for plan in scene}
     last = max(taken) + frames  # enough numbers, however few frames the scene has
     free = [number for number in range(91, last + 1) if number not in taken]
-    names = [Frame(first.frame.scene, f"{number:09d}") for number in sorted(rng.choice(free, frames, replace=False))]
+    names = [
+        Frame(NAME, first.frame.scene, f"{number:09d}") for number in sorted(rng.choice(free, frames, replace=False))
+    ]
     return [replace(first, frame=frame, quirks=frozenset(), has_boxes=False) for frame in names]
 
 
@@ -163,7 +166,7 @@ def moment_of(plan: FramePlan) -> Moment:
     """The world at the time of a frame."""
     world = _world(plan.seed, plan.scene_index)
     overtaken = bool(plan.quirks & {"beside", "duplicates"})
-    return Moment(world, plan.frame.seconds, traffic="no boxes" not in plan.quirks, overtaken=overtaken)
+    return Moment(world, seconds_of(plan.frame), traffic="no boxes" not in plan.quirks, overtaken=overtaken)
 
 
 # ---- what a frame's files hold ------------------------------------------------------------------------------
@@ -261,7 +264,7 @@ def bus_entry(plan: FramePlan) -> dict[str, Any]:
     world = _world(plan.seed, plan.scene_index)
     centre = timestamp_us(plan.frame)
     offsets_us = (np.arange(BUS_SAMPLES) - BUS_SAMPLES // 2) * BUS_STEP_US
-    angles = steering_deg(world, plan.frame.seconds + offsets_us / 1e6)
+    angles = steering_deg(world, seconds_of(plan.frame) + offsets_us / 1e6)
     size, sign = np.round(np.abs(angles), 2), (angles < 0).astype(int)
     measured = size.copy()
     if "sentinel" in plan.quirks:
@@ -292,7 +295,7 @@ def bus_entry(plan: FramePlan) -> dict[str, Any]:
 def timestamp_us(frame: Frame) -> int:
     """Microseconds since 1970 at which a frame was taken."""
     start = (datetime.strptime(frame.scene, "%Y%m%d_%H%M%S") - datetime(1970, 1, 1)).total_seconds()
-    return round((start + frame.seconds) * 1_000_000)
+    return round((start + seconds_of(frame)) * 1_000_000)
 
 
 # ---- files --------------------------------------------------------------------------------------------------
@@ -466,7 +469,3 @@ def main() -> None:
         options.out, options.scenes, options.frames, (width, height), options.seed, options.threads, options.semantic
     )
     print(f"{options.scenes} scenes of {options.frames} frames, {width}x{height}, are in {raw.root}")
-
-
-if __name__ == "__main__":
-    run_as_script(main)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from datasets.geometry import Calibration
-from datasets.synthetic_paint import FINISHES, texture_at
-from datasets.synthetic_solids import BOTTOM, CAMERA_HEIGHT_M, LABEL, LABELS, Part, Placed, car
-from datasets.synthetic_world import CentreLine, Light, World
+from datasets.a2d2.geometry import Calibration
+from datasets.synthetic.paint import FINISHES, texture_at
+from datasets.synthetic.solids import BOTTOM, CAMERA_HEIGHT_M, LABEL, LABELS, Part, Placed, car
+from datasets.synthetic.world import CentreLine, Light, World
 
 CLIP_M = 0.3  # nothing nearer than this is seen
 LIDAR_RANGE_M = 105.0

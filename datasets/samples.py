@@ -4,27 +4,19 @@ Nothing is blown up in the workers: the image is uint8, class maps uint8, depth 
 sample, whatever the number of tasks; labels that nobody asked for are not read.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from datasets.classes import CLASSES_OF_KIND
-from datasets.geometry import Calibration, ImageMap
-from datasets.layout import CAMERA_SUFFIXES, Frame, ProcessedData, RawData
-from errors import UserError
-from preprocessing.stage import read_png, reason_of
-
-JPEG_END = b"\xff\xd9"
+from datasets.camera import Camera, decode_on_cpu
+from datasets.frames import Frame
+from errors import UserError, reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,85 +80,6 @@ class Batch:
         return replace(self, images=change(self.images), targets=targets, places=places)
 
 
-class Camera:
-    """Images of the undistorted camera at one size, from `processed/camera`, else made from the raw PNG.
-
-    encoded: `load` gives JPEGs as they lie on the disk, for `Batch.to` to decode. UserError: there are none.
-    """
-
-    def __init__(self, raw: RawData, processed: ProcessedData, size: tuple[int, int], *, encoded: bool = False):
-        self.raw, self.processed, self.size, self.encoded = raw, processed, size, encoded
-        settings = processed.settings("camera")
-        if settings is not None and not raw.calibration_path.is_file():  # only processed data on this machine
-            self.calibration = Calibration(**settings["calibration"])
-        else:
-            self.calibration = Calibration.read(raw.calibration_path)
-        wanted = {"size": list(size), "calibration": self.calibration.to_json()}
-        # images made with other settings are of no use: each image is then made from the raw PNG
-        usable = settings is not None and all(settings[key] == value for key, value in wanted.items())
-        self.suffix = CAMERA_SUFFIXES[settings["format"]] if usable else None
-        if encoded and self.suffix != CAMERA_SUFFIXES["jpeg"]:
-            raise UserError(
-                f"data.decode: device needs JPEGs of {size[0]} x {size[1]} in {processed.kind_dir('camera')}; "
-                "make them with preprocessing/camera.py --format jpeg, or set it to loader"
-            )
-
-    @cached_property
-    def _map(self) -> ImageMap:
-        return ImageMap(self.calibration, self.size)
-
-    def frames(self) -> list[Frame]:
-        """Frames that have an image, sorted."""
-        processed = self.processed.frames("camera") if self.suffix else []
-        return sorted({*processed, *self.raw.frames("camera")})
-
-    def read(self, frame: Frame) -> np.ndarray:
-        """uint8 H x W x 3 RGB. ValueError or OSError where the file can't be read."""
-        image = self._read_processed(frame) if self.suffix else None
-        return self._map.image(read_png(self.raw.path("camera", frame))) if image is None else self._checked(image)
-
-    def load(self, frame: Frame) -> np.ndarray:
-        """What a loader hands on: as `read`, or a JPEG's bytes, uint8 of one dimension. Raises as `read`."""
-        content = self.processed.read("camera", frame, self.suffix) if self.encoded else None
-        if content is None:
-            return self.read(frame)
-        _check_jpeg(content, self.size)
-        return np.frombuffer(bytearray(content), np.uint8)  # torch wants to be able to write to it
-
-    def _read_processed(self, frame: Frame) -> np.ndarray | None:
-        if self.suffix == ".npy":
-            return self.processed.read_array("camera", frame)
-        content = self.processed.read("camera", frame, self.suffix)
-        return None if content is None else _decode_jpeg(content)
-
-    def _checked(self, image: np.ndarray) -> np.ndarray:
-        if image.dtype != np.uint8 or image.shape != (self.size[1], self.size[0], 3):
-            raise ValueError(f"camera image is {image.dtype} {image.shape}, not uint8 {self.size[::-1]} x 3")
-        return image
-
-
-def _check_whole(content: bytes) -> None:
-    """ValueError for a JPEG that was cut: decoders fill what is missing with grey."""
-    if not content.endswith(JPEG_END):
-        raise ValueError("not a whole JPEG")
-
-
-def _check_jpeg(content: bytes, size: tuple[int, int]) -> None:
-    """ValueError or OSError unless the file is whole, by its ends, and of that size, by its header."""
-    _check_whole(content)
-    with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-        if image.size != size:
-            raise ValueError(f"camera image is {image.size}, not {size}")
-
-
-def _decode_jpeg(content: bytes) -> np.ndarray:
-    _check_whole(content)
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise ValueError("not a whole JPEG")
-    return image
-
-
 class A2D2(Dataset):
     """Visits of samples -> {"sample", "nth", "image" as `Camera.load`, "labels" {task: label or None}}, or
     {"unreadable": reason}.
@@ -226,22 +139,6 @@ def _images_of(loaded: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
     if all(are_encoded):
         return torch.empty(0, dtype=torch.uint8), loaded
     if any(are_encoded):
-        loaded = [torch.from_numpy(_decode_jpeg(x.numpy().tobytes())) if x.ndim == 1 else x for x in loaded]
+        loaded = [torch.from_numpy(decode_on_cpu(x.numpy().tobytes())) if x.ndim == 1 else x for x in loaded]
     # permuted after stacking, which is a plain copy so; the batch lies in memory as channels_last
     return torch.stack(loaded).permute(0, 3, 1, 2), []
-
-
-def check_processed(processed: ProcessedData, camera: Camera, kinds: Sequence[str]) -> None:
-    """UserError unless these labels were made at the camera's size, with its calibration and the code's classes."""
-    for kind in kinds:
-        wanted = {"size": list(camera.size), "calibration": camera.calibration.to_json()}
-        wanted["classes"] = list(CLASSES_OF_KIND.get(kind, ()))
-        settings = processed.settings(kind)
-        if settings is None:
-            raise UserError(f"no {kind} labels below {processed.kind_dir(kind)}; run its preprocessing script first")
-        for key, value in wanted.items():
-            if key in settings and settings[key] != value:
-                raise UserError(
-                    f"{processed.settings_path(kind)} has {key} {settings[key]}, this run has {value}; "
-                    "set data.size or preprocess again with --overwrite"
-                )

@@ -24,12 +24,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyspng
 
+from datasets.a2d2.geometry import Calibration
+from datasets.a2d2.raw import NAME, RAW_KINDS, RawData
 from datasets.files import whole_file, write_json, write_json_once
-from datasets.geometry import Calibration
-from datasets.layout import RAW_KINDS, Frame, ProcessedData, RawData, add_root_arguments
-from errors import UserError
+from datasets.frames import Frame
+from datasets.layout import add_root_arguments
+from datasets.processed import ProcessedData
+from errors import UserError, reason_of
 from progress import progress, warn
 
 
@@ -92,14 +94,6 @@ class Stage(ABC):
         """The frames of one job, each with its raw file and the call that makes its label."""
         path = raw.path(self.raw_kind, job)
         yield job, path, lambda: self.convert(path)
-
-
-def read_png(path: Path) -> np.ndarray:
-    """uint8 H x W x 3 RGB; an alpha channel is dropped, a palette resolved. ValueError: not a whole PNG."""
-    try:
-        return pyspng.load(path.read_bytes(), "RGB")  # libspng: 1.6 times as fast as cv2.imread
-    except RuntimeError as error:
-        raise ValueError(f"not a whole PNG: {error}") from None
 
 
 def image_settings(args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
@@ -178,6 +172,7 @@ def claim_folder(processed: ProcessedData, kind: str, settings: dict[str, Any], 
     """Make sure that the kind's folder holds files of these settings only; UserError where it holds others."""
     folder = processed.kind_dir(kind)
     partial = args.scenes is not None or args.shard is not None
+    processed.describe(NAME)
     processed.remove_abandoned(kind)
     if args.overwrite and partial:
         processed.check_unpacked(kind)
@@ -256,12 +251,6 @@ class BadSource(Exception):
     def __init__(self, path: Path, reason: str):
         super().__init__(path, reason)
         self.path, self.reason = path, reason
-
-
-def reason_of(error: Exception) -> str:
-    """One line: the message of our own ValueErrors, the type as well for everything else."""
-    text = " ".join(str(error).split())
-    return text if type(error) is ValueError and text else f"{type(error).__name__}: {text}"
 
 
 def write_label(path: Path, content: np.ndarray | bytes) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from datasets.synthetic_solids import FRONT, REAR, TOP, Part
+from datasets.synthetic.solids import FRONT, REAR, TOP, Part
 
 
 def _texture() -> np.ndarray:

@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from datasets.synthetic_solids import (
+from datasets.synthetic.solids import (
     LABEL,
     VEHICLES,
     Colour,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from datasets.classes import COLOURS, class_of
+from datasets.a2d2.classes import COLOURS, class_of
 
 CAMERA_HEIGHT_M = 1.65  # above the road
 
