@@ -1,4 +1,4 @@
-"""Evaluate checkpoints: one table a task, one column a checkpoint, beside the predictor that never looks.
+"""Evaluate checkpoints: one table a task, one column a checkpoint, beside the constant baseline.
 Several are then compared: delta_m against the single-task networks among them, and what each costs.
 
 python evaluate.py runs/A/best.pt [runs/B/best.pt ...] --split val
@@ -7,15 +7,14 @@ python evaluate.py runs/A/best.pt [runs/B/best.pt ...] --split val
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from datasets.a2d2.raw import RawData
 from datasets.files import write_json
-from datasets.layout import add_root_arguments
-from datasets.processed import ProcessedData
-from datasets.staging import add_stage_argument, stage
+from datasets.layout import add_data_root_argument, add_processed_roots_argument
+from datasets.roots import stage_all
+from datasets.staging import add_stage_argument
 from errors import UserError, run_as_script
 from tasks.merged import MergedSegmentation
 from tasks.segmentation import SegmentationTask
@@ -25,7 +24,7 @@ from training.evaluation import Precision, Results
 from training.restore import Restored
 from training.tables import as_json, metric_tables
 
-BLIND, COMPARISON = "never looks", "comparison"  # keys of the JSON beside the networks' names
+CONSTANT, COMPARISON = "constant", "comparison"  # keys of the JSON beside the networks' names
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,10 +35,11 @@ def parse_arguments() -> argparse.Namespace:
         "--classes",
         choices=["all", "merged"],
         default="all",
-        help="of segmentation: all 38, or 19 of which each merges several (datasets/a2d2/classes.py)",
+        help="of segmentation: all, or those that its data set merges them into (A2D2: 38 into 19)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
-    add_root_arguments(parser)
+    add_data_root_argument(parser)
+    add_processed_roots_argument(parser)
     add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=4)
@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    roots = RawData(args.data_root), stage(ProcessedData(args.processed_root), args.stage_to)
+    roots = RawData(args.data_root), stage_all(args.processed_root, args.stage_to)
     networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
     if args.classes == "merged":
         merge_classes(networks.values())
@@ -58,7 +58,7 @@ def main() -> None:
         first.check_same_split(other)
     options = (args.split, Precision("auto", distributed.start(args.device)), args.batch_size, args.workers)
 
-    columns = {BLIND: blind_results(networks.values(), *options)}
+    columns = {CONSTANT: constant_results(networks.values(), args.split)}
     columns |= {name: network.evaluate(*options) for name, network in networks.items()}
     print(metric_tables(columns))
     numbers = as_json(columns)
@@ -72,26 +72,29 @@ def main() -> None:
 
 def merge_classes(networks: Iterable[Restored]) -> None:
     """Have segmentation told in merged classes. UserError: no network has it."""
-    having = [network for network in networks if SegmentationTask.name in network.tasks]
-    if not having:
+    networks = list(networks)
+    if not any(isinstance(task, SegmentationTask) for network in networks for task in network.tasks.values()):
         raise UserError("--classes merged: none of the checkpoints was trained for segmentation")
-    for network in having:
-        network.tasks = network.tasks | {SegmentationTask.name: MergedSegmentation()}
+    for network in networks:
+        network.tasks = {
+            name: MergedSegmentation(task) if isinstance(task, SegmentationTask) else task
+            for name, task in network.tasks.items()
+        }
 
 
-def blind_results(networks: Iterable[Restored], *options: Any) -> Results:
-    """Each task's predictor that never looks, once, whichever network has the task."""
+def constant_results(networks: Iterable[Restored], split: str) -> Results:
+    """Each task's constant baseline, once, whichever network has the task."""
     results: Results = {}
     for network in networks:
         if set(network.tasks) - set(results):
-            results = {**network.evaluate_blind(*options), **results}
+            results = {**network.evaluate_constant(split), **results}
     return results
 
 
 def named(paths: list[Path]) -> dict[str, Path]:
     """Under the runs' names where they tell the checkpoints apart, else under the paths."""
     names = {path.parent.name: path for path in paths}
-    return names if len(names.keys() - {BLIND, COMPARISON}) == len(paths) else {str(path): path for path in paths}
+    return names if len(names.keys() - {CONSTANT, COMPARISON}) == len(paths) else {str(path): path for path in paths}
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ import torch
 
 from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
-from datasets.layout import ResultsDir, add_root_arguments
+from datasets.layout import ResultsDir, add_data_root_argument, add_processed_roots_argument
 from datasets.processed import ProcessedData
-from datasets.splits import PARTS
+from datasets.spec import SPLITS
 from errors import run_as_script
-from tasks import TASKS
 from tasks.base import DrawOptions
 from training import distributed
 from training.config import SplitConfig
@@ -29,19 +28,22 @@ from visual.viewer import Viewer
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=[*TASKS, "all"], default="all", help="default all")
+    parser.add_argument(
+        "--task", default="all", help="a network's task, or without networks a kind of label (default all)"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--sample", metavar="N|FRAME_NAME", help="place in the split, or 20180807_145028/000000091")
     what.add_argument("--scene", help="a whole scene as MP4")
     what.add_argument("--image", type=Path, metavar="FILE", help="any picture; needs a checkpoint")
-    parser.add_argument("--split", choices=PARTS, help="what N counts (default val; without checkpoints all frames)")
+    parser.add_argument("--split", choices=SPLITS, help="what N counts (default val; without checkpoints all frames)")
     parser.add_argument("--checkpoint", nargs="+", action="extend", default=[], metavar="LABEL=PATH")
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score of a box (default 0.3)")
     parser.add_argument("--errors", action="store_true", help="segmentation: only the pixels that differ")
     parser.add_argument("--gif", action="store_true", help="the scene as GIF, too")
     parser.add_argument("--fps", type=float, default=4.0, help="frames of the video a second (default 4)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="default results")
-    add_root_arguments(parser)
+    add_data_root_argument(parser)
+    add_processed_roots_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.image and not args.checkpoint:
@@ -51,7 +53,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
-    raw, processed = RawData(args.data_root), ProcessedData(args.processed_root)
+    raw, processed = RawData(args.data_root), [ProcessedData(path) for path in args.processed_root]
     networks = load_networks(args.checkpoint, raw, processed, distributed.start(args.device))
     viewer = Viewer(raw, processed, networks, None if args.task == "all" else args.task)
     options = DrawOptions(args.threshold, args.errors)
@@ -71,8 +73,8 @@ def main() -> None:
 def numbered_frames(args: argparse.Namespace, viewer: Viewer) -> Sequence[Frame]:
     """What N in `--sample N` counts: a part of the networks' split; without networks all frames, or the usual split."""
     for network in viewer.networks.values():
-        return network.split.part(args.split or "val")
-    return make_split(SplitConfig(), viewer.frames(), args).part(args.split) if args.split else viewer.frames()
+        return network.split.of(args.split or "val")
+    return make_split(SplitConfig(), viewer.roots, args).of(args.split) if args.split else viewer.frames()
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from benchmarks.bare import BareLoop, DistributedLoop, TrainingLoop
 from benchmarks.dataset import prepare
 from benchmarks.flops import flop_counter
 from benchmarks.steps import Step
-from datasets.camera import Camera
-from datasets.samples import A2D2, Batch, Sample
+from datasets.roots import Root, Roots
+from datasets.samples import Batch, LabelledFrames, Sample
 from tasks import TASKS
 from training.config import load_config
 from training.evaluation import make_loader
@@ -218,12 +218,12 @@ def loading(report: Report, bench: Bench) -> None:
         with redirect_stdout(io.StringIO()):
             raw, loose, _ = prepare(Path(folder), size)
         frames = sorted(set.intersection(*(set(loose.frames(name)) for name in TASKS)))
-        camera = Camera(raw, loose, size)
+        roots = Roots([Root.open(raw, loose, size)])
         for workers in (1, 2, 4, 8, 16)[: 1 if bench.tiny else 5]:
             # what the processes have ready at the start is not counted, and four times as much is
             count = len(step.batch) * 2 * workers * 5
             samples = [Sample(frame, tuple(TASKS)) for frame in islice(cycle(frames), count)]
-            data = A2D2(camera, step.tasks, samples)
+            data = LabelledFrames(roots, step.tasks, samples)
             loader = make_loader(data, step.tasks, workers, bench.device, batch_size=len(step.batch))
             alone, trained = (
                 images_per_second(bench, loader, 2 * workers, use)

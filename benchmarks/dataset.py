@@ -24,12 +24,13 @@ import torch
 
 from benchmarks.machine import describe_machine
 from datasets.a2d2.raw import RawData
-from datasets.camera import Camera
+from datasets.a2d2.spec import LABELS
 from datasets.conversion import run_stage
 from datasets.files import write_json
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from datasets.samples import A2D2, Batch, Collate, Sample
+from datasets.roots import Root, Roots
+from datasets.samples import Batch, Collate, LabelledFrames, Sample
 from datasets.synthetic.generate import write_dataset
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
@@ -68,7 +69,7 @@ def median_ms(calls: dict[str, Callable[[], Any]], samples: int) -> dict[str, fl
     return {name: 1000 * statistics.median(values[1:]) / samples for name, values in times.items()}
 
 
-def batch_from(data: A2D2) -> Batch:
+def batch_from(data: LabelledFrames) -> Batch:
     return Collate(data.tasks)([data[place] for place in range(len(data))])
 
 
@@ -82,9 +83,10 @@ def _bytes_of_label(label: Any) -> int:
     return sum(array.nbytes for array in (label if isinstance(label, tuple) else (label,)))
 
 
-def make_dataset(raw: RawData, processed: ProcessedData, frames: list[Frame]) -> A2D2:
+def make_dataset(raw: RawData, processed: ProcessedData, frames: list[Frame]) -> LabelledFrames:
     samples = [Sample(frame, tuple(TASKS)) for frame in frames]
-    return A2D2(Camera(raw, processed, SIZE), {name: task() for name, task in TASKS.items()}, samples)
+    tasks = {name: task(spec=LABELS[name]) for name, task in TASKS.items()}
+    return LabelledFrames(Roots([Root.open(raw, processed, SIZE)]), tasks, samples)
 
 
 def main() -> None:

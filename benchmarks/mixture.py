@@ -26,7 +26,7 @@ from datasets.files import write_json
 from datasets.labels import label_samples
 from datasets.layout import add_root_arguments
 from datasets.processed import ProcessedData
-from datasets.samples import A2D2, Collate, Sample
+from datasets.samples import Collate, LabelledFrames, Sample
 from datasets.sampling import epoch_order
 from errors import run_as_script
 from models.multitask import BACKBONE
@@ -46,7 +46,7 @@ Order = Callable[[list[Sample], int, int], Iterator[list[int]]]
 def gradients(network: Restored, weights: dict[str, float], samples: list[Sample]) -> np.ndarray:
     """Each sample's weighted gradient on the backbone: float32, samples x parameters; 0 without a valid label."""
     shared = [parameter for parameter in network.model.groups()[BACKBONE] if parameter.requires_grad]
-    data, collate = A2D2(network.camera, network.tasks, samples), Collate(network.tasks)
+    data, collate = LabelledFrames(network.roots, network.tasks, samples), Collate(network.tasks)
     rows = np.zeros((len(samples), sum(parameter.numel() for parameter in shared)), np.float32)
     network.model.train()
     for place in range(len(samples)):
@@ -115,10 +115,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     add_root_arguments(parser)
     args = parser.parse_args()
-    network = Restored.load(args.weights_of, RawData(args.data_root), ProcessedData(args.processed_root))
+    network = Restored.load(args.weights_of, RawData(args.data_root), [ProcessedData(args.processed_root)])
     config = validated(AsymmetricRun, checkpoint.load(args.weights_of)["config"], str(args.weights_of))
     train = set(network.split.train)
-    labelled = {task: [f for f in network.camera.processed.frames(task) if f in train] for task in network.tasks}
+    labelled = {task: [f for f in network.roots.labelled(task) if f in train] for task in network.tasks}
     samples = label_samples(labelled, list(network.tasks))
     weights = {task: config.tasks[task].weight for task in network.tasks}
     results = compare(gradients(network, weights, samples), samples)

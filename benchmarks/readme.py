@@ -37,9 +37,9 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def demo_table(results: dict[str, Any]) -> str:
-    """The networks of `make demo` beside the predictors that never look at the image."""
+    """The networks of `make demo` beside the constant baselines."""
     single = {task: scores for name in SINGLE_TASK for task, scores in results[name].items()}
-    columns = [results["never looks"], single, results["symmetric"], results["asymmetric"]]
+    columns = [results["constant"], single, results["symmetric"], results["asymmetric"]]
     rows = [[task, text, *(f"{column[task][key]:.3f}" for column in columns)] for task, key, text in DEMO_METRICS]
     compared = results["comparison"]
     for name in SINGLE_TASK:
@@ -47,7 +47,7 @@ def demo_table(results: dict[str, Any]) -> str:
         rows.append([name, "training labels seen", "", *seen])
     gains = [f"{100 * compared[name]['delta_m']:+.1f}" for name in ("symmetric", "asymmetric")]
     rows.append(["all", "Delta-m, %", "", "", *gains])
-    return table(["task", "metric", "never looks", "single-task", "symmetric", "asymmetric"], rows)
+    return table(["task", "metric", "constant", "single-task", "symmetric", "asymmetric"], rows)
 
 
 def stages_table(results: dict[str, Any]) -> str:

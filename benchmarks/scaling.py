@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from datasets.a2d2.spec import LABELS
 from datasets.files import write_json
 from models.multitask import BACKBONE
 from training.config import load_config
@@ -41,7 +42,7 @@ class Exchange:
 
 
 def exchanges(config: RunConfig, mode: str, name: str) -> list[Exchange]:
-    tasks = config.make_tasks(mode)
+    tasks = config.make_tasks(mode, LABELS)
     for task in tasks.values():
         task.fit([])
     with torch.device("meta"):

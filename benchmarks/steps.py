@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
+from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.samples import Batch, Sample
 from models.memory_format import lay_out
@@ -47,7 +48,7 @@ def made_up_labels(width: int, height: int) -> dict[str, Any]:
 
 def fitted_tasks(config: RunConfig, mode: str, labels: Mapping[str, Any]) -> dict[str, Task]:
     """A mode's tasks, each fitted to one label, which networks need."""
-    tasks = config.make_tasks(mode)
+    tasks = config.make_tasks(mode, LABELS)
     for name, task in tasks.items():
         task.fit([labels[name]])
     return tasks

@@ -6,6 +6,7 @@ Raw A2D2 is datasets/a2d2/raw.py's, the processed root datasets/processed.py's.
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from datasets.files import remove_abandoned_in, sorted_names
 from datasets.frames import Frame
@@ -20,6 +21,27 @@ def add_root_arguments(parser: argparse.ArgumentParser) -> None:
 def add_processed_root_argument(parser: argparse.ArgumentParser) -> None:
     """--processed-root, by default A2D2_PROCESSED."""
     _add_root(parser, "--processed-root", "A2D2_PROCESSED", "Datasets/processed", "labels made from it")
+
+
+def add_processed_roots_argument(parser: argparse.ArgumentParser) -> None:
+    """--processed-root, once for each data set; by default A2D2_PROCESSED."""
+    default = Path(os.environ.get("A2D2_PROCESSED") or "Datasets/processed")
+    parser.add_argument(
+        "--processed-root",
+        type=Path,
+        action=AppendToGiven,
+        default=[default],
+        metavar="DIR",
+        help="a data set's labels and images; once for each (default $A2D2_PROCESSED, else Datasets/processed)",
+    )
+
+
+class AppendToGiven(argparse.Action):
+    """Collects what is given; what the default holds goes when the first one comes."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, *rest: Any) -> None:
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [value] if given is self.default else [*given, value])
 
 
 def add_data_root_argument(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +59,11 @@ def _add_root(parser: argparse.ArgumentParser, flag: str, variable: str, default
     parser.add_argument(
         flag, type=Path, default=path, metavar="DIR", help=f"{what} (default ${variable}, else {default})"
     )
+
+
+def fits_folder(runs_root: str | os.PathLike) -> Path:
+    """Where what runs have learnt from their labels before training is kept, for the next ones."""
+    return Path(runs_root) / ".fits"
 
 
 class RunDir:

@@ -3,6 +3,7 @@
 Every path below it is built here. Files are written by `whole_file`: a reader sees a file whole or not at all.
 """
 
+import csv
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -24,15 +25,13 @@ from datasets.files import (
 )
 from datasets.frames import Frame
 from datasets.packs import PACKED, Pack, Stamp
+from datasets.spec import SPLITS, DatasetSpec, LabelSpec
 from errors import UserError
 
 CAMERA_SUFFIXES = {"npy": ".npy", "jpeg": ".jpg"}
 CAMERA = "camera"  # the kind that is no label
-OTHER_SUFFIXES = {
-    CAMERA: (".npy", ".jpg"),
-    "box": (".json",),
-    "steering": (".json",),
-}  # of files that are not .npy alone
+# kind -> endings, where they are not .npy alone
+OTHER_SUFFIXES = {CAMERA: (".npy", ".jpg"), "box": (".json",), "steering": (".json",)}
 DATASET_NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -67,6 +66,7 @@ class ProcessedData:
         self.packed_dir = self.root / PACKED
         self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
         self.dataset_path = self.root / "dataset.json"
+        self.times_path = self.root / CAMERA / "times.csv"
         self.origin_path = self.root / "copied_from.json"  # in a copy: the root that it was made from
         self._packs: dict[str, Pack] = {}  # scene -> its pack, where one has been opened
         self._loose_folders: dict[tuple[str, str], bool] = {}  # (kind, scene of _packs) -> whether there is a folder
@@ -83,11 +83,55 @@ class ProcessedData:
                 f"{self.root} does not say which data set it is (no dataset.json); run a preprocessing script "
                 "again, which keeps the files that are there"
             )
-        content = read_json(self.dataset_path)
-        name = content.get("name") if isinstance(content, dict) else None
+        name = self._description.get("name")
         if not isinstance(name, str) or not DATASET_NAME.fullmatch(name):
             raise UserError(f"{self.dataset_path}: name is {name!r}, not letters, digits, '.', '_', '-' or '+'")
         return name
+
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        content = read_json(self.dataset_path)
+        if not isinstance(content, dict):
+            raise UserError(f"{self.dataset_path} holds no keys; run a preprocessing script again without it")
+        return content
+
+    def spec(self) -> DatasetSpec:
+        """What the root says about itself."""
+        labels = {kind: self.label_spec(kind) for kind in self.kinds() if self.settings(kind) is not None}
+        return DatasetSpec(self.name, labels, self._split())
+
+    def changed(self, kind: str) -> list[tuple[str, int]]:
+        """When something last changed among the files of a kind: a rename into a folder changes the folder's time."""
+        paths = [self.settings_path(kind), *(self.root / kind / scene for scene in folder_names(self.root / kind))]
+        paths += map(self.pack_path, self.packed_scenes())
+        return [(path.name, path.stat().st_mtime_ns) for path in paths if path.exists()]
+
+    def label_spec(self, kind: str) -> LabelSpec:
+        """What the labels of a kind say. UserError: their settings make no sense."""
+        return LabelSpec.of(self.settings(kind) or {}, str(self.settings_path(kind)))
+
+    def times(self) -> dict[Frame, float]:
+        """Frame -> seconds within its scene; empty where the root says nothing of times. UserError: a broken file."""
+        if not self.times_path.is_file():
+            return {}
+        try:
+            head, *rows = csv.reader(self.times_path.read_text().splitlines())
+            if head != ["frame", "seconds"]:
+                raise ValueError(f"header {head}")
+            return {Frame.parse(f"{self.name}/{frame}"): float(seconds) for frame, seconds in rows}
+        except ValueError as error:
+            raise UserError(
+                f"{self.times_path} is no list of frame,seconds ({error}); preprocess images again"
+            ) from None
+
+    def _split(self) -> dict[str, list[str]] | None:
+        """The data set's own split, where dataset.json has one: part -> 'SCENE/ID'."""
+        split = self._description.get("split")
+        if split is None:
+            return None
+        if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in SPLITS):
+            raise UserError(f"{self.dataset_path}: split is not {', '.join(SPLITS)} with a list of frames each")
+        return split
 
     def describe(self, name: str) -> None:
         """Write which data set the root is, unless it says so already. UserError: it is another one."""
@@ -254,6 +298,7 @@ class ProcessedData:
     def _listed(self, labels: Callable[[str], dict[tuple[str, str], Stamp]]) -> dict[Path, Stamp]:
         fixed = [
             self.dataset_path,
+            self.times_path,
             *map(self.settings_path, self.folders()),
             *map(self.pack_path, self.packed_scenes()),
         ]

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from datasets.camera import Camera, decode_on_cpu
 from datasets.frames import Frame
+from datasets.roots import Root, decode_on_cpu
 from errors import UserError, reason_of
 
 
@@ -80,16 +80,17 @@ class Batch:
         return replace(self, images=change(self.images), targets=targets, places=places)
 
 
-class A2D2(Dataset):
-    """Visits of samples -> {"sample", "nth", "image" as `Camera.load`, "labels" {task: label or None}}, or
+class LabelledFrames(Dataset):
+    """Visits of samples -> {"sample", "nth", "image" as `Root.load`, "labels" {task: label or None}}, or
     {"unreadable": reason}.
 
-    `tasks`: name -> object with `read(processed, frame)`. A sample with a file that can't be read is not replaced by
-    another one or by zeros: it comes out as unreadable, for the loop to count and to name.
+    roots: data set -> where its frames are read; tasks: name -> object with `read(processed, frame)`. A sample with a
+    file that can't be read is not replaced by another one or by zeros: it comes out as unreadable, for the loop to
+    count and to name.
     """
 
-    def __init__(self, camera: Camera, tasks: Mapping[str, Any], samples: Sequence[Sample]):
-        self.camera, self.tasks, self.samples = camera, tasks, samples
+    def __init__(self, roots: Mapping[str, Root], tasks: Mapping[str, Any], samples: Sequence[Sample]):
+        self.roots, self.tasks, self.samples = roots, tasks, samples
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -101,18 +102,18 @@ class A2D2(Dataset):
         sample = self.samples[place]
         frame = sample.frame
         try:
-            image = torch.from_numpy(self.camera.load(frame))
+            image = self.roots[frame.dataset].load(frame)
             labels = {task: self._label(task, frame) for task in sample.tasks}
         except (ValueError, OSError) as error:
             return {"unreadable": f"{frame}: {reason_of(error)}"}
         return {"sample": sample, "nth": nth, "image": image, "labels": labels}
 
     def _label(self, task: str, frame: Frame) -> Any | None:
-        return self.tasks[task].read(self.camera.processed, frame)
+        return self.tasks[task].read(self.roots[frame.dataset].processed, frame)
 
 
 class Collate:
-    """Items of `A2D2` -> Batch. Tasks batch their own labels."""
+    """Items of `LabelledFrames` -> Batch. Tasks batch their own labels."""
 
     def __init__(self, tasks: Mapping[str, Any]):
         self.tasks = tasks

@@ -1,19 +1,17 @@
-"""Train, validation and test frames: deterministic, no frame in two parts, no near-copies across parts.
+"""Train, validation and test frames: deterministic, no frame in two splits, no near-copies across splits.
 
-Labelled frames of one scene are seconds apart, so a random split would put near-copies of training frames into the
-validation part. Frames are split by time within each scene with a gap, or by scene.
+Labelled frames of one scene are seconds apart, so a random choice would put near-copies of training frames among those
+for validation. Frames are split by time within each scene with a gap, by scene, or as the data set itself says.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets.a2d2.raw import seconds_of
 from datasets.frames import Frame
+from datasets.spec import SPLITS, DatasetSpec
 from errors import UserError
-
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,16 @@ class Split:
     test: tuple[Frame, ...]
     unused: tuple[Frame, ...] = ()
 
-    def part(self, name: str) -> tuple[Frame, ...]:
+    def of(self, name: str) -> tuple[Frame, ...]:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
     def summary(self) -> str:
-        counts = ", ".join(f"{len(self.part(name))} {name}" for name in PARTS)
+        counts = ", ".join(f"{len(self.of(name))} {name}" for name in SPLITS)
         return f"{counts}, {len(self.unused)} unused (gaps between parts)"
 
     def to_json(self) -> dict[str, list[str]]:
         """Part -> frames as 'SCENE/ID'."""
-        return {name: [str(frame) for frame in getattr(self, name)] for name in (*PARTS, "unused")}
+        return {name: [str(frame) for frame in getattr(self, name)] for name in (*SPLITS, "unused")}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Split":
@@ -42,17 +40,23 @@ class Split:
 
 
 def split_by_time(
-    frames: Iterable[Frame], fractions: Sequence[float] = (0.8, 0.1, 0.1), gap_frames: int = 2, gap_seconds: float = 10
+    frames: Iterable[Frame],
+    seconds: Mapping[Frame, float],
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    gap_frames: int = 2,
+    gap_seconds: float = 10,
 ) -> Split:
     """Each scene in order of time: first the training part, last the test part.
 
-    Between two parts at least `gap_frames` frames lie unused and at least `gap_seconds` pass (a frame's number / 30 is
-    its time). Validation and test get their full share of the scene; the gaps are taken from the training part.
+    Between two splits at least `gap_frames` frames lie unused and at least `gap_seconds` pass. Validation and test get
+    their full share of the scene; the gaps are taken from the training frames. seconds: the time of each frame in its
+    scene; a scene with a frame without one goes by the order of names, and by `gap_frames` alone.
     """
-    parts: dict[str, list[Frame]] = {name: [] for name in PARTS}
+    parts: dict[str, list[Frame]] = {name: [] for name in SPLITS}
     unused: list[Frame] = []
     for scene_frames in _by_scene(frames).values():
-        rest = scene_frames
+        timed = all(frame in seconds for frame in scene_frames)
+        rest = sorted(scene_frames, key=lambda frame: (seconds[frame], frame)) if timed else scene_frames
         for name, fraction in zip(("test", "val"), fractions[:0:-1], strict=True):
             share = round(fraction * len(scene_frames))
             cut = len(rest) - min(share, len(rest))
@@ -60,42 +64,72 @@ def split_by_time(
             if not part:  # a short scene: the gap before the test part has taken everything
                 continue
             parts[name] += part
-            rest, gap = _cut_gap(rest, part[0], gap_frames, gap_seconds)
+            rest, gap = _cut_gap(rest, part[0], gap_frames, gap_seconds, seconds if timed else None)
             unused += gap
         parts["train"] += rest
-    return _checked(Split(*(tuple(parts[name]) for name in PARTS), tuple(sorted(unused))))
+    return Split(*(tuple(sorted(parts[name])) for name in SPLITS), tuple(sorted(unused)))
 
 
-def split_by_scenes(frames: Iterable[Frame], scenes: dict[str, Sequence[str]]) -> Split:
-    """Whole scenes: `scenes` maps train, val and test to scene names. UserError: a scene twice, or without frames."""
-    named = [scene for name in PARTS for scene in scenes.get(name, ())]
+def split_by_scenes(frames: Iterable[Frame], scenes: Mapping[str, Sequence[str]]) -> Split:
+    """Whole scenes: `scenes` maps train, val and test to names of scenes, SCENE or (of several data sets)
+    DATASET/SCENE. UserError: a scene twice, or without frames."""
     by_scene = _by_scene(frames)
-    if twice := sorted({scene for scene in named if named.count(scene) > 1}):
-        raise UserError(f"data.split: {', '.join(twice)} is listed twice; a scene belongs to one part")
-    if missing := sorted(set(named) - set(by_scene)):
-        raise UserError(f"data.split: no frames of {', '.join(missing)}; there are {', '.join(by_scene)}")
-    parts = (tuple(frame for scene in sorted(scenes.get(name, ())) for frame in by_scene[scene]) for name in PARTS)
-    unused = tuple(frame for scene, listed in by_scene.items() if scene not in named for frame in listed)
-    return _checked(Split(*parts, unused))
+    named = {name: [_scene_named(scene, by_scene) for scene in scenes.get(name, ())] for name in SPLITS}
+    chosen = [scene for found in named.values() for scene in found]
+    if twice := sorted({scene for scene in chosen if chosen.count(scene) > 1}):
+        raise UserError(f"data.split: {', '.join(twice)} is listed twice; a scene belongs to one split")
+    splits = (tuple(frame for scene in sorted(found) for frame in by_scene[scene]) for found in named.values())
+    unused = tuple(frame for scene, listed in by_scene.items() if scene not in chosen for frame in listed)
+    return Split(*splits, unused)
+
+
+def official_split(frames: Iterable[Frame], spec: DatasetSpec) -> Split:
+    """As the data set's own lists of frames say; a frame of no list is unused, one without an image left out."""
+    there = {frame.in_dataset: frame for frame in frames}
+    lists = {name: tuple(sorted(there[text] for text in spec.split[name] if text in there)) for name in SPLITS}
+    listed = {frame for found in lists.values() for frame in found}
+    if sum(map(len, lists.values())) > len(listed):
+        raise UserError(f"the split in the dataset.json of {spec.name} has a frame in two lists")
+    return Split(**lists, unused=tuple(sorted(set(there.values()) - listed)))
+
+
+def joined(splits: Iterable[Split]) -> Split:
+    """Of several data sets. UserError: nothing to train on or to validate with."""
+    splits = list(splits)
+    names = (*SPLITS, "unused")
+    return _checked(
+        Split(**{name: tuple(sorted(f for split in splits for f in getattr(split, name))) for name in names})
+    )
 
 
 def overfit(frames: Iterable[Frame]) -> Split:
     """The training frames validate: shows with a handful of frames that a network can learn at all."""
     frames = tuple(sorted(frames))
-    return _checked(Split(frames, frames, ()))
+    return Split(frames, frames, ())
 
 
 def _by_scene(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
+    """DATASET/SCENE -> its frames, sorted."""
     scenes = defaultdict(list)
     for frame in sorted(frames):
-        scenes[frame.scene].append(frame)
+        scenes[f"{frame.dataset}/{frame.scene}"].append(frame)
     return dict(scenes)
 
 
-def _cut_gap(frames: list[Frame], later: Frame, gap_frames: int, gap_seconds: float) -> tuple[list[Frame], list[Frame]]:
+def _scene_named(name: str, by_scene: Mapping[str, Sequence[Frame]]) -> str:
+    found = [scene for scene in by_scene if name in (scene, scene.partition("/")[2])]
+    if len(found) != 1:
+        what = f"{name} is a scene of {len(found)} data sets" if found else f"no frames of {name}"
+        raise UserError(f"data.split: {what}; there are {', '.join(by_scene)}")
+    return found[0]
+
+
+def _cut_gap(
+    frames: list[Frame], later: Frame, gap_frames: int, gap_seconds: float, seconds: Mapping[Frame, float] | None
+) -> tuple[list[Frame], list[Frame]]:
     """Cut the end of `frames` off that is too close to the frame `later` -> (what stays, the gap)."""
     keep = max(len(frames) - gap_frames, 0)
-    while keep > 0 and seconds_of(later) - seconds_of(frames[keep - 1]) < gap_seconds:
+    while seconds and keep > 0 and seconds[later] - seconds[frames[keep - 1]] < gap_seconds:
         keep -= 1
     return frames[:keep], frames[keep:]
 

@@ -99,7 +99,7 @@ class DenseDepth(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE)
                 nn.init.zeros_(module.bias)
-        # small beside the bias: training starts from the blind guess, not from noise around it
+        # small beside the bias: training starts from the constant guess, not from noise around it
         nn.init.normal_(self.output.weight, std=1e-3)
         nn.init.constant_(self.output.bias, inverse_bounded_exp(median_depth))
 

@@ -41,7 +41,7 @@ class DepthHead(DenseHead):
 
     def __init__(self, *, channels: int, median_depth: float) -> None:
         super().__init__(channels=channels, out_channels=1)
-        # small beside the bias: training starts from the blind guess, not from noise around it
+        # small beside the bias: training starts from the constant guess, not from noise around it
         nn.init.normal_(self.output.weight, std=1e-3)
         nn.init.constant_(self.output.bias, inverse_bounded_exp(median_depth))
 
@@ -77,7 +77,7 @@ class BoxHead(nn.Module):
 class PooledBoxHead(nn.Module):
     """As BoxHead, but every level is averaged to twice the grid before the first convolution.
 
-    Cheaper, and blind to what lies within half a cell. Kept until the two have been compared (setting `head`).
+    Cheaper, and what lies within half a cell is lost on it. Kept until the two have been compared (setting `head`).
     """
 
     def __init__(self, *, channels: int, classes: int, grid: int = 8, predictors: int = 10) -> None:

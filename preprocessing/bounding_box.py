@@ -18,6 +18,7 @@ from typing import Any
 from datasets.a2d2.classes import BOX_CLASSES
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
+from datasets.a2d2.spec import LABELS
 from datasets.conversion import Label, Stage, run_stage
 from errors import run_as_script
 
@@ -29,7 +30,7 @@ class Boxes(Stage):
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         # Boxes stay in pixels of the undistorted image: --size has no part in them
         resolution = Calibration.read(raw.calibration_path).resolution
-        return {"resolution": list(resolution), "classes": list(BOX_CLASSES)}
+        return {"resolution": list(resolution), **LABELS[self.kind].to_json()}
 
     def prepare(self, settings: dict[str, Any]) -> None:
         self.resolution = tuple(settings["resolution"])

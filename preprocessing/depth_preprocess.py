@@ -16,6 +16,7 @@ import numpy as np
 
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
+from datasets.a2d2.spec import LABELS
 from datasets.conversion import Label, Stage, image_settings, run_stage
 from errors import run_as_script
 
@@ -33,7 +34,12 @@ class Depth(Stage):
         parser.add_argument("--splat", type=odd, default=1, metavar="K", help="K x K pixels a point, K odd (default 1)")
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        return {**image_settings(args, raw), "measure": args.measure, "splat": args.splat}
+        return {
+            **image_settings(args, raw),
+            "measure": args.measure,
+            "splat": args.splat,
+            **LABELS[self.kind].to_json(),
+        }
 
     def prepare(self, settings: dict[str, Any]) -> None:
         self.calibration = Calibration(**settings["calibration"])

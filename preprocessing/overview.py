@@ -18,14 +18,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, IGNORE, SEMANTIC_CLASSES, palette
+from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, SEMANTIC_CLASSES
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RAW_KINDS, RawData
+from datasets.a2d2.spec import LABELS
 from datasets.conversion import Stage, positive
 from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.images import read_png
 from datasets.layout import OverviewDir, add_data_root_argument
+from datasets.spec import IGNORE
 from errors import UserError, reason_of, run_as_script
 from preprocessing.bounding_box import Boxes
 from preprocessing.depth_preprocess import Depth
@@ -100,7 +102,7 @@ def contact_sheet(raw: RawData, frames: list[Frame]) -> np.ndarray:
     for name, (stage_class, task_class) in COLUMNS.items():
         stage = stage_class()
         stage.prepare(stage.settings(settings, raw))
-        tools[name] = stage, task_class()
+        tools[name] = stage, task_class(spec=LABELS[stage.kind])
     rows = {}
     for frame in frames:
         try:
@@ -125,7 +127,7 @@ def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: Stage, task: Tas
         return Cell(blank(image, task.strip_lines), f"{path.name} can't be read")
     if content is None:
         return Cell(blank(image, task.strip_lines), "nothing measured")
-    label = parse_label(json.loads(content)) if isinstance(content, bytes) else content
+    label = parse_label(json.loads(content), task.classes.index) if isinstance(content, bytes) else content
     return Cell(task.draw(image, None, task.collate([label]), DrawOptions()))
 
 
@@ -165,7 +167,7 @@ def statistics_figure(raw: RawData, pixels: np.ndarray, boxes: list[dict[str, An
     _bars(
         classes[0],
         dict(zip([*SEMANTIC_CLASSES, "no class"], 100 * pixels / max(pixels.sum(), 1), strict=True)),
-        [*(palette()[: len(SEMANTIC_CLASSES)] / 255), (0, 0, 0)],
+        [*(LABELS["segmentation"].classes.palette()[: len(SEMANTIC_CLASSES)] / 255), (0, 0, 0)],
         f"pixels by class, % (every {every}th label)",
     )
     number = Counter(box["class"] for box in boxes)

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES, colour_table
+from datasets.a2d2.classes import colour_table
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RawData
+from datasets.a2d2.spec import LABELS
 from datasets.conversion import Label, Stage, image_settings, run_stage
 from datasets.images import read_png
+from datasets.spec import IGNORE
 from errors import run_as_script
 
 
@@ -27,7 +29,7 @@ class Segmentation(Stage):
     raw_kind = "label"
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        return {**image_settings(args, raw), "classes": list(SEMANTIC_CLASSES)}
+        return {**image_settings(args, raw), **LABELS[self.kind].to_json()}
 
     def prepare(self, settings: dict[str, Any]) -> None:
         width, height = self.size = tuple(settings["size"])

@@ -26,6 +26,8 @@ from torchvision.models import WeightsEnum
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from datasets.spec import ClassTable, LabelSpec
+from errors import UserError
 from models.norms import Norm, NormFromScratch, check_norm, default_norm
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
@@ -37,7 +39,7 @@ Target = dict[str, Tensor]
 class StrictModel(BaseModel):
     """Base of everything that is read from YAML: unknown keys and wrong types are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, serialize_by_alias=True)
 
 
 class NormSettings(StrictModel):
@@ -88,7 +90,7 @@ class DrawOptions:
 class Task(ABC):
     """One kind of label and what a network makes of it."""
 
-    name: ClassVar[str]  # also the kind of its processed labels and its key in configs
+    kind: ClassVar[str]  # of its processed labels
     best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
     best_metric_title: ClassVar[str]  # the same as people write it, with its unit
     strip_lines: ClassVar[int] = 0  # lines of text by which its pictures are higher than the image
@@ -100,8 +102,18 @@ class Task(ABC):
     class Settings(StrictModel):
         """The task's own section of the config; subclasses list their keys here."""
 
-    def __init__(self, settings: Settings | None = None):
+    def __init__(self, settings: Settings | None = None, spec: LabelSpec | None = None, name: str | None = None):
+        """spec: what the labels say, classes among it; name: the task's key in the config (default: the kind)."""
         self.settings = self.Settings() if settings is None else settings
+        self.spec = LabelSpec() if spec is None else spec
+        self.name = name or self.kind
+
+    @property
+    def classes(self) -> ClassTable:
+        """Those of the labels; only for tasks that have some. UserError: the data set names none."""
+        if self.spec.classes is None:
+            raise UserError(f"{self.name}: the settings of its {self.kind} labels name no classes")
+        return self.spec.classes
 
     @abstractmethod
     def read(self, processed: ProcessedData, frame: Frame) -> Any | None:
@@ -135,24 +147,24 @@ class Task(ABC):
         value = values[self.best_metric]
         return value if self.higher_is_better else -value
 
-    def relative_score(self, values: dict[str, float], blind_values: dict[str, float]) -> float:
+    def relative_score(self, values: dict[str, float], constant_values: dict[str, float]) -> float:
         """The same on a scale that tasks share, for means over tasks: the metric itself, or what is left of an error.
 
-        For errors 1 - min(1, error / error of the predictor that never looks).
+        For errors 1 - min(1, error / error of the constant baseline).
         """
         value = values[self.best_metric]
         if self.higher_is_better:
             return value
-        blind = blind_values[self.best_metric]
-        return 1 - min(1.0, value / blind) if blind > 0 else float(value == 0)
+        constant = constant_values[self.best_metric]
+        return 1 - min(1.0, value / constant) if constant > 0 else float(value == 0)
 
     def scorable(self, label: Any) -> bool:
         """Whether the deciding metric over this one label, from `read`, is a number. Default: over any."""
         return True
 
     @abstractmethod
-    def blind(self, labels: Iterable[Any]) -> Any:
-        """The predictor that never looks at the image, fitted to the labels: predictions as from `decode`, B = 1."""
+    def constant(self, labels: Iterable[Any]) -> Any:
+        """The constant baseline, fitted to the labels: predictions as from `decode`, B = 1."""
 
     def fit(self, labels: Iterable[Any]) -> None:
         """Learn from the training labels, once before training, what network and loss need (class weights, a bias).

@@ -1,12 +1,12 @@
-"""Boxes: what stands where, one of 14 classes each, by YOLOv1.
+"""Boxes: what stands where, each of one of the data set's C classes, by YOLOv1.
 
 label: BoxLabel; target: {"boxes": float32 B x N x 4, "labels": int64 B x N, -1 = padding, "present": bool B};
-output: raw numbers B x S x S x predictors x 19. Boxes are left, top, right, bottom everywhere, in fractions of the
+output: raw numbers B x S x S x predictors x (5 + C). Boxes are left, top, right, bottom everywhere, in fractions of the
 image's width and height, so they fit the image at every size; IoU, and with it every metric, is the same in pixels.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
-from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, rgb_of
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from models.heads import BoxHead, PooledBoxHead
@@ -28,9 +27,6 @@ from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
 from tasks.drawing import Tags, dashed_rectangle, line_width, text_size
 
-CLASSES = len(BOX_CLASSES)
-CLASS_INDEX = {name: index for index, name in enumerate(BOX_CLASSES)}
-COLOURS = tuple(map(rgb_of, BOX_COLOURS))
 HEADS = {"levels": BoxHead, "pooled": PooledBoxHead}
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
 
@@ -43,7 +39,7 @@ class BoxLabel(NamedTuple):
 
 
 class BoxTask(Task):
-    name = "box"
+    kind = "box"
     best_metric = "map50"
     best_metric_title = "mAP50"
     unscorable = "no label has a box"
@@ -78,13 +74,13 @@ class BoxTask(Task):
     settings: Settings
 
     def read(self, processed: ProcessedData, frame: Frame) -> BoxLabel | None:
-        content = processed.read(self.name, frame)
+        content = processed.read(self.kind, frame)
         if content is None:
             return None
         try:
-            return parse_label(json.loads(content))
+            return parse_label(json.loads(content), self.classes.index)
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{processed.source(self.name, frame)} is not a box label: {error}") from None
+            raise ValueError(f"{processed.source(self.kind, frame)} is not a box label: {error}") from None
 
     def collate(self, labels: list[BoxLabel | None]) -> Target:
         longest = max((len(label.boxes) for label in labels if label is not None), default=0)
@@ -119,9 +115,9 @@ class BoxTask(Task):
             predictor = self._responsible(output, target, cell, wanted)  # B N, -1 = none
         matched = predictor >= 0
 
-        flat = output.flatten(1, 3)  # B S*S*predictors 19
+        flat = output.flatten(1, 3)  # B S*S*predictors 5+C
         place = cell * self.settings.predictors + predictor.clamp(min=0)  # B N, in S*S*predictors
-        own = flat.gather(1, place[..., None].expand(-1, -1, flat.shape[-1]))  # B N 19
+        own = flat.gather(1, place[..., None].expand(-1, -1, flat.shape[-1]))  # B N 5+C
         coordinates = (own[..., :4].sigmoid() - wanted).square().sum(-1)
         box_losses = self.settings.lambda_coord * coordinates + self._class_losses(own[..., BOX_VALUES:], target)
         # unmatched boxes are counted in one more place, which is cut off
@@ -138,11 +134,11 @@ class BoxTask(Task):
         return assign(iou, distance, cell, target["labels"] >= 0, self.settings.grid**2)
 
     def _class_losses(self, scores: Tensor, target: Target) -> Tensor:
-        """B N x 14 class scores -> B N losses."""
+        """B N x C class scores -> B N losses."""
         labels = target["labels"].clamp(min=0)
         if self.settings.class_loss == "cross_entropy":
             return F.cross_entropy(scores.movedim(-1, 1), labels, reduction="none")
-        return (scores.softmax(-1) - F.one_hot(labels, CLASSES)).square().sum(-1)
+        return (scores.softmax(-1) - F.one_hot(labels, len(self.classes))).square().sum(-1)
 
     def _objectness_losses(self, logits: Tensor, taken: Tensor) -> Tensor:
         if self.settings.objectness_loss == "bce":
@@ -159,11 +155,11 @@ class BoxTask(Task):
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         cell = torch.arange(self.settings.grid**2, device=output.device)[:, None]  # S*S 1
         boxes = to_boxes(output.flatten(1, 2)[..., :4].sigmoid(), cell, self.settings.grid).flatten(1, 2).clamp(0, 1)
-        flat = output.flatten(1, 3)  # B S*S*predictors 19
+        flat = output.flatten(1, 3)  # B S*S*predictors 5+C
         scores = flat[..., BOX_VALUES - 1 : BOX_VALUES].sigmoid() * flat[..., BOX_VALUES:].softmax(-1)
         scores, index = scores.flatten(1).topk(min(CANDIDATES, scores[0].numel()))  # B candidates
-        boxes = boxes.gather(1, (index // CLASSES)[..., None].expand(-1, -1, 4))  # B candidates 4
-        return self._suppress(boxes, scores, index % CLASSES)
+        boxes = boxes.gather(1, (index // len(self.classes))[..., None].expand(-1, -1, 4))  # B candidates 4
+        return self._suppress(boxes, scores, index % len(self.classes))
 
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Predictions:
         """All images in one call: a box competes with those of its image and class only."""
@@ -171,19 +167,21 @@ class BoxTask(Task):
         good = scores > self.settings.score_threshold
         boxes, scores, labels, sample = boxes[good], scores[good], labels[good], sample[good]
         # batched_nms moves each group to a place of its own, which costs float32 digits
-        kept = batched_nms(boxes.double(), scores.double(), sample * CLASSES + labels, self.settings.nms_threshold)
+        kept = batched_nms(
+            boxes.double(), scores.double(), sample * len(self.classes) + labels, self.settings.nms_threshold
+        )
         kept = kept[sample[kept].argsort(stable=True)]
         counts = sample[kept].bincount(minlength=len(good)).tolist()
         parts = zip(boxes[kept].split(counts), scores[kept].split(counts), labels[kept].split(counts), strict=True)
         return [{"boxes": b, "scores": s, "labels": c} for b, s, c in parts]
 
     def metric(self) -> Metric:
-        return BoxMetric(grid=self.settings.grid, predictors=self.settings.predictors)
+        return BoxMetric(classes=self.classes.names, grid=self.settings.grid, predictors=self.settings.predictors)
 
     def scorable(self, label: BoxLabel) -> bool:
         return len(label.boxes) > 0
 
-    def blind(self, labels: Iterable[BoxLabel]) -> Predictions:
+    def constant(self, labels: Iterable[BoxLabel]) -> Predictions:
         """The commonest boxes of each class, scored by how common they are (`commonest_boxes`)."""
         labels = list(labels)
         boxes = torch.from_numpy(np.concatenate([np.zeros((0, 4), np.float32), *(label.boxes for label in labels)]))
@@ -199,7 +197,7 @@ class BoxTask(Task):
 
     def network(self) -> nn.Module:
         return YOLOv1(
-            classes=CLASSES,
+            classes=len(self.classes),
             grid=self.settings.grid,
             predictors=self.settings.predictors,
             base_channels=self.settings.base_channels,
@@ -209,7 +207,9 @@ class BoxTask(Task):
 
     def head(self, channels: int) -> nn.Module:
         kind = HEADS[self.settings.head]
-        return kind(channels=channels, classes=CLASSES, grid=self.settings.grid, predictors=self.settings.predictors)
+        return kind(
+            channels=channels, classes=len(self.classes), grid=self.settings.grid, predictors=self.settings.predictors
+        )
 
     def draw(
         self, image: np.ndarray, prediction: Predictions | None, target: Target | None, options: DrawOptions
@@ -221,24 +221,27 @@ class BoxTask(Task):
         canvas = Image.fromarray(image)
         pen, line = ImageDraw.Draw(canvas), line_width(canvas.width)
         scale = torch.tensor([canvas.width - 1, canvas.height - 1] * 2)
+        names, colours = self.classes.names, self.classes.rgb
         truths = _true_boxes(target) if target is not None else []
         for box, index in truths:
-            dashed_rectangle(pen, (box * scale).tolist(), COLOURS[index], line)
+            dashed_rectangle(pen, (box * scale).tolist(), colours[index], line)
         drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
         for box, index, _ in reversed(drawn):  # the best on top
-            pen.rectangle((box * scale).tolist(), outline=COLOURS[index], width=line)
+            pen.rectangle((box * scale).tolist(), outline=colours[index], width=line)
         named = [(box, index, f" {score:.2f}") for box, index, score in drawn]
         if prediction is None:
             named = [(box, index, "") for box, index in truths]
         tags = Tags(pen, round(0.8 * text_size(canvas.width)))
         for box, index, score in named:
-            tags.add(f"{BOX_CLASSES[index]}{score}", tuple((box * scale).tolist()), COLOURS[index])
+            tags.add(f"{names[index]}{score}", tuple((box * scale).tolist()), colours[index])
         return np.array(canvas)
 
     def overlay(self, image: np.ndarray, prediction: Predictions, target: Target) -> dict[str, Any]:
-        labels = dict(enumerate(BOX_CLASSES))
-        predicted = [_wandb_box(box, index, score) for box, index, score in _boxes_over(prediction[0], 0.0)]
-        true = [_wandb_box(box, index) for box, index in _true_boxes(target)]
+        labels = dict(enumerate(self.classes.names))
+        predicted = [
+            _wandb_box(box, index, labels[index], score) for box, index, score in _boxes_over(prediction[0], 0.0)
+        ]
+        true = [_wandb_box(box, index, labels[index]) for box, index in _true_boxes(target)]
         boxes = {"prediction": predicted, "truth": true}
         return {"boxes": {name: {"box_data": data, "class_labels": labels} for name, data in boxes.items()}}
 
@@ -255,16 +258,19 @@ def _boxes_over(image: dict[str, Tensor], threshold: float) -> list[tuple[Tensor
     return [found for found in zip(boxes, labels, scores, strict=True) if found[2] >= threshold]
 
 
-def _wandb_box(box: Tensor, index: int, score: float | None = None) -> dict[str, Any]:
+def _wandb_box(box: Tensor, index: int, name: str, score: float | None = None) -> dict[str, Any]:
     """A box in wandb's format, with its score for the dashboard's slider."""
     position = dict(zip(("minX", "minY", "maxX", "maxY"), box.tolist(), strict=True))
-    name, scores = BOX_CLASSES[index], {} if score is None else {"scores": {"score": score}}
+    scores = {} if score is None else {"scores": {"score": score}}
     return {"position": position, "class_id": index, "box_caption": name, **scores}
 
 
-def parse_label(content: dict) -> BoxLabel:
-    """A processed label's JSON -> BoxLabel. LookupError, TypeError, ValueError: it is not such a label."""
-    unknown = {box["class"] for box in content["boxes"]} - CLASS_INDEX.keys()
+def parse_label(content: dict, index: Mapping[str, int]) -> BoxLabel:
+    """A processed label's JSON -> BoxLabel; index: of each class by name.
+
+    LookupError, TypeError, ValueError: it is not such a label.
+    """
+    unknown = {box["class"] for box in content["boxes"]} - index.keys()
     if unknown:
         raise ValueError(f"unknown classes {sorted(map(str, unknown))}")
     size = np.array(content["size"])
@@ -278,7 +284,7 @@ def parse_label(content: dict) -> BoxLabel:
         (left >= 0) & (left < right) & (right <= size[0]) & (top >= 0) & (top < bottom) & (bottom <= size[1])
     ).all():
         raise ValueError("a bbox is not left < right, top < bottom within the image")
-    classes = np.array([CLASS_INDEX[box["class"]] for box in content["boxes"]], np.int64)
+    classes = np.array([index[box["class"]] for box in content["boxes"]], np.int64)
     return BoxLabel((edges / np.tile(size, 2)).astype(np.float32), classes)
 
 
@@ -288,14 +294,14 @@ def commonest_boxes(boxes: Tensor, how_many: int = 20, of_at_most: int = 2000) -
     Greedy: the box that overlaps most others by IoU 0.5 or more stands for them all; again with the rest. More than
     `of_at_most` boxes are represented by every k-th.
     """
-    step = -(-len(boxes) // of_at_most)
-    boxes = boxes[::step]
+    total = len(boxes)
+    boxes = boxes[:: -(-total // of_at_most) or 1]
     close = box_iou(boxes, boxes) >= 0.5
     left = torch.ones(len(boxes), dtype=torch.bool)
     picks, counts = [], []
     while left.any() and len(picks) < how_many:
         together = (close & left).sum(1)
         picks.append(int(together.argmax()))
-        counts.append(int(together[picks[-1]]) * step)
+        counts.append(int(together[picks[-1]]))
         left &= ~close[picks[-1]]
-    return boxes[picks], torch.tensor(counts, dtype=boxes.dtype)
+    return boxes[picks], torch.tensor(counts, dtype=boxes.dtype) * (total / len(boxes) if counts else 1)

@@ -1,7 +1,7 @@
 """COCO's average precision for boxes, as a metric that merges exactly over processes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 
-from datasets.a2d2.classes import BOX_CLASSES
 from tasks.base import Target
 from tasks.box_grid import encode
 
@@ -38,8 +37,9 @@ class BoxMetric(Metric):
 
     full_state_update = False
 
-    def __init__(self, *, grid: int, predictors: int):
+    def __init__(self, *, classes: Sequence[str], grid: int, predictors: int):
         super().__init__()
+        self.classes = tuple(classes)
         self.grid, self.predictors = grid, predictors
         for name in ("detections", "detection_counts", "truths", "truth_counts"):
             self.add_state(name, [], dist_reduce_fx="cat")
@@ -51,7 +51,7 @@ class BoxMetric(Metric):
         self.truths.append(truths[real].flatten())
         self.truth_counts.append(real.sum(1)[present].float())
 
-        # one blind prediction stands for every image
+        # one constant prediction stands for every image
         predictions = predictions * len(present) if len(predictions) == 1 else predictions
         seen = [image for image, labelled in zip(predictions, present.tolist(), strict=True) if labelled]
         rows = [torch.cat([p["boxes"], p["labels"][:, None], p["scores"][:, None]], 1).flatten() for p in seen]
@@ -71,7 +71,7 @@ class BoxMetric(Metric):
             {"boxes": rows[:, :4], "labels": rows[:, 4].long(), "scores": rows[:, 5]}
             for rows in _images(self.detections, self.detection_counts, columns=6)
         ]
-        return _coco(detections, truths) | {"dropped_boxes": int(self.dropped)}
+        return _coco(detections, truths, self.classes) | {"dropped_boxes": int(self.dropped)}
 
 
 def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns: int) -> tuple[Tensor, ...]:
@@ -83,7 +83,7 @@ def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns:
     return rows.view(-1, columns).split(counts.long().tolist())
 
 
-def _coco(detections: Predictions, truths: Predictions) -> dict[str, float]:
+def _coco(detections: Predictions, truths: Predictions, all_names: Sequence[str]) -> dict[str, float]:
     """Average precision by COCO's own rules, over the images of this list."""
     present = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).unique().tolist()
     if not present:
@@ -91,7 +91,7 @@ def _coco(detections: Predictions, truths: Predictions) -> dict[str, float]:
     precision, classes, ious = _evaluate(detections, truths)
     ap = precision[:, [classes.index(index) for index in present]]
     any_class, _, _ = _evaluate(_of_one_class(detections), _of_one_class(truths))
-    names = [BOX_CLASSES[index] for index in present]
+    names = [all_names[index] for index in present]
     counts = torch.cat([image["labels"] for image in truths]).bincount()[present].tolist()
     return {
         "map": ap.mean().item(),

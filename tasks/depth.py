@@ -6,19 +6,21 @@ positive.
 
 import math
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from pydantic import Field
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchvision.models import DenseNet121_Weights, DenseNet169_Weights, WeightsEnum
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from datasets.spec import LabelSpec
+from errors import UserError
 from models.densedepth import DenseDepth
 from models.heads import DepthHead
 from models.pretrained import load_pretrained
@@ -29,7 +31,7 @@ from tasks.maps import flip_maps, read_map, stack_maps
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
 TYPICAL_DEPTH = 16.0  # m, about the median of a sweep: where a network starts that never sees a measurement
-MIN_EVALUATED = 1.0  # m; nothing outside the car is nearer
+DEFAULT_RANGE = (0.1, 255.9)  # m, evaluated where the data set does not say: nearly all that a label can hold
 
 IMAGENET_WEIGHTS = {
     "densenet169": DenseNet169_Weights.IMAGENET1K_V1,
@@ -38,11 +40,11 @@ IMAGENET_WEIGHTS = {
 
 
 class DepthTask(Task):
-    name = "depth"
+    kind = "depth"
     best_metric = "abs_rel"
     strip_lines = 2
     best_metric_title = "AbsRel"
-    unscorable = "no label has a measurement between 1 m and the cap"
+    unscorable = "no label has a measurement within the range that is evaluated"
     higher_is_better = False
     likelihood = "regression"
 
@@ -51,15 +53,21 @@ class DepthTask(Task):
 
         encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
         """DenseDepth's encoder; the paper's is densenet169, small trains on a CPU."""
-        cap: Annotated[float, Field(gt=MIN_EVALUATED, allow_inf_nan=False)] = 80.0
-        """Metres; the metrics are over measurements from 1 m to here."""
+        cap: PositiveFloat | None = None
+        """Metres; the metrics are over measurements from the data set's nearest to here (default: its farthest)."""
 
-    def __init__(self, settings: Settings | None = None):
-        super().__init__(settings)
+    settings: Settings
+
+    def __init__(self, settings: Settings | None = None, spec: LabelSpec | None = None, name: str | None = None):
+        super().__init__(settings, spec, name)
+        self.nearest, farthest = self.spec.range or DEFAULT_RANGE
+        self.cap = self.settings.cap or farthest
+        if self.cap <= self.nearest:
+            raise UserError(f"tasks.{self.name}.settings.cap: {self.cap} m is not beyond the nearest, {self.nearest} m")
         self.median_depth: float | None = None  # m, of all training measurements; from `fit` or `load_state`
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        return read_map(processed, self.name, frame, np.uint16)
+        return read_map(processed, self.kind, frame, np.uint16)
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         return {"depth": stack_maps(labels, missing=0)}
@@ -90,13 +98,13 @@ class DepthTask(Task):
         return output.squeeze(1).float()
 
     def metric(self) -> Metric:
-        return DepthMetric(cap=self.settings.cap)
+        return DepthMetric(nearest=self.nearest, cap=self.cap)
 
     def scorable(self, label: np.ndarray) -> bool:
-        evaluated = (label >= MIN_EVALUATED * STEPS_PER_METRE) & (label <= self.settings.cap * STEPS_PER_METRE)
+        evaluated = (label >= self.nearest * STEPS_PER_METRE) & (label <= self.cap * STEPS_PER_METRE)
         return bool(evaluated.any())
 
-    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+    def constant(self, labels: Iterable[np.ndarray]) -> Tensor:
         """The median measurement of each pixel: metres, float32 1 x H x W.
 
         A pixel never measured takes the median of its row's medians, and in a row without any, of the whole map's.
@@ -141,7 +149,7 @@ class DepthTask(Task):
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
     ) -> np.ndarray:
-        """Metres by colour, logarithmic from 1 m to the cap, the same for truth and prediction, with a scale bar.
+        """Metres by colour, logarithmic over the range that is evaluated, for truth and prediction alike; with scale.
 
         Predictions fill the picture; measurements are dots on the image in grey.
         """
@@ -155,8 +163,8 @@ class DepthTask(Task):
 
     def _colours(self, depth: np.ndarray) -> np.ndarray:
         """Metres, any shape H x W -> RGB. Near is bright."""
-        place = np.log(np.clip(depth, MIN_EVALUATED, self.settings.cap) / MIN_EVALUATED)
-        grey = 255 - np.rint(255 * place / np.log(self.settings.cap / MIN_EVALUATED)).astype(np.uint8)
+        place = np.log(np.clip(depth, self.nearest, self.cap) / self.nearest)
+        grey = 255 - np.rint(255 * place / np.log(self.cap / self.nearest)).astype(np.uint8)
         return cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1]
 
     def _dots(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
@@ -172,13 +180,13 @@ class DepthTask(Task):
         return picture
 
     def _scale_bar(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None:
-        """The colours from 1 m to the cap and numbers below them."""
-        width, size, cap = canvas.width, text_size(canvas.width), self.settings.cap
+        """The colours from the nearest to the cap and numbers below them."""
+        width, size, cap = canvas.width, text_size(canvas.width), self.cap
         left, length = width // 10, width * 8 // 10
-        bar = np.geomspace(MIN_EVALUATED, cap, length, dtype=np.float32)[None].repeat(size, 0)
+        bar = np.geomspace(self.nearest, cap, length, dtype=np.float32)[None].repeat(size, 0)
         canvas.paste(Image.fromarray(self._colours(bar)), (left, top + size // 2))
-        for mark in [mark for mark in (1, 2, 5, 10, 20, 40) if mark <= 0.6 * cap] + [cap]:
-            x = left + length * math.log(mark / MIN_EVALUATED) / math.log(cap / MIN_EVALUATED)
+        for mark in [mark for mark in (0.2, 0.5, 1, 2, 5, 10, 20, 40) if self.nearest <= mark <= 0.6 * cap] + [cap]:
+            x = left + length * math.log(mark / self.nearest) / math.log(cap / self.nearest)
             pen.text((x, top + 1.7 * size), f"{mark:g} m", fill=BLACK, font=font(size), anchor="mt")
 
     def _fitted_median(self) -> float:
@@ -188,7 +196,7 @@ class DepthTask(Task):
 
 
 class DepthMetric(Metric):
-    """Errors over the measured pixels between 1 m and `cap` metres (both included) of the whole split.
+    """Errors over the measured pixels between `nearest` and `cap` metres (both included) of the whole split.
 
     Every pixel weighs the same, whichever image it is in (KITTI's tables average per image first). Predictions are
     clamped to the same range, as is usual on KITTI (monodepth's and BTS's evaluation do it); NaN stays NaN.
@@ -203,17 +211,17 @@ class DepthMetric(Metric):
 
     full_state_update = False
 
-    def __init__(self, *, cap: float):
+    def __init__(self, *, nearest: float, cap: float):
         super().__init__()
-        self.cap = cap
+        self.nearest, self.cap = nearest, cap
         self.add_state("sums", torch.zeros(8, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predictions: Tensor, target: Target) -> None:
         truth = metres(target["depth"], torch.float64)
-        evaluated = (truth >= MIN_EVALUATED) & (truth <= self.cap)
+        evaluated = (truth >= self.nearest) & (truth <= self.cap)
         t = truth[evaluated]
-        p = predictions[evaluated].double().clamp(MIN_EVALUATED, self.cap)
+        p = predictions[evaluated].double().clamp(self.nearest, self.cap)
         error = p - t
         ratio = torch.maximum(p / t, t / p)
         terms = [error.abs() / t, error.square() / t, error.square(), ratio.log().square(), error.abs()]
@@ -252,7 +260,7 @@ def _sorted_measurements(labels: Iterable[np.ndarray]) -> tuple[np.ndarray, tupl
         pixels = np.flatnonzero(values)
         parts.append(pixels.astype(np.uint64) << 16 | values[pixels])
     if not any(map(len, parts)):
-        raise ValueError("no training label has a measured pixel to fit the blind predictor to")
+        raise ValueError("no training label has a measured pixel to fit the constant baseline to")
     measurements = np.concatenate(parts)
     measurements.sort()
     return measurements, shape

@@ -1,6 +1,7 @@
-"""Semantic segmentation: one of the 38 classes for every pixel.
+"""Semantic segmentation: one of the data set's C classes for every pixel.
 
-label: uint8 H x W, class 0-37, 255 = no class; target {"classes": uint8 B x H x W}; output: logits B x 38 x H x W.
+label: uint8 H x W, class 0 to C - 1, 255 = no class; target {"classes": uint8 B x H x W}; output: logits
+B x C x H x W.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES, palette
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from datasets.spec import IGNORE, LabelSpec
 from models.heads import DenseHead
 from models.unet import UNet
 from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean
@@ -25,20 +26,18 @@ from tasks.maps import flip_maps, read_map, stack_maps
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLASSES = len(SEMANTIC_CLASSES)
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
 COLOUR_SHARE = 0.6  # of a class's colour in pictures; the rest is the image
 
 
 class SegmentationTask(Task):
-    name = "segmentation"
+    kind = "segmentation"
     best_metric = "miou"
     strip_lines = 4
     best_metric_title = "mIoU"
     unscorable = "no label has a pixel with a class"
     higher_is_better = True
     likelihood = "classification"
-    classes = SEMANTIC_CLASSES  # the names of what `decode` and `metric` tell apart
 
     class Settings(NormSettings):
         base_channels: PositiveInt = 64
@@ -46,16 +45,18 @@ class SegmentationTask(Task):
         class_weights: Literal["none", "inverse_log"] = "none"
         """inverse_log: rare classes weigh more in the loss, by their share of the training pixels."""
 
-    def __init__(self, settings: Settings | None = None):
-        super().__init__(settings)
-        self.class_weights: Tensor | None = None  # 38, float32; from `fit` or `load_state`
+    settings: Settings
+
+    def __init__(self, settings: Settings | None = None, spec: LabelSpec | None = None, name: str | None = None):
+        super().__init__(settings, spec, name)
+        self.class_weights: Tensor | None = None  # C, float32; from `fit` or `load_state`
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        label = read_map(processed, self.name, frame, np.uint8)
+        label = read_map(processed, self.kind, frame, np.uint8)
         # uint8 wraps: 255 (no class) + 1 is 0, so that one comparison checks both kinds of valid values
-        if label is not None and (label + np.uint8(1) > CLASSES).any():
-            source, highest = processed.source(self.name, frame), label[label != IGNORE].max()
-            raise ValueError(f"{source} has class {highest}; classes are 0-{CLASSES - 1} and {IGNORE}")
+        if label is not None and (label + np.uint8(1) > len(self.classes)).any():
+            source, highest = processed.source(self.kind, frame), label[label != IGNORE].max()
+            raise ValueError(f"{source} has class {highest}; classes are 0-{len(self.classes) - 1} and {IGNORE}")
         return label
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
@@ -81,20 +82,20 @@ class SegmentationTask(Task):
         return losses, valid
 
     def decode(self, output: Tensor) -> Tensor:
-        """Logits B x 38 x H x W -> class map uint8 B x H x W."""
+        """Logits B x C x H x W -> class map uint8 B x H x W."""
         return output.argmax(1).to(torch.uint8)
 
     def metric(self) -> Metric:
-        return SegmentationMetric(self.classes)
+        return SegmentationMetric(self.classes.names)
 
     def scorable(self, label: np.ndarray) -> bool:
         return bool((label != IGNORE).any())
 
-    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+    def constant(self, labels: Iterable[np.ndarray]) -> Tensor:
         """The commonest class of each pixel over all labels: uint8 1 x H x W.
 
         Ties go to the lower class; a pixel without a class in any label gets the overall commonest one. The counts
-        are int32 38 x H x W: up to 160 MB at 1024 x 1024, and as much again for the maximum.
+        are int32 C x H x W: up to 160 MB for 38 classes at 1024 x 1024, and as much again for the maximum.
         """
         counts = _counts_per_pixel(labels, len(self.classes))
         overall = counts.sum((1, 2), dtype=np.int64).argmax()
@@ -105,9 +106,9 @@ class SegmentationTask(Task):
         """Class weights 1 / ln(1.02 + share of the class) (ENet, Paszke et al. 2016)."""
         if self.settings.class_weights == "none":
             return
-        counts = np.zeros(CLASSES, np.int64)
+        counts = np.zeros(len(self.classes), np.int64)
         for label in labels:
-            counts += _class_counts(label)
+            counts += _class_counts(label, len(self.classes))
         share = torch.from_numpy(counts / max(counts.sum(), 1))  # without any labelled pixel all weigh alike
         self.class_weights = (1 / (1.02 + share).log()).float()
 
@@ -118,15 +119,15 @@ class SegmentationTask(Task):
         self.class_weights = state.get("class_weights")
 
     def network(self) -> nn.Module:
-        return UNet(classes=CLASSES, base_channels=self.settings.base_channels, norm=self.settings.norm)
+        return UNet(classes=len(self.classes), base_channels=self.settings.base_channels, norm=self.settings.norm)
 
     def head(self, channels: int) -> nn.Module:
-        return DenseHead(channels=channels, out_channels=CLASSES)
+        return DenseHead(channels=channels, out_channels=len(self.classes))
 
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
     ) -> np.ndarray:
-        """Classes in A2D2's colours over the image, and a legend of those present, the commonest first.
+        """Classes in their colours over the image, and a legend of those present, the commonest first.
 
         With `options.errors` a prediction shows only its wrong pixels, on the image in grey.
         """
@@ -136,16 +137,16 @@ class SegmentationTask(Task):
         if options.errors and prediction is not None and truth is not None:
             visible &= (truth != IGNORE) & (shown != truth)
             image = greyed(image, 0, 128)
-        colours = palette()
+        colours = self.classes.palette()
         picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines)
-        counts = np.bincount(shown[visible], minlength=CLASSES)
+        counts = np.bincount(shown[visible], minlength=len(self.classes))
         present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
-        entries = [(SEMANTIC_CLASSES[index], tuple(colours[index].tolist())) for index in present]
+        entries = [(self.classes.names[index], tuple(colours[index].tolist())) for index in present]
         legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
         return np.array(picture)
 
     def overlay(self, image: np.ndarray, prediction: Tensor, target: Target) -> dict[str, Any]:
-        labels = dict(enumerate(SEMANTIC_CLASSES)) | {IGNORE: "no class"}
+        labels = dict(enumerate(self.classes.names)) | {IGNORE: "no class"}
         masks = {"prediction": prediction[0], "truth": target["classes"][0]}
         return {
             "masks": {
@@ -155,7 +156,7 @@ class SegmentationTask(Task):
         }
 
     def plots(self, metric: Metric) -> "dict[str, Figure]":
-        return {"confusion": confusion_figure(metric.confusion.cpu().numpy())}
+        return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.classes.names)}
 
     def _class_weights(self, logits: Tensor) -> Tensor | None:
         if self.settings.class_weights == "none":
@@ -180,7 +181,7 @@ class SegmentationMetric(Metric):
 
     full_state_update = False
 
-    def __init__(self, classes: Sequence[str] = SEMANTIC_CLASSES):
+    def __init__(self, classes: Sequence[str]):
         super().__init__()
         self.classes = tuple(classes)
         # rows: truth, columns: prediction
@@ -210,14 +211,14 @@ class SegmentationMetric(Metric):
         return scores | {f"iou/{self.classes[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
 
 
-def confusion_figure(confusion: np.ndarray) -> "Figure":
+def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> "Figure":
     """Truth by row, prediction by column, as shares of the row; classes in neither are left out."""
     from matplotlib.figure import Figure
 
     present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
     counts = confusion[np.ix_(present, present)].astype(np.float64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = [SEMANTIC_CLASSES[index] for index in present]
+    names = [classes[index] for index in present]
     side = 3 + 0.32 * len(names)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.add_subplot()
@@ -229,13 +230,13 @@ def confusion_figure(confusion: np.ndarray) -> "Figure":
     return figure
 
 
-def _class_counts(label: np.ndarray, classes: int = CLASSES) -> np.ndarray:
+def _class_counts(label: np.ndarray, classes: int) -> np.ndarray:
     """Pixels of each class."""
     return np.bincount(label.ravel(), minlength=IGNORE + 1)[:classes]
 
 
 def _counts_per_pixel(labels: Iterable[np.ndarray], classes: int) -> np.ndarray:
-    """How often each pixel has each class: int32 CLASSES x H x W."""
+    """How often each pixel has each class: int32 classes x H x W."""
     counts = None
     for label in labels:
         if counts is None:  # memory that np.zeros gives is committed when written to: absent classes take none
@@ -243,5 +244,5 @@ def _counts_per_pixel(labels: Iterable[np.ndarray], classes: int) -> np.ndarray:
         for index in np.flatnonzero(_class_counts(label, classes)):
             counts[index] += label == index
     if counts is None:
-        raise ValueError("no training label to fit the blind predictor to")
+        raise ValueError("no training label to fit the constant baseline to")
     return counts

@@ -29,7 +29,7 @@ BLUE = (31, 119, 180)  # of predictions in pictures
 
 
 class SteeringTask(Task):
-    name = "steering"
+    kind = "steering"
     best_metric = "mae"
     strip_lines = 7
     best_metric_title = "MAE, degrees"
@@ -43,13 +43,13 @@ class SteeringTask(Task):
     settings: Settings
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        content = processed.read(self.name, frame)
+        content = processed.read(self.kind, frame)
         if content is None:
             return None
         try:
             return parse_angles(json.loads(content))[-ANGLES:]
         except ValueError as error:
-            raise ValueError(f"{processed.source(self.name, frame)} is not a steering label: {error}") from None
+            raise ValueError(f"{processed.source(self.kind, frame)} is not a steering label: {error}") from None
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         angles = np.zeros((len(labels), ANGLES), np.float32)
@@ -78,14 +78,14 @@ class SteeringTask(Task):
     def metric(self) -> Metric:
         return SteeringMetric()
 
-    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+    def constant(self, labels: Iterable[np.ndarray]) -> Tensor:
         """The mean of all angles: degrees, float32 1 x 10."""
         total, count = 0.0, 0
         for label in labels:
             total += label.sum(dtype=np.float64)
             count += len(label)
         if count == 0:
-            raise ValueError("no training label to fit the blind predictor to")
+            raise ValueError("no training label to fit the constant baseline to")
         return torch.full((1, ANGLES), total / count)
 
     def network(self) -> nn.Module:

@@ -12,7 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
 LIBRARIES = ("errors", "progress")  # modules beside the packages that are no scripts
 
-FILES = ("datasets.files", "datasets.frames", "datasets.images", "datasets.packs", "datasets.processed")
+FILES = (
+    "datasets.files",
+    "datasets.frames",
+    "datasets.images",
+    "datasets.packs",
+    "datasets.processed",
+    "datasets.spec",
+)
 A2D2 = ("datasets.a2d2",)
 EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "training")
 
@@ -24,17 +31,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.frames": (),
     "datasets.images": (),
     "datasets.packs": ("datasets.files", "errors"),
-    "datasets.processed": ("datasets.files", "datasets.frames", "datasets.packs", "errors"),
+    "datasets.spec": ("errors",),
+    "datasets.processed": ("datasets.files", "datasets.frames", "datasets.packs", "datasets.spec", "errors"),
     "datasets.layout": ("datasets.files", "datasets.frames"),
     "datasets.conversion": (*FILES, *A2D2, "datasets.layout", *LIBRARIES),
-    "datasets.a2d2": ("datasets.a2d2", "datasets.files", "datasets.frames", "errors"),
+    "datasets.a2d2": ("datasets.a2d2", *FILES, "errors"),
     "datasets.synthetic": ("datasets.synthetic", *A2D2, *FILES, *LIBRARIES),
     "fetching": (*A2D2, *FILES, "datasets.layout", *LIBRARIES),
     "preprocessing": (*A2D2, *FILES, "datasets.conversion", "datasets.layout", *LIBRARIES),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
     "datasets": ("datasets", *LIBRARIES),
     "models": ("errors",),
-    "tasks": (*A2D2, *FILES, "models", "errors"),
+    "tasks": (*FILES, "models", "errors"),
     "training": EVERYTHING,
     "benchmarks": EVERYTHING,
     "visual": EVERYTHING,

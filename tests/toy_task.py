@@ -22,7 +22,7 @@ SUFFIXES = (".json",)
 
 
 class BalanceTask(Task):
-    name = KIND
+    kind = KIND
     best_metric = "mae"
     best_metric_title = "MAE, grey levels / 10"
     higher_is_better = False
@@ -58,7 +58,7 @@ class BalanceTask(Task):
     def metric(self) -> Metric:
         return MeanAbsoluteError()
 
-    def blind(self, labels: Iterable[np.ndarray]) -> Tensor:
+    def constant(self, labels: Iterable[np.ndarray]) -> Tensor:
         return torch.tensor([np.mean(list(labels))])
 
     def draw(

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from datasets.camera import check_processed
 from datasets.labels import Labelled
-from datasets.samples import A2D2, Sample
+from datasets.samples import LabelledFrames, Sample
 from datasets.sampling import epoch_order
 from datasets.transforms import Augmentation
 from errors import UserError
@@ -20,9 +19,10 @@ from tasks.base import Task
 from training import distributed
 from training.balancing import Aggregated, Balancing
 from training.evaluation import Precision, Results
+from training.fits import labels_of
 from training.loop import Data, Trainer
 from training.runs import RunConfig
-from training.session import Session, check_size, labels_of
+from training.session import Session, check_size
 from training.updates import Group, LossScale, Schedule, Updates
 
 
@@ -32,7 +32,8 @@ class Plan:
 
     session: Session
     tasks: dict[str, Task]
-    labelled: Labelled  # the training frames that keep each label
+    by_kind: Labelled  # kind -> the training frames that keep its label
+    labelled: Labelled  # task -> the same, of the data sets that it is bound to
     data: Data
     model: nn.Module
     balancing: Balancing
@@ -43,13 +44,14 @@ class Plan:
     def make(cls, session: Session) -> "Plan":
         """UserError where data, config and network do not fit together."""
         config, mode = session.config, session.mode
-        tasks, labelled = config.make_tasks(mode), session.labelled()
-        check_processed(session.camera.processed, session.camera, list(tasks))
+        tasks, by_kind = config.make_tasks(mode, session.labels), session.labelled()
+        labelled = session.of_tasks(by_kind)
         data = make_data(session, tasks, labelled)
         session.prepare_tasks(tasks, labelled)
 
         model = config.make_model(mode, tasks)
         check_size(config.data.size, model, session.args.config)
+        check_norms(model, session)
         if session.checkpoint is None:
             config.load_pretrained(model, tasks)
         lay_out(model.to(session.device), channels_last=config.training.channels_last)
@@ -59,16 +61,16 @@ class Plan:
         check_precision(balancing, precision)
         check_sync_bn(config, model, balancing, session.device)
         updates = make_updates(session, model, balancing, data, precision)
-        return cls(session, tasks, labelled, data, model, balancing, updates, precision)
+        return cls(session, tasks, by_kind, labelled, data, model, balancing, updates, precision)
 
     def trainer(self) -> Trainer:
         """The loop over this plan; makes the run folder."""
         session, config = self.session, self.session.config
         lists = self.data.lists()
         session.accepted_changes(lists)  # before the run's folder is touched
-        constants = {**session.constants(), "samples": self.samples_per_task(), "sample_lists": lists, "blind": {}}
+        constants = {**session.constants(), "samples": self.samples_per_task(), "sample_lists": lists, "constant": {}}
         if config.compares_tasks:
-            constants["blind"] = session.blind_results(self.tasks, self.labelled, self.data)
+            constants["constant"] = session.constant_results(self.tasks, self.labelled, self.data)
         tracker = session.start(constants)
         samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
         tracker.summarise(samples)
@@ -80,7 +82,7 @@ class Plan:
             balancing=self.balancing,
             updates=self.updates,
             augmentation=Augmentation(**config.augmentation.model_dump(), seed=config.seed),
-            score=lambda results: self.score(results, constants["blind"]),
+            score=lambda results: self.score(results, constants["constant"]),
             data=self.data,
             config=config.training,
             precision=self.precision,
@@ -90,13 +92,13 @@ class Plan:
             constants=constants,
         )
 
-    def score(self, results: Results, blind: Results) -> float:
+    def score(self, results: Results, constant: Results) -> float:
         """What decides which checkpoint is best: a task's own metric, or the mean over tasks on a common scale."""
         if not self.session.config.compares_tasks:
             ((name, task),) = self.tasks.items()
             return task.score(results[name])
         trained = [name for name, count in self.samples_per_task().items() if count]
-        scores = [self.tasks[name].relative_score(results[name], blind.get(name, {})) for name in trained]
+        scores = [self.tasks[name].relative_score(results[name], constant.get(name, {})) for name in trained]
         return sum(scores) / len(scores)
 
     def samples_per_task(self) -> dict[str, int]:
@@ -109,7 +111,8 @@ class Plan:
         session, config, samples = self.session, self.session.config, self.samples_per_task()
         used = {sample.frame for sample in self.data.train.samples}
         left_out = {frame for name in self.tasks for frame in self.labelled[name]} - used
-        others = {kind: len(frames) for kind, frames in self.labelled.items() if kind not in self.tasks and frames}
+        trained = {task.kind for task in self.tasks.values()}
+        others = {kind: len(frames) for kind, frames in self.by_kind.items() if kind not in trained and frames}
         parameters = sum(parameter.numel() for parameter in self.model.parameters())
         return "\n".join(
             [
@@ -148,11 +151,11 @@ def listed(counts: Mapping[str, int]) -> str:
 
 
 def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -> Data:
-    config, mode, camera = session.config, session.mode, session.camera
+    config, mode, roots = session.config, session.mode, session.roots
     train, val = config.make_samples(mode, labelled), session.validation_samples(tasks)
     for part, samples in (("train", train), ("val", val)):
         if not samples:
-            frames = len(session.split.part(part))
+            frames = len(session.split.of(part))
             raise UserError(f"none of the {frames} {part} frames has the labels that {mode} needs: {', '.join(tasks)}")
     check_scorable(session, tasks, train, val)
     sampling = config.sampling_of(mode)
@@ -160,12 +163,13 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
     if not drawn:
         raise UserError(f"sampling: none of the training frames has a label of {', '.join(sampling)}")
     return Data(
-        train=A2D2(camera, tasks, train),
-        val=A2D2(camera, tasks, val),
+        train=LabelledFrames(roots, tasks, train),
+        val=LabelledFrames(roots, tasks, val),
         block_size=config.block_size_of(mode),
         micro_batch_size=config.micro_batch_size_of(mode),
         sampling=sampling,
         workers=config.data.workers,
+        bound=session.bound,
     )
 
 
@@ -179,7 +183,7 @@ def check_scorable(session: Session, tasks: Mapping[str, Task], train: list[Samp
 
 def _check_scorable(session: Session, task: Task, val: list[Sample]) -> None:
     frames = [sample.frame for sample in val if task.name in sample.tasks]
-    if not any(map(task.scorable, labels_of(task, session.camera.processed, frames))):
+    if not any(map(task.scorable, labels_of(task, session.roots, frames))):
         raise UserError(
             f"{task.name}: {task.best_metric_title} over the {len(val)} validation frames would not be a number: "
             f"{task.unscorable}; use more frames, or another data.split"
@@ -211,6 +215,15 @@ def make_updates(session: Session, model: nn.Module, balancing: Balancing, data:
         loss_scale=LossScale(enabled=precision.dtype is torch.float16),
         together=config.steps_together,
     )
+
+
+def check_norms(model: nn.Module, session: Session) -> None:
+    """UserError where batch norm would learn statistics that mix unlike data sets."""
+    if len(session.roots) > 1 and training_batch_norms(model) and not session.args.force_trained_norms:
+        raise UserError(
+            "norm: train learns statistics over micro-batches that mix the data sets "
+            f"{', '.join(session.roots)}; set norm to group or frozen, or say --force-trained-norms"
+        )
 
 
 def check_precision(balancing: Balancing, precision: Precision) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from datasets.files import whole_file
 from errors import UserError
 
-FORMAT = 2  # since blocks mix tasks, and `norm` and a hash of the samples are kept
+FORMAT = 3  # since it holds what the labels of its data sets said
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of this project ({type(error).__name__})") from None
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
-        older = f"; an older version wrote it, in format {found}: train again" if found == 1 else ""
+        older = f"; an older version wrote it, in format {found}: train again" if found in (1, 2) else ""
         raise UserError(f"{path} is not a checkpoint of this project's format {FORMAT}{older}")
     return content
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -31,8 +31,9 @@ EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 class SplitConfig(StrictModel):
     """Which frames train, validate and test (datasets/splits.py)."""
 
-    mode: Literal["time", "scenes", "overfit"] = "time"
-    """time: by time within each scene; scenes: the lists below; overfit: the training frames validate."""
+    mode: Literal["time", "official", "scenes", "overfit"] = "time"
+    """time: by time within each scene; official: as the data set itself says (by time where one says nothing); scenes:
+    the lists below; overfit: the training frames validate."""
     fractions: list[NonNegativeFloat] = Field([0.8, 0.1, 0.1], min_length=3, max_length=3)
     """Shares of train, val and test of each scene (mode time)."""
     gap_frames: NonNegativeInt = 2
@@ -70,7 +71,7 @@ class LabelsConfig(StrictModel):
     @field_validator("kinds", "proportions", "fractions")
     @classmethod
     def _known(cls, named: Any) -> Any:
-        check_known_tasks(named or ())
+        check_known_kinds(named or ())
         return named
 
     @model_validator(mode="after")
@@ -150,6 +151,11 @@ class GroupConfig(StrictModel):
 class TaskSettings(StrictModel):
     """Base of a task's section."""
 
+    label: str | None = None
+    """The kind of its labels (a file of tasks/); default: the task's name."""
+    roots: list[str] | None = Field(None, alias="from", min_length=1)
+    """The data sets that its labels are from; default: all that have this kind."""
+
     settings: SerializeAsAny[StrictModel] | dict[str, Any] = Field(default_factory=dict, validate_default=True)
     """The task's own keys (class Settings in tasks/NAME.py)."""
 
@@ -173,26 +179,33 @@ def with_task_settings(tasks: Any) -> Any:
     """
     if not isinstance(tasks, dict):
         raise ValueError("must hold one section a task")
-    check_known_tasks(tasks)
     tasks = {name: section for name, section in tasks.items() if section is not None}
     if not tasks:
         raise ValueError("must hold one section a task")
     return {
         name: section
         if not isinstance(section, dict)
-        else {**section, "settings": _task_settings(name, section.get("settings") or {})}
+        else {**section, "settings": _task_settings(name, label_of(name, section), section.get("settings") or {})}
         for name, section in tasks.items()
     }
 
 
-def check_known_tasks(tasks: Iterable[str]) -> None:
-    if unknown := sorted(set(tasks) - set(TASKS)):
-        raise ValueError(f"unknown task {', '.join(unknown)}; there are {', '.join(TASKS)}")
+def check_known_kinds(kinds: Iterable[str]) -> None:
+    if unknown := sorted(set(kinds) - set(TASKS)):
+        raise ValueError(f"unknown kind of label {', '.join(unknown)}; there are {', '.join(TASKS)}")
 
 
-def _task_settings(task: str, settings: Any) -> StrictModel:
+def label_of(task: str, section: Mapping[str, Any]) -> str:
+    """The kind of a task's labels. ValueError: there is no such kind."""
+    kind = section.get("label") or task
+    if kind not in TASKS:
+        raise ValueError(f"{task}: unknown kind of label {kind}; there are {', '.join(TASKS)} (tasks.{task}.label)")
+    return kind
+
+
+def _task_settings(task: str, kind: str, settings: Any) -> StrictModel:
     try:
-        return TASKS[task].Settings.model_validate(settings)
+        return TASKS[kind].Settings.model_validate(settings)
     except ValidationError as error:  # pydantic puts `tasks` before the names of the keys; give the whole path
         details = [
             {"type": detail["type"], "loc": (task, "settings", *detail["loc"]), "input": detail["input"]}
@@ -216,7 +229,7 @@ class MicroBatchSizes(StrictModel):
     @field_validator("single_task")
     @classmethod
     def _known(cls, sizes: dict[str, int]) -> dict[str, int]:
-        check_known_tasks(sizes)
+        check_known_kinds(sizes)
         return sizes
 
     def keys(self, kind: str, tasks: Iterable[str]) -> dict[str, int | None]:
@@ -299,6 +312,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         value = with_exponents(yaml.safe_load(value))
     except yaml.YAMLError:
         raise UserError(f"--set {override}: the value is no YAML") from None
+    task = key.removeprefix("tasks.")
+    if value is None and task != key and "." not in task and task not in (content.get("tasks") or {}):
+        raise UserError(f"--set {override}: there is no task {task}; there are {', '.join(content.get('tasks') or {})}")
     set_key(content, key, value, f"--set {override}")
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
-from datasets.samples import A2D2, Batch, Collate
+from datasets.samples import Batch, Collate, LabelledFrames
 from tasks.base import Task
 from training import distributed
 
@@ -40,7 +40,9 @@ def _best_precision(device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
-def make_loader(dataset: A2D2, tasks: Mapping[str, Task], workers: int, device: torch.device, **how: Any) -> DataLoader:
+def make_loader(
+    dataset: LabelledFrames, tasks: Mapping[str, Task], workers: int, device: torch.device, **how: Any
+) -> DataLoader:
     """A DataLoader of Batches; `how`: batch_size or batch_sampler."""
     return DataLoader(
         dataset,
@@ -75,13 +77,22 @@ def evaluate(
     batches: Iterable[Batch],
     precision: Precision,
     look: Callable[[Task, Metric], None] | None = None,
+    bound: Mapping[str, Sequence[str]] | None = None,
 ) -> Results:
     """Every task's metrics and mean loss over the batches of all processes; a task without any label has no entry.
+
+    bound: task -> the data sets that its labels are from; of several, each has metrics of its own beside those over all
+    (`miou@cityscapes`).
 
     forward(images, places) -> {task: output}, as in models/multitask.py; the network is in evaluation mode already.
     look: shown each task's metric once it is complete.
     """
     metrics = {name: task.metric().to(precision.device) for name, task in tasks.items()}
+    by_root = {
+        (name, root): tasks[name].metric().to(precision.device)
+        for name, roots in (bound or {}).items()
+        for root in (roots if name in tasks and len(roots) > 1 else ())
+    }
     # losses and valid samples stay on the device: reading them here would wait for it after every batch
     sums = {name: torch.zeros(2, dtype=torch.float64, device=precision.device) for name in tasks}
     with torch.inference_mode():
@@ -95,26 +106,30 @@ def evaluate(
                 losses, valid = tasks[name].loss(outputs[name], target)
                 sums[name] += torch.stack([losses.sum(), valid.sum()])
                 metrics[name].update(tasks[name].decode(outputs[name]), target)
+            for (name, root), metric in by_root.items():
+                update_with(metric, tasks[name], outputs, batch, root)
     distributed.sum_tensors(*sums.values())
     results = {}
     for name in tasks:
         loss, count = sums[name].tolist()
         if count > 0:
             results[name] = {"loss": loss / count, **metrics[name].compute()}  # of all processes: compute merges them
+            for (_, root), metric in ((key, metric) for key, metric in by_root.items() if key[0] == name):
+                values = {key: value for key, value in metric.compute().items() if "/" not in key}
+                results[name] |= {f"{key}@{root}": value for key, value in values.items()}
             if look:
                 with metrics[name].sync_context():
                     look(tasks[name], metrics[name])
     return results
 
 
-def evaluate_blind(tasks: Mapping[str, Task], predictions: Mapping[str, Any], batches: Iterable[Batch]) -> Results:
-    """The same metrics for predictors that never look: `predictions` holds one sample's prediction a task (B = 1)."""
-    metrics = {name: tasks[name].metric() for name in predictions}
-    for metric in metrics.values():
-        metric.distributed_available_fn = lambda: False  # one process does it for all
-    for batch in batches:
-        for name, metric in metrics.items():
-            target = batch.targets.get(name, {})
-            for one in zip(*(value.split(1) for value in target.values()), strict=True):
-                metric.update(predictions[name], dict(zip(target, one, strict=True)))
-    return {name: metric.compute() for name, metric in metrics.items()}
+def update_with(metric: Metric, task: Task, outputs: Mapping[str, Any], batch: Batch, root: str) -> None:
+    """Show a metric the samples of one data set."""
+    if task.name not in batch.targets:
+        return
+    places = batch.places[task.name]
+    frames = batch.frames if places is None else [batch.frames[place] for place in places.tolist()]
+    chosen = [index for index, frame in enumerate(frames) if frame.dataset == root]
+    if chosen:
+        target = {key: value[chosen] for key, value in batch.targets[task.name].items()}
+        metric.update(task.decode(outputs[task.name][chosen]), target)

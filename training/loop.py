@@ -3,8 +3,8 @@
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from datasets.labels import hash_of
 from datasets.layout import RunDir
-from datasets.samples import A2D2, Batch
+from datasets.samples import Batch, LabelledFrames
 from datasets.sampling import Block, MicroBatchSampler, Sampling, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
@@ -70,12 +70,13 @@ class StopFlag:
 class Data:
     """What to train on and in which portions."""
 
-    train: A2D2
-    val: A2D2
+    train: LabelledFrames
+    val: LabelledFrames
     block_size: int
     micro_batch_size: int
     sampling: Sampling
     workers: int
+    bound: Mapping[str, Sequence[str]] = field(default_factory=dict)  # task -> the data sets that its labels are from
 
     def lists(self) -> dict[str, str]:
         """The data sets, and of each part a hash of its samples in their order: what a resumed run must find again."""
@@ -125,7 +126,7 @@ class Trainer:
         self.panels = Panels(data.val, tasks, config.images, precision, run, tracker)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
-        own = A2D2(data.val.camera, tasks, data.val.samples[distributed.rank() :: distributed.processes()])
+        own = LabelledFrames(data.val.roots, tasks, data.val.samples[distributed.rank() :: distributed.processes()])
         self.val_loader = make_loader(own, tasks, data.workers, self.device, batch_size=data.micro_batch_size)
 
     # ---- training ---------------------------------------------------------------------------------------------
@@ -244,7 +245,7 @@ class Trainer:
         batches = self._stoppable(stop)
         last = self.position.epoch == self.config.epochs
         look = partial(self.panels.show_plots, samples=self.updates.samples_seen) if last else None
-        results = evaluate(self.model, self.tasks, batches, self.precision, look)
+        results = evaluate(self.model, self.tasks, batches, self.precision, look, self.data.bound)
         trained = {name for sample in self.data.train.samples for name in sample.tasks}
         if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")

@@ -12,8 +12,9 @@ from PIL import Image
 from torchmetrics import Metric
 
 from datasets.files import whole_file
+from datasets.frames import Frame
 from datasets.layout import RunDir
-from datasets.samples import A2D2, Batch, Collate
+from datasets.samples import Batch, Collate, LabelledFrames
 from tasks.base import DrawOptions, Task
 from training import distributed
 from training.evaluation import Precision, Results
@@ -30,7 +31,7 @@ class Panels:
 
     def __init__(
         self,
-        val: A2D2,
+        val: LabelledFrames,
         tasks: dict[str, Task],
         count: int,
         precision: Precision,
@@ -70,7 +71,7 @@ class Panels:
     def _draw(self, forward: Callable[..., dict[str, Any]], batch: Batch, epoch: int) -> list[tuple[str, Shown]]:
         """Every task with a label of this one frame."""
         (frame,) = batch.frames
-        image = self._at_aspect(batch.images[0].permute(1, 2, 0).numpy())  # H W 3
+        image = self._at_aspect(batch.images[0].permute(1, 2, 0).numpy(), frame)  # H W 3
         with torch.inference_mode(), self.precision.autocast():
             outputs = forward(batch.images.to(self.precision.device), batch.places)
         drawn = []
@@ -83,9 +84,9 @@ class Panels:
             drawn.append((name, Shown(image if overlay else both, str(frame), overlay)))
         return drawn
 
-    def _at_aspect(self, image: np.ndarray) -> np.ndarray:
-        width, height = self.val.camera.calibration.resolution
-        return cv2.resize(image, (WIDTH, round(WIDTH * height / width)), interpolation=cv2.INTER_AREA)
+    def _at_aspect(self, image: np.ndarray, frame: Frame) -> np.ndarray:
+        size = WIDTH, round(WIDTH / self.val.roots[frame.dataset].aspect)
+        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def write_jpeg(path: Path, picture: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """A network rebuilt from its checkpoint alone, checked against the data that it is to see."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,24 +12,27 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.a2d2.raw import RawData
-from datasets.camera import Camera, check_processed
 from datasets.frames import Frame
+from datasets.layout import fits_folder
 from datasets.processed import ProcessedData
-from datasets.samples import A2D2, Batch, Sample
+from datasets.roots import Roots
+from datasets.samples import Batch, LabelledFrames, Sample
+from datasets.spec import LabelSpec
 from datasets.splits import Split
 from errors import UserError
 from progress import warn
 from tasks.base import Task
 from training import checkpoint
 from training.config import DataConfig, validated
-from training.evaluation import Precision, Results, evaluate, evaluate_blind, make_loader
-from training.runs import RUN_CONFIGS
-from training.session import blind_prediction, check_fits, labelled_samples
+from training.evaluation import Precision, Results, evaluate, make_loader
+from training.fits import Fits, evaluate_constants
+from training.runs import RUN_CONFIGS, RunConfig
+from training.session import check_fits, labelled_samples
 
 
 @dataclass
 class Restored:
-    """A trained network with its tasks, its split and the camera that it saw."""
+    """A trained network with its tasks, its split and the data sets that it saw."""
 
     path: Path
     kind: str
@@ -38,25 +41,27 @@ class Restored:
     tasks: dict[str, Task]  # those that it was trained for: a head without any sample tells nothing
     split: Split
     data: DataConfig
-    camera: Camera
+    roots: Roots
+    bound: dict[str, list[str]]  # task -> the data sets that its labels are from
     samples_seen: dict[str, int]  # training samples with a valid label, by task
 
     @classmethod
-    def load(cls, path: Path, raw: RawData, processed: ProcessedData) -> "Restored":
-        """UserError where class list, size or calibration do not fit: better than a wrong number."""
+    def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
+        """UserError where class table, size or calibration do not fit: better than a wrong number."""
         content = checkpoint.load(path)
         config = validated(RUN_CONFIGS[content["kind"]], content["config"], str(path))
-        tasks = config.make_tasks(content["mode"])
+        tasks = config.make_tasks(content["mode"], saved_labels(content, config, str(path)))
         for name, task in tasks.items():
             task.load_state(content["tasks"][name])
         model = config.make_model(content["mode"], tasks)
         model.load_state_dict(content["model"])
-        camera = Camera(raw, processed, tuple(config.data.size))
-        check_fits(content, camera, str(path))
+        roots = Roots.open(processed, raw, tuple(config.data.size))
+        check_fits(content, roots, str(path))
         seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks and count}
         tasks = {name: tasks[name] for name in seen}
         split = Split.from_json(content["split"])
-        return cls(path, config.kind, content["mode"], model.eval(), tasks, split, config.data, camera, seen)
+        bound = content["bound"]
+        return cls(path, config.kind, content["mode"], model.eval(), tasks, split, config.data, roots, bound, seen)
 
     def check_same_split(self, other: "Restored") -> None:
         """UserError where the other network was validated on other frames."""
@@ -81,37 +86,50 @@ class Restored:
             outputs = self.model(images.to(next(self.model.parameters()).device), dict.fromkeys(tasks))
         return {name: self.tasks[name].decode(output) for name, output in outputs.items()}
 
-    def samples(self, part: str, tasks: Mapping[str, Task]) -> list[Sample]:
-        """The frames of the part that have a label of at least one of the tasks."""
-        check_processed(self.camera.processed, self.camera, list(tasks))
-        samples = labelled_samples(self.camera.processed, self.split.part(part), tasks)
+    def samples(self, split: str, tasks: Mapping[str, Task]) -> list[Sample]:
+        """The frames of the split that have a label of at least one of the tasks."""
+        self.check_labels(tasks)
+        samples = labelled_samples(self.roots, self.bound, self.split.of(split), tasks)
         if not samples:
-            raise UserError(f"{self.path}: none of its {part} frames has a label of {', '.join(tasks)} here")
+            raise UserError(f"{self.path}: none of its {split} frames has a label of {', '.join(tasks)} here")
         return samples
 
-    def evaluate(self, part: str, precision: Precision, batch_size: int, workers: int) -> Results:
-        """Each task's metrics over every labelled frame of the part."""
+    def evaluate(self, split: str, precision: Precision, batch_size: int, workers: int) -> Results:
+        """Each task's metrics over every labelled frame of the split."""
         model = self.model.to(precision.device)
-        batches = self._batches(part, precision, batch_size, workers)
-        return evaluate(model, self.tasks, batches, precision)
+        batches = self._batches(split, precision, batch_size, workers)
+        return evaluate(model, self.tasks, batches, precision, bound=self.bound)
 
-    def evaluate_blind(self, part: str, precision: Precision, batch_size: int, workers: int) -> Results:
-        """The same for the predictors that never look at the image, fitted to the training labels."""
-        check_processed(self.camera.processed, self.camera, list(self.tasks))
-        processed, source = self.camera.processed, f"{self.path}: "
-        predictions = {
-            name: blind_prediction(task, processed, self._labelled(name, self.split.train), source)
-            for name, task in self.tasks.items()
+    def evaluate_constant(self, split: str) -> Results:
+        """The same for the constant baselines, fitted to the training labels."""
+        samples = self.samples(split, self.tasks)
+        labelled = {name: self._labelled(name, self.split.train) for name in self.tasks}
+        fits = Fits(self.roots, fits_folder(self.path.resolve().parents[1]))
+        return evaluate_constants(self.tasks, self.roots, labelled, samples, fits, f"{self.path}: ")
+
+    def check_labels(self, tasks: Iterable[str]) -> None:
+        """UserError where the labels of these tasks do not lie on the images."""
+        for name in tasks:
+            for root in self.bound[name]:
+                self.roots[root].check_labels([self.tasks[name].kind])
+
+    def _labelled(self, name: str, frames: tuple[Frame, ...]) -> list[Frame]:
+        labelled = {
+            sample.frame for sample in labelled_samples(self.roots, self.bound, frames, {name: self.tasks[name]})
         }
-        return evaluate_blind(self.tasks, predictions, self._batches(part, precision, batch_size, workers))
-
-    def _labelled(self, kind: str, frames: tuple[Frame, ...]) -> list[Frame]:
-        labelled = set(self.camera.processed.frames(kind))
         return [frame for frame in frames if frame in labelled]
 
-    def _batches(self, part: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
-        dataset = A2D2(self.camera, self.tasks, self.samples(part, self.tasks))
+    def _batches(self, split: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
+        dataset = LabelledFrames(self.roots, self.tasks, self.samples(split, self.tasks))
         for batch in make_loader(dataset, self.tasks, workers, precision.device, batch_size=batch_size):
             for reason in batch.unreadable:
                 warn(f"warning: left out: {reason}")
             yield batch
+
+
+def saved_labels(content: Mapping[str, Any], config: RunConfig, source: str) -> dict[str, LabelSpec]:
+    """Task -> what its labels said when the network was trained."""
+    return {
+        name: LabelSpec.of(content["datasets"][names[0]]["labels"][config.kind_of(name)], source)
+        for name, names in content["bound"].items()
+    }

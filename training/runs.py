@@ -14,6 +14,7 @@ from torchvision.models import WeightsEnum
 from datasets.labels import Labelled, frame_samples, label_samples
 from datasets.samples import Sample
 from datasets.sampling import Sampling
+from datasets.spec import LabelSpec
 from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
@@ -28,7 +29,6 @@ from training.config import (
     NetworkConfig,
     TaskSettings,
     TrainingConfig,
-    check_known_tasks,
     with_task_settings,
 )
 
@@ -78,8 +78,16 @@ class RunConfig(StrictModel):
         """The tasks that a mode trains."""
         return [mode]
 
-    def make_tasks(self, mode: str) -> dict[str, Task]:
-        return {name: TASKS[name](self.tasks[name].settings) for name in self.task_names(mode)}
+    def kind_of(self, task: str) -> str:
+        """The kind of the task's labels."""
+        return self.tasks[task].label or task
+
+    def make_tasks(self, mode: str, labels: Mapping[str, LabelSpec]) -> dict[str, Task]:
+        """labels: task -> what its labels say."""
+        return {
+            name: TASKS[self.kind_of(name)](self.tasks[name].settings, labels[name], name)
+            for name in self.task_names(mode)
+        }
 
     def make_samples(self, mode: str, labelled: Labelled) -> list[Sample]:
         """The training samples, from the frames that keep each label."""
@@ -148,7 +156,7 @@ class SingleTaskRun(RunConfig):
         return SingleTask(mode, tasks[mode].network())
 
     def imagenet_weights(self) -> list[WeightsEnum]:
-        found = (task.imagenet_weights() for mode in self.modes() for task in self.make_tasks(mode).values())
+        found = (TASKS[self.kind_of(name)](task.settings).imagenet_weights() for name, task in self.tasks.items())
         return [weights for weights in found if weights is not None]
 
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
@@ -272,14 +280,16 @@ class AsymmetricRun(MultiTaskRun):
     @field_validator("sampling")
     @classmethod
     def _known_pools(cls, sampling: Sampling) -> Sampling:
-        if not isinstance(sampling, str):
-            check_known_tasks(sampling)
-            if min(sampling.values(), default=0) < 0 or not any(sampling.values()):
-                raise ValueError(f"weights {sampling} must not be negative, nor all 0")
+        if isinstance(sampling, str):
+            return sampling
+        if min(sampling.values(), default=0) < 0 or not any(sampling.values()):
+            raise ValueError(f"weights {sampling} must not be negative, nor all 0")
         return sampling
 
     @model_validator(mode="after")
     def _draws_labels(self) -> Self:
+        if not isinstance(self.sampling, str) and (unknown := sorted(set(self.sampling) - set(self.tasks))):
+            raise ValueError(f"sampling: unknown task {', '.join(unknown)}; there are {', '.join(self.tasks)}")
         if self.sampling != "proportional" and self.visit != "label":
             raise ValueError("sampling other than proportional draws single labels: set visit: label")
         return self
@@ -317,8 +327,9 @@ def kind_of(content: Container[str]) -> type[RunConfig]:
 
 
 def tasks_in_order(tasks: Mapping[str, Any]) -> list[str]:
-    """In the order of TASKS: a result must not depend on the order of a file's sections."""
-    return [name for name in TASKS if name in tasks]
+    """By kind, in the order of TASKS, and name: a result must not depend on the order of a file's sections."""
+    order = list(TASKS)
+    return sorted(tasks, key=lambda name: (order.index(tasks[name].label or name), name))
 
 
 def check_block(micro_batch_size: int, block_size: int) -> None:

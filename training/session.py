@@ -3,37 +3,40 @@
 import argparse
 import os
 import secrets
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from datasets.a2d2.classes import BOX_CLASSES, SEMANTIC_CLASSES
 from datasets.a2d2.raw import RawData
-from datasets.camera import Camera
 from datasets.files import whole_file, write_json
 from datasets.frames import Frame
 from datasets.labels import Labelled, frame_samples, keep_fractions, keep_one
-from datasets.layout import RunDir, add_root_arguments, add_runs_root_argument
-from datasets.processed import ProcessedData
+from datasets.layout import (
+    RunDir,
+    add_data_root_argument,
+    add_processed_roots_argument,
+    add_runs_root_argument,
+    fits_folder,
+)
+from datasets.roots import Root, Roots, agreed_label, stage_all
 from datasets.samples import Sample
-from datasets.splits import Split, overfit, split_by_scenes, split_by_time
-from datasets.staging import add_stage_argument, stage
+from datasets.spec import LabelSpec
+from datasets.splits import Split, joined, official_split, overfit, split_by_scenes, split_by_time
+from datasets.staging import add_stage_argument
 from errors import UserError
-from progress import warn
 from tasks.base import Task
 from training import checkpoint, distributed
 from training.config import SplitConfig, to_yaml
-from training.evaluation import Results, evaluate_blind, make_loader
+from training.evaluation import Results
+from training.fits import Fits, evaluate_constants
 from training.loop import Data, Interrupted, Trainer
 from training.runs import RunConfig
 from training.tracking import Tracker, start_wandb
-
-CLASSES = {"semantic_classes": list(SEMANTIC_CLASSES), "box_classes": list(BOX_CLASSES)}
 
 
 def parse_arguments(
@@ -53,7 +56,8 @@ def parse_arguments(
     add_override_arguments(parser)
     parser.add_argument("--name", help="name of the run (default: the mode)")
     add_runs_root_argument(parser)
-    add_root_arguments(parser)
+    add_data_root_argument(parser)
+    add_processed_roots_argument(parser)
     add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
@@ -61,6 +65,9 @@ def parse_arguments(
         "--accept-new-labels",
         action="store_true",
         help="with --resume: go on though other frames have labels now than when the run was saved",
+    )
+    parser.add_argument(
+        "--force-trained-norms", action="store_true", help="with several data sets: train with norm: train all the same"
     )
     parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
@@ -90,8 +97,10 @@ class Session:
     mode: str
     device: torch.device
     run: RunDir
-    camera: Camera
+    roots: Roots
     split: Split
+    labels: dict[str, LabelSpec]  # task -> what its labels say
+    bound: dict[str, list[str]]  # task -> the data sets that its labels are from
     checkpoint: dict[str, Any] | None
 
     @classmethod
@@ -110,42 +119,56 @@ class Session:
         check_processes(config.block_size_of(mode), config.micro_batch_size_of(mode))
         run = RunDir(args.runs_root, args.name)
         loaded = _checkpoint_to_resume(args.resume, run)
-        processed = stage(ProcessedData(args.processed_root), None if args.dry_run else args.stage_to)
+        processed = stage_all(args.processed_root, None if args.dry_run else args.stage_to)
         encoded = config.data.decode == "device"
-        camera = Camera(RawData(args.data_root), processed, tuple(config.data.size), encoded=encoded)
+        roots = Roots.open(processed, RawData(args.data_root), tuple(config.data.size), encoded=encoded)
+        split = distributed.from_main(lambda: _check_run_and_split(args, config, run, roots, loaded))
+        config = with_regime_kinds(config, distributed.from_main(roots.kinds), loaded)
+        bound = distributed.from_main(lambda: bound_roots(config, mode, roots))
+        config = without_absent_tasks(config, bound, roots)
+        bound = {name: names for name, names in bound.items() if names}
+        for name, names in bound.items():
+            for root in names:
+                roots[root].check_labels([config.kind_of(name)])
+        labels = {
+            name: agreed_label(config.kind_of(name), [roots[root] for root in names], name)
+            for name, names in bound.items()
+        }
         if loaded is not None:
-            check_fits(loaded, camera, "--resume: the checkpoint")
-        split = distributed.from_main(lambda: _check_run_and_split(args, config, run, camera, loaded))
-        there = distributed.from_main(processed.kinds)
-        config = with_present_tasks(with_regime_kinds(config, there, loaded), mode, there, processed)
-        if loaded is not None:
+            check_fits(loaded, roots, "--resume: the checkpoint")
             check_same_run(loaded, config, mode)
         torch.manual_seed(config.seed)
-        return cls(args, config, mode, device, run, camera, split, loaded)
+        return cls(args, config, mode, device, run, roots, split, labels, bound, loaded)
 
     # ---- data ---------------------------------------------------------------------------------------------------
 
     def labelled(self) -> Labelled:
         """Kind -> the training frames that keep its label under the regime: the same frames whatever the mode.
 
-        Of the run's tasks, and of the other kinds that the regime draws from.
+        Of the kinds of the run's tasks, and of the others that the regime draws from.
         """
         return distributed.from_main(self._labelled)
 
     def _labelled(self) -> Labelled:
-        processed, regime = self.camera.processed, self.config.data.labels
-        train = set(self.split.train)
-        kinds = dict.fromkeys([*self.config.task_names(self.mode), *(regime.kinds or ())])
-        labelled = {kind: [frame for frame in processed.frames(kind) if frame in train] for kind in kinds}
+        regime, train = self.config.data.labels, set(self.split.train)
+        kinds = dict.fromkeys([*map(self.config.kind_of, self.bound), *(regime.kinds or ())])
+        labelled = {kind: [frame for frame in self.roots.labelled(kind) if frame in train] for kind in kinds}
         if regime.regime == "one":
             return keep_one(labelled, regime.kinds, regime.proportions, regime.seed)
         if regime.regime == "fractions":
             return keep_fractions(labelled, regime.fractions, regime.seed)
         return labelled
 
+    def of_tasks(self, labelled: Labelled) -> Labelled:
+        """Kind -> frames, as from `labelled`, to task -> frames: those of the data sets that the task is bound to."""
+        return {
+            name: [frame for frame in labelled[self.config.kind_of(name)] if frame.dataset in names]
+            for name, names in self.bound.items()
+        }
+
     def validation_samples(self, tasks: Mapping[str, Task]) -> list[Sample]:
         """The validation frames that have a label of at least one of the tasks; all their labels count."""
-        return labelled_samples(self.camera.processed, self.split.val, tasks)
+        return labelled_samples(self.roots, self.bound, self.split.val, tasks)
 
     def accepted_changes(self, lists: Mapping[str, str]) -> set[str]:
         """Which of the lists of samples (part -> hash) are not those of the checkpoint that the run goes on from.
@@ -157,7 +180,7 @@ class Session:
         changed = {part for part in lists if lists[part] != self.checkpoint["sample_lists"][part]}
         if changed and not self.args.accept_new_labels:
             raise UserError(
-                f"--resume: other {' and '.join(sorted(changed))} frames have labels in {self.camera.processed.root} "
+                f"--resume: other {' and '.join(sorted(changed))} frames have labels "
                 "now than when the run was saved; bring them back, start a new run with --name, or go on with "
                 "--accept-new-labels, which starts the epoch in hand again"
             )
@@ -172,25 +195,22 @@ class Session:
             task.load_state(distributed.from_main(partial(self._fitted, task, labelled[name])))
 
     def _fitted(self, task: Task, frames: list[Frame]) -> dict[str, torch.Tensor]:
-        try:
-            task.fit(labels_of(task, self.camera.processed, frames))
-        except ValueError as error:
-            raise UserError(f"{task.name}: {error}") from None
-        return task.state()
+        return self.fits.state(task, frames)
 
-    def blind_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
-        """The validation errors of the predictors that never look, for the tasks whose metric is an error."""
+    @cached_property
+    def fits(self) -> Fits:
+        """What earlier runs in the same folder have learnt from the same labels is not learnt again."""
+        return Fits(self.roots, fits_folder(self.args.runs_root))
+
+    def constant_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
+        """The validation errors of the constant baselines, for the tasks whose metric is an error."""
         if self.checkpoint is not None:
-            return self.checkpoint["blind"]
-        return distributed.from_main(lambda: self._blind_results(tasks, labelled, data))
+            return self.checkpoint["constant"]
+        return distributed.from_main(lambda: self._constant_results(tasks, labelled, data))
 
-    def _blind_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
+    def _constant_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
         errors = {name: task for name, task in tasks.items() if labelled[name] and not task.higher_is_better}
-        predictions = {
-            name: blind_prediction(task, self.camera.processed, labelled[name]) for name, task in errors.items()
-        }
-        batches = make_loader(data.val, tasks, data.workers, torch.device("cpu"), batch_size=data.micro_batch_size)
-        return evaluate_blind(errors, predictions, batches)
+        return evaluate_constants(errors, self.roots, labelled, data.val.samples, self.fits)
 
     # ---- the run --------------------------------------------------------------------------------------------------
 
@@ -201,8 +221,8 @@ class Session:
             "mode": self.mode,
             "config": self.config.model_dump(mode="json"),
             "split": self.split.to_json(),
-            "calibration": self.camera.calibration.to_json(),
-            **CLASSES,
+            "datasets": self.roots.to_json(),
+            "bound": self.bound,
             "git_commit": checkpoint.git_commit(),
             "wandb_id": self.checkpoint["wandb_id"] if self.checkpoint else secrets.token_hex(4),
         }
@@ -211,6 +231,7 @@ class Session:
         """Make the run folder and the wandb run; the first process does it for all."""
         if not distributed.is_main():
             return Tracker(self.run, None)
+        self.fits.keep()
         self.run.remove_abandoned()
         with whole_file(self.run.config) as file:
             file.write(to_yaml(self.config).encode())
@@ -248,13 +269,13 @@ class Session:
 
 
 def _check_run_and_split(
-    args: argparse.Namespace, config: RunConfig, run: RunDir, camera: Camera, loaded: dict[str, Any] | None
+    args: argparse.Namespace, config: RunConfig, run: RunDir, roots: Roots, loaded: dict[str, Any] | None
 ) -> Split:
     """The split, restored or made; UserError where the run's folder must not be used."""
     elsewhere = args.resume not in (None, "auto") and Path(args.resume).resolve().parent != run.dir.resolve()
     if (args.resume is None or elsewhere) and run.exists() and not args.dry_run:
         raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
-    return Split.from_json(loaded["split"]) if loaded else make_split(config.data.split, camera.frames(), args)
+    return Split.from_json(loaded["split"]) if loaded else make_split(config.data.split, roots, args)
 
 
 def _checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | None:
@@ -272,14 +293,30 @@ def with_regime_kinds(config: RunConfig, there: list[str], loaded: dict[str, Any
     return config.with_kinds(saved or there)
 
 
-def with_present_tasks(config: RunConfig, mode: str, there: list[str], processed: ProcessedData) -> RunConfig:
-    """The config without the tasks whose kind of label the data lack, each named; UserError where none is left."""
-    names = config.task_names(mode)
-    absent = [name for name in names if name not in there]
-    if len(absent) == len(names):
-        raise UserError(f"no {', '.join(absent)} labels below {processed.root}; run the preprocessing script first")
+def bound_roots(config: RunConfig, mode: str, roots: Roots) -> dict[str, list[str]]:
+    """Task -> the data sets that its labels are from: those that the config names, else all that have the kind."""
+    bound = {}
+    for name in config.task_names(mode):
+        kind, named = config.kind_of(name), config.tasks[name].roots
+        having = [root.name for root in roots.values() if kind in root.processed.kinds()]
+        if unknown := [root for root in named or () if root not in roots]:
+            raise UserError(
+                f"tasks.{name}.from: no data set {', '.join(unknown)} here; --processed-root gives {', '.join(roots)}"
+            )
+        if lacking := [root for root in named or () if root not in having]:
+            raise UserError(f"tasks.{name}.from: {', '.join(lacking)} has no {kind} labels")
+        bound[name] = named or having
+    return bound
+
+
+def without_absent_tasks(config: RunConfig, bound: Mapping[str, list[str]], roots: Roots) -> RunConfig:
+    """The config without the tasks whose kind of label no data set has, each named; UserError where none is left."""
+    absent = [name for name, names in bound.items() if not names]
+    where = " or ".join(str(root.processed.root) for root in roots.values())
+    if len(absent) == len(bound):
+        raise UserError(f"no {', '.join(absent)} labels below {where}; run the preprocessing script first")
     for name in absent:
-        print(f"no {name} labels below {processed.kind_dir(name)}: the run leaves {name} out")
+        print(f"no {config.kind_of(name)} labels below {where}: the run leaves {name} out")
     return config.without(absent)
 
 
@@ -312,13 +349,22 @@ def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix
             raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name")
 
 
-def check_fits(content: Mapping[str, Any], camera: Camera, source: str) -> None:
-    """UserError where a checkpoint's class lists or calibration are not those of the data."""
-    for name, classes in CLASSES.items():
-        if content[name] != classes:
-            raise UserError(f"{source} was trained with other {name}: {', '.join(content[name])}")
-    if content["calibration"] != camera.calibration.to_json():
-        raise UserError(f"{source} was trained with another calibration than that of {camera.raw.root}")
+def check_fits(content: Mapping[str, Any], roots: Roots, source: str) -> None:
+    """UserError where what a checkpoint's data sets said is not what those of the same names say here."""
+    for name in content["datasets"]:
+        if name not in roots:
+            raise UserError(f"{source} was trained on {name}; add its --processed-root")
+        saved, root = content["datasets"][name], roots[name]
+        if saved["geometry"] != root.geometry:
+            raise UserError(f"{source} was trained with another calibration than that of {name} in {root.where}")
+    for task, names in content["bound"].items():
+        kind = content["config"]["tasks"][task]["label"] or task
+        for name in names:
+            if roots[name].processed.settings(kind) is None:  # the network can still be looked at
+                continue
+            ours = roots[name].processed.label_spec(kind)
+            if difference := LabelSpec.of(content["datasets"][name]["labels"][kind], source).difference(ours):
+                raise UserError(f"{source} was trained with other {kind} labels of {name}: {difference}")
 
 
 def set_determinism(wanted: bool) -> None:
@@ -345,41 +391,40 @@ def check_processes(block_size: int, micro_batch_size: int) -> None:
         )
 
 
-def make_split(config: SplitConfig, frames: list[Frame], args: argparse.Namespace) -> Split:
+def make_split(config: SplitConfig, roots: Roots, args: argparse.Namespace) -> Split:
     """Split the frames that have an image, as the config says."""
+    frames = roots.frames()
     if not frames:
-        raise UserError(
-            f"no camera images below {args.data_root} or {args.processed_root}; 'sh get_data.sh' fetches the raw data"
-        )
+        where = ", ".join(map(str, [args.data_root, *args.processed_root]))
+        raise UserError(f"no camera images below {where}; 'sh get_data.sh' fetches the raw data of A2D2")
     if config.mode == "scenes":
-        return split_by_scenes(frames, {"train": config.train, "val": config.val, "test": config.test})
+        return joined([split_by_scenes(frames, {"train": config.train, "val": config.val, "test": config.test})])
     if config.mode == "overfit":
-        return overfit(frames)
-    return split_by_time(frames, config.fractions, config.gap_frames, config.gap_seconds)
+        return joined([overfit(frames)])
+    return joined([_split_root(config, root) for root in roots.values()])
 
 
-def labelled_samples(processed: ProcessedData, frames: Iterable[Frame], tasks: Mapping[str, Task]) -> list[Sample]:
-    """The frames that have a label of at least one of the tasks, each with those that it has."""
-    labelled = {name: set(processed.frames(name)) for name in tasks}
+def _split_root(config: SplitConfig, root: Root) -> Split:
+    frames = root.frames()
+    spec = root.processed.spec() if config.mode == "official" else None
+    if spec and spec.split:
+        return official_split(frames, spec)
+    seconds = root.seconds()
+    if frames and not seconds:
+        print(f"{root.name} says nothing of times: its frames are split in the order of their names")
+    return split_by_time(frames, seconds, config.fractions, config.gap_frames, config.gap_seconds)
+
+
+def labelled_samples(
+    roots: Roots, bound: Mapping[str, Iterable[str]], frames: Iterable[Frame], tasks: Mapping[str, Task]
+) -> list[Sample]:
+    """The frames that have a label of at least one of the tasks, each with those that it has.
+
+    bound: task -> the data sets that its labels are from.
+    """
     frames = list(frames)
+    labelled = {
+        name: {frame for root in bound[name] for frame in roots[root].processed.frames(task.kind)}
+        for name, task in tasks.items()
+    }
     return frame_samples({name: [frame for frame in frames if frame in labelled[name]] for name in tasks}, list(tasks))
-
-
-def blind_prediction(task: Task, processed: ProcessedData, frames: list[Frame], source: str = "") -> Any:
-    """The task's predictor that never looks, fitted to the frames' labels. UserError, begun with `source`: no label."""
-    try:
-        return task.blind(labels_of(task, processed, frames))
-    except ValueError as error:
-        raise UserError(f"{source}{task.name}: {error}") from None
-
-
-def labels_of(task: Task, processed: ProcessedData, frames: list[Frame]) -> Iterator[Any]:
-    """The task's labels of the frames, one at a time; those that can't be read are named and left out."""
-    for frame in frames:
-        try:
-            label = task.read(processed, frame)
-        except (ValueError, OSError) as error:
-            warn(f"warning: left out: {frame}: {error}")
-            continue
-        if label is not None:
-            yield label

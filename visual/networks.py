@@ -1,7 +1,7 @@
 """The networks that --checkpoint LABEL=PATH names."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from visual.viewer import RESERVED
 
 
 def load_networks(
-    checkpoints: Iterable[str], raw: RawData, processed: ProcessedData, device: torch.device
+    checkpoints: Iterable[str], raw: RawData, processed: Sequence[ProcessedData], device: torch.device
 ) -> dict[str, Restored]:
     """Label -> network on the device, in the order given. UserError for a label or a checkpoint of no use."""
     networks: dict[str, Restored] = {}

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from datasets.a2d2.raw import seconds_of
 from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.layout import ResultsDir
@@ -30,12 +29,12 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 def write_frame(view: View, viewer: Viewer, options: DrawOptions, out: Path, task_name: str, name: str) -> Path:
     """A picture a column and the sheet, in one folder a task -> the sheet."""
-    for task in viewer.tasks.values():
+    for task in view.tasks.values():
         results = ResultsDir(out, task.name, name)
         for column, cell in zip(view.columns(), view.cells(task, options, PICTURE_WIDTH), strict=True):
             write_picture(results.picture(column), cell.picture)
     results = ResultsDir(out, task_name, name)
-    write_picture(results.sheet, view.sheet(viewer.tasks, options))
+    write_picture(results.sheet, view.sheet(options))
     return results.sheet
 
 
@@ -43,14 +42,16 @@ def write_scene(
     frames: list[Frame], viewer: Viewer, options: DrawOptions, results: ResultsDir, *, fps: float, gif: bool
 ) -> list[Path]:
     """The sheet over time as MP4 (and GIF), and plots of the tasks that have a number to plot -> the files."""
-    series = {task.name: Series(task, list(viewer.networks)) for task in viewer.tasks.values() if task.scene_axis}
+    tasks = viewer.tasks_of(frames[0].dataset)
+    series = {name: Series(task, list(viewer.networks)) for name, task in tasks.items() if task.scene_axis}
+    seconds = viewer.seconds(frames)
 
     def sheets() -> Iterator[np.ndarray]:
         for frame in progress(frames, len(frames), frames[0].scene):
             view = viewer.view(frame)
             for one in series.values():
-                one.add(seconds_of(frame), view)
-            yield view.sheet(viewer.tasks, options)
+                one.add(seconds[frame], view)
+            yield view.sheet(options)
 
     write_video(results.video, sheets(), fps)
     if gif:

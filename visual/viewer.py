@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,11 @@ import cv2
 import numpy as np
 import torch
 
-from datasets.a2d2.geometry import ImageMap
-from datasets.a2d2.raw import RawData, parse_bus_frame_name
-from datasets.camera import Camera, check_processed
+from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
-from datasets.images import read_png
+from datasets.processed import CAMERA as CAMERA_KIND
 from datasets.processed import ProcessedData
+from datasets.roots import Root, Roots
 from errors import UserError, reason_of
 from tasks import TASKS
 from tasks.base import DrawOptions, Target, Task
@@ -35,6 +33,7 @@ class View:
     """One frame, or a picture from elsewhere, with all that is to be drawn over it."""
 
     image: np.ndarray  # what people look at: undistorted, in the camera's aspect ratio
+    tasks: dict[str, Task]
     targets: dict[str, Target | None]  # task -> its label, B = 1
     predictions: dict[str, dict[str, Any]]  # network -> task -> prediction, B = 1
 
@@ -53,50 +52,65 @@ class View:
                 cells.append(Cell(task.draw(image, prediction, target, options), _score(task, prediction, target)))
         return cells
 
-    def sheet(self, tasks: Mapping[str, Task], options: DrawOptions) -> np.ndarray:
+    def sheet(self, options: DrawOptions) -> np.ndarray:
         """All cells side by side."""
-        return sheet(self.columns(), {name: self.cells(task, options, SHEET_WIDTH) for name, task in tasks.items()})
+        cells = {name: self.cells(task, options, SHEET_WIDTH) for name, task in self.tasks.items()}
+        return sheet(self.columns(), cells)
 
     def columns(self) -> list[str]:
         return [CAMERA, *([TRUTH] if self.targets else []), *self.predictions]
 
 
 class Viewer:
-    """Frames of a data set, labels and networks, for some tasks."""
+    """Frames of data sets, labels and networks, for some tasks."""
 
     def __init__(
-        self, raw: RawData, processed: ProcessedData, networks: Mapping[str, Restored], task: str | None = None
+        self,
+        raw: RawData,
+        processed: Sequence[ProcessedData],
+        networks: Mapping[str, Restored],
+        task: str | None = None,
     ):
         """task: only this one; None: all. UserError where a network lacks it or had labels of another size."""
-        self.raw, self.processed, self.networks = raw, processed, networks
-        self.tasks: dict[str, Task] = {}
-        for name in TASKS if task is None else [task]:
-            trained = [network.tasks[name] for network in networks.values() if name in network.tasks]
-            self.tasks[name] = trained[0] if trained else TASKS[name]()
+        self.networks, self.task = networks, task
+        source = raw if len(processed) == 1 else None
+        self.roots = Roots([Root.open(source, root, _size_of(root)) for root in processed])
+        self.where = ", ".join(map(str, [raw.root, *(root.root for root in processed)]))
         for label, network in networks.items():
             if task and task not in network.tasks:
                 raise UserError(f"--checkpoint {label}={network.path} has no {task}; it has {', '.join(network.tasks)}")
-            there = [name for name in self._asked_of(network) if processed.settings(name) is not None]
-            check_processed(processed, network.camera, there)
+            network.check_labels(
+                name
+                for name in self._asked_of(network)
+                if all(network.roots[root].processed.settings(network.tasks[name].kind) for root in network.bound[name])
+            )
 
-    @cached_property
-    def _camera(self) -> Camera:
-        """Images of the size in which they were preprocessed, for frames whose raw file is not here."""
-        settings = self.processed.settings("camera")
-        return Camera(self.raw, self.processed, tuple(settings["size"]) if settings else (PICTURE_WIDTH, PICTURE_WIDTH))
+    def tasks_of(self, dataset: str | None) -> dict[str, Task]:
+        """What is drawn of a data set's frames: the networks' tasks, and its kinds of label that none of them has.
 
-    @cached_property
-    def _map(self) -> ImageMap:
-        return ImageMap(self._camera.calibration, self._size)
+        UserError: --task names none of them. dataset: None for a picture from elsewhere.
+        """
+        trained = {name: task for network in self.networks.values() for name, task in network.tasks.items()}
+        covered = {task.kind for task in trained.values()}
+        processed = None if dataset is None else self.roots[dataset].processed
+        others = {
+            kind: task(spec=processed.label_spec(kind))
+            for kind, task in TASKS.items()
+            if kind not in covered and processed and processed.settings(kind) is not None
+        }
+        found = in_order({**trained, **others})
+        if self.task is not None and self.task not in found:
+            raise UserError(f"--task {self.task}: {dataset} has no such labels; it has {', '.join(found) or 'none'}")
+        return found if self.task is None else {self.task: found[self.task]}
 
-    @property
-    def _size(self) -> tuple[int, int]:
-        width, height = self._camera.calibration.resolution
-        return PICTURE_WIDTH, round(PICTURE_WIDTH * height / width)
+    def seconds(self, frames: Sequence[Frame]) -> dict[Frame, float]:
+        """The time of each of a scene's frames; their places where the data set says nothing of times."""
+        known = self.roots[frames[0].dataset].seconds()
+        return {frame: known.get(frame, float(place)) for place, frame in enumerate(frames)}
 
     def frames(self) -> list[Frame]:
         """All that have an image, sorted."""
-        return self._camera.frames()
+        return self.roots.frames()
 
     def choose(self, sample: str, numbered: Callable[[], Sequence[Frame]]) -> Frame:
         """A frame by its place among those that `numbered` gives, or by its name. UserError says what there is."""
@@ -107,10 +121,8 @@ class Viewer:
             return frames[int(sample)]
         known = self.frames()
         names = {name: frame for frame in known for name in names_of(frame)}
-        if (frame := names.get(sample) or parse_bus_frame_name(sample)) not in known:
-            such_as = (
-                f", such as {known[0].in_dataset}" if known else f" below {self.raw.root} and {self.processed.root}"
-            )
+        if (frame := names.get(sample) or self._of_raw_file(sample)) not in known:
+            such_as = f", such as {known[0].in_dataset}" if known else f" below {self.where}"
             raise UserError(f"--sample {sample}: no such frame; there are {len(known)}{such_as}")
         return frame
 
@@ -126,12 +138,13 @@ class Viewer:
     def view(self, frame: Frame) -> View:
         """UserError where a file can't be read."""
         try:
-            targets = {name: self._target(task, frame) for name, task in self.tasks.items()}
+            tasks = self.tasks_of(frame.dataset)
+            targets = {name: self._target(task, frame) for name, task in tasks.items()}
             predictions = {
-                label: network.predict(network.camera.read(frame), self._asked_of(network))
+                label: network.predict(network.roots[frame.dataset].read(frame), self._asked_of(network))
                 for label, network in self.networks.items()
             }
-            return View(self._image(frame), targets, predictions)
+            return View(self._image(frame), tasks, targets, predictions)
         except (ValueError, OSError) as error:
             raise UserError(f"{frame}: {reason_of(error)}") from None
 
@@ -146,25 +159,46 @@ class Viewer:
             )
             for label, network in self.networks.items()
         }
-        return View(_of_width(picture, PICTURE_WIDTH), {}, predictions)
+        return View(_of_width(picture, PICTURE_WIDTH), self.tasks_of(None), {}, predictions)
+
+    def _of_raw_file(self, name: str) -> Frame | None:
+        """The frame that the name of a raw file means."""
+        found = (root.raw.frame_named(name) for root in self.roots.values() if root.raw)
+        return next(found, None)
 
     def _asked_of(self, network: Restored) -> list[str]:
-        return [name for name in self.tasks if name in network.tasks]
+        return [name for name in network.tasks if self.task in (None, name)]
 
     def _target(self, task: Task, frame: Frame) -> Target | None:
-        label = task.read(self.processed, frame)
+        """None where the frame has no label, or one of a data set that the task is not bound to."""
+        bound = [network.bound[task.name] for network in self.networks.values() if task.name in network.bound]
+        if bound and not any(frame.dataset in names for names in bound):
+            return None
+        label = task.read(self.roots[frame.dataset].processed, frame)
         return None if label is None else task.collate([label])
 
     def _image(self, frame: Frame) -> np.ndarray:
-        path = self.raw.path("camera", frame)
-        if path.is_file():
-            return self._map.image(read_png(path))
-        return cv2.resize(self._camera.read(frame), self._size, interpolation=cv2.INTER_CUBIC)
+        root = self.roots[frame.dataset]
+        size = PICTURE_WIDTH, round(PICTURE_WIDTH / root.aspect)
+        large = root.raw.read_large(frame, size) if root.raw else None
+        return cv2.resize(root.read(frame), size, interpolation=cv2.INTER_CUBIC) if large is None else large
+
+
+def _size_of(processed: ProcessedData) -> tuple[int, int]:
+    """Of the images as they were preprocessed."""
+    settings = processed.settings(CAMERA_KIND)
+    return tuple(settings["size"]) if settings else (PICTURE_WIDTH, PICTURE_WIDTH)
 
 
 def names_of(frame: Frame) -> tuple[str, ...]:
     """As people may write it."""
     return str(frame), frame.in_dataset, f"{frame.scene}_{frame.id}"
+
+
+def in_order(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """By kind, as in TASKS."""
+    order = list(TASKS)
+    return dict(sorted(tasks.items(), key=lambda item: (order.index(item[1].kind), item[0])))
 
 
 def _of_width(image: np.ndarray, width: int) -> np.ndarray:

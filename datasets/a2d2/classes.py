@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-IGNORE = 255  # no class: a colour that is not in the list, or a pixel without a source in the raw image
+from datasets.spec import IGNORE, rgb_of
 
 # class_list.json of the data set, in its order
 COLOURS = {
@@ -69,11 +69,6 @@ COLOURS = {
 def class_of(name: str) -> str:
     """The class that a listed name belongs to: 'Car 3' -> 'Car'. Instances are told apart by colour, not by class."""
     return re.sub(r" \d+$", "", name)
-
-
-def rgb_of(colour: str) -> tuple[int, int, int]:
-    """'#ff8000' -> (255, 128, 0)."""
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 # 38 names in order of first appearance; a class's index is its place here
@@ -151,25 +146,6 @@ BOX_COLOURS = (
     "#ffbb78",
     "#c7c7c7",
 )
-
-# processed kind -> the classes that its labels refer to by index or by name
-CLASSES_OF_KIND = {"segmentation": SEMANTIC_CLASSES, "box": BOX_CLASSES}
-
-
-def merged_of_class() -> np.ndarray:
-    """uint8 256: the merged class of each semantic class, by their places in the lists; IGNORE stays."""
-    table = np.full(256, IGNORE, np.uint8)
-    for index, members in enumerate(MERGED_CLASSES.values()):
-        table[[SEMANTIC_CLASSES.index(name) for name in members]] = index
-    return table
-
-
-def palette() -> np.ndarray:
-    """uint8 256 x 3: the colour of each class, that of its first instance in A2D2's list; black where no class is."""
-    colours = np.zeros((256, 3), np.uint8)
-    for colour, name in reversed(COLOURS.items()):
-        colours[SEMANTIC_CLASSES.index(class_of(name))] = rgb_of(colour)
-    return colours
 
 
 def colour_table() -> np.ndarray:

@@ -11,6 +11,7 @@ import yaml
 from benchmarks.memory import CARD, Case, Estimate, Speed, estimate, main, measure, micro_batch_that_fits, row
 from benchmarks.readme import balancing_table, memory_table
 from benchmarks.steps import allocated_peak
+from datasets.a2d2.spec import LABELS
 from errors import run_as_script
 from models.multitask import BACKBONE
 from training.config import NetworkConfig, TrainingConfig
@@ -63,7 +64,7 @@ def test_a_frozen_encoder_is_estimated_as_well() -> None:
 
 def test_what_is_held_follows_from_the_parameters() -> None:
     small = case()
-    tasks = small.config.make_tasks(SYMMETRIC)
+    tasks = small.config.make_tasks(SYMMETRIC, LABELS)
     model = small.config.make_model(SYMMETRIC, tasks)
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     shared = 4 * sum(parameter.numel() for parameter in model.groups()[BACKBONE])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation
@@ -47,7 +48,7 @@ def raw_labels() -> dict[str, list[Any]]:
 
 
 def made(name: str) -> Task:
-    task = TASKS[name](TASKS[name].Settings(**SETTINGS[name]))
+    task = TASKS[name](TASKS[name].Settings(**SETTINGS[name]), spec=LABELS.get(name))
     task.fit(raw_labels()[name])
     return task
 

@@ -10,9 +10,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.a2d2.raw import RawData
-from datasets.camera import Camera
+from datasets.a2d2.spec import LABELS
 from datasets.processed import ProcessedData
-from datasets.samples import A2D2, Sample
+from datasets.roots import Root, Roots
+from datasets.samples import LabelledFrames, Sample
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
 from preprocessing.depth_preprocess import Depth
@@ -196,9 +197,9 @@ def test_samples_are_the_same_in_both_forms(raw: RawData, processed: ProcessedDa
     assert run(CameraStage(), raw, processed, "--size", "40", "24", "--format", image_format) == 0
 
     def samples(data: ProcessedData, raw: RawData) -> list[dict[str, Any]]:
-        tasks = {name: task() for name, task in TASKS.items()}
-        camera = Camera(raw, data, (40, 24))
-        items = A2D2(camera, tasks, [Sample(frame, tuple(TASKS)) for frame in camera.frames()])
+        tasks = {name: task(spec=LABELS[name]) for name, task in TASKS.items()}
+        camera = Roots([Root.open(raw, data, (40, 24))])
+        items = LabelledFrames(camera, tasks, [Sample(frame, tuple(TASKS)) for frame in camera.frames()])
         return [{key: item[key] for key in ("image", "labels")} for item in map(items.__getitem__, range(len(items)))]
 
     loose = samples(processed, raw)

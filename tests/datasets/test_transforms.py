@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
+from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation, brightened, contrasted, saturated
@@ -16,7 +17,7 @@ from tasks.box import BoxLabel
 WIDTH, HEIGHT = 12, 8
 COLUMN, ROW = 2, 5
 NAMES = ("segmentation", "steering", "box", "depth")
-ALL = {name: TASKS[name]() for name in NAMES}
+ALL = {name: TASKS[name](spec=LABELS.get(name)) for name in NAMES}
 
 
 def augmentation(hflip: float = 0.5, jitter: float = 0.0, seed: int = 0) -> Augmentation:

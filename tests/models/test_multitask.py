@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from datasets.a2d2.spec import LABELS
 from models.encoder import Encoder
 from models.multitask import MultiTask, at
 from tasks import TASKS
@@ -80,7 +81,7 @@ def test_images_keep_their_memory_format_on_the_way_to_a_head():
 @pytest.mark.parametrize("task", TASKS)
 def test_outputs_fit_the_tasks_decoding(task):
     assert build().eval()(images(2, 64, 64), {task: None})[task] is not None
-    decoded = TASKS[task]().decode(build().eval()(images(2, 64, 64), {task: None})[task])
+    decoded = TASKS[task](spec=LABELS.get(task)).decode(build().eval()(images(2, 64, 64), {task: None})[task])
     assert len(decoded) == 2
 
 

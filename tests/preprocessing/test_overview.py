@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.a2d2.classes import COLOURS, SEMANTIC_CLASSES, class_of, palette, rgb_of
+from datasets.a2d2.classes import COLOURS, SEMANTIC_CLASSES, class_of, rgb_of
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RawData
 from datasets.layout import OverviewDir
 from preprocessing import overview
 from preprocessing.bounding_box import Boxes
+from tests.a2d2 import SEGMENTATION
 from tests.raw_files import OTHER_SCENE, SCENE, frames, small_raw_data, write_every_kind, write_png
 from tests.training.conftest import Printed, call
 
@@ -78,7 +79,7 @@ def test_a_class_is_shown_in_its_colour_and_a_dot_where_it_was_measured(raw: Raw
     sweep = {key: np.array([value]) for key, value in {"row": 30.0, "col": 48.0, "depth": 5.0}.items()}
     np.savez(raw.path("lidar", frame), **sweep)
     picture = overview.contact_sheet(raw, [frame])
-    expected = np.rint(0.6 * palette()[0] + 0.4 * 100).astype(np.uint8)
+    expected = np.rint(0.6 * SEGMENTATION.classes.palette()[0] + 0.4 * 100).astype(np.uint8)
     assert (picture == expected).all(2).mean() > 0.15  # most of the third column
     left = picture.shape[1] - 3 * (overview.WIDTH + 10)  # three columns, each with a gap
     lidar = picture[:440, left : left + overview.WIDTH]  # without the scale bar

@@ -9,8 +9,10 @@ from pydantic import ValidationError
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from errors import UserError
 from models.densedepth import ENCODERS
 from tasks.depth import DepthMetric, DepthTask
+from tests.a2d2 import DEPTH
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
 SMALL = DepthTask.Settings(encoder="small", pretrained="none")
@@ -31,7 +33,7 @@ def random_output(batch: int, height: int = 6, width: int = 9, seed: int = 0) ->
 
 def target_of(*metres: float) -> dict[str, torch.Tensor]:
     """One image of one row; 0 = no measurement."""
-    return DepthTask().collate([(256 * np.array([metres])).astype(np.uint16)])
+    return DepthTask(spec=DEPTH).collate([(256 * np.array([metres])).astype(np.uint16)])
 
 
 def output_of(*metres: float) -> torch.Tensor:
@@ -50,13 +52,13 @@ def write(processed: ProcessedData, array: np.ndarray) -> None:
 def test_read_gives_the_label_as_it_lies(processed):
     label = np.array([[0, 256, 65535]], np.uint16)
     write(processed, label)
-    read = DepthTask().read(processed, FRAME)
+    read = DepthTask(spec=DEPTH).read(processed, FRAME)
     assert read.dtype == np.uint16
     assert np.array_equal(read, label)
 
 
 def test_a_missing_file_is_no_label(processed):
-    assert DepthTask().read(processed, FRAME) is None
+    assert DepthTask(spec=DEPTH).read(processed, FRAME) is None
 
 
 @pytest.mark.parametrize(
@@ -70,7 +72,7 @@ def test_a_missing_file_is_no_label(processed):
 def test_read_names_what_is_wrong(processed, array, reason):
     write(processed, array)
     with pytest.raises(ValueError, match=reason):
-        DepthTask().read(processed, FRAME)
+        DepthTask(spec=DEPTH).read(processed, FRAME)
 
 
 # ---- targets ------------------------------------------------------------------------------------------------
@@ -78,7 +80,7 @@ def test_read_names_what_is_wrong(processed, array, reason):
 
 def test_collate_marks_the_sample_without_label():
     labels = random_labels(2)
-    depth = DepthTask().collate([labels[0], None, labels[1]])["depth"]
+    depth = DepthTask(spec=DEPTH).collate([labels[0], None, labels[1]])["depth"]
     assert depth.dtype == torch.uint16
     assert np.array_equal(depth[0], labels[0])
     assert not depth[1].numpy().any()
@@ -86,7 +88,7 @@ def test_collate_marks_the_sample_without_label():
 
 
 def test_hflip_mirrors_the_samples_asked_for():
-    task, labels, flip = DepthTask(), random_labels(3), torch.tensor([True, False, True])
+    task, labels, flip = DepthTask(spec=DEPTH), random_labels(3), torch.tensor([True, False, True])
     labels[0][0, 0] = 65535  # beyond what a signed 16-bit number holds
     target = task.collate(labels)
     flipped = task.hflip(target, flip)
@@ -101,19 +103,19 @@ def test_hflip_mirrors_the_samples_asked_for():
 
 def test_loss_by_hand():
     # d = ln 2 and -ln 2 over two measured pixels: the mean is 0, the mean square (ln 2)^2
-    losses, valid = DepthTask().loss(output_of(20.0, 5.0, 3.0), target_of(10.0, 10.0, 0.0))
+    losses, valid = DepthTask(spec=DEPTH).loss(output_of(20.0, 5.0, 3.0), target_of(10.0, 10.0, 0.0))
     assert losses.tolist() == pytest.approx([math.sqrt(math.log(2) ** 2 + 1e-6)])
     assert valid.tolist() == [True]
 
 
 def test_loss_forgives_most_of_a_wrong_scale():
     # d = ln 2 everywhere: 0.15 (ln 2)^2 is left
-    losses, _ = DepthTask().loss(output_of(20.0, 8.0), target_of(10.0, 4.0))
+    losses, _ = DepthTask(spec=DEPTH).loss(output_of(20.0, 8.0), target_of(10.0, 4.0))
     assert losses.tolist() == pytest.approx([math.sqrt(0.15 * math.log(2) ** 2 + 1e-6)], rel=1e-5)
 
 
 def test_loss_against_a_loop_over_pixels():
-    task, labels, output = DepthTask(), random_labels(3), random_output(3)
+    task, labels, output = DepthTask(spec=DEPTH), random_labels(3), random_output(3)
     losses, valid = task.loss(output, task.collate(labels))
     assert losses.dtype == torch.float32
     assert valid.all()
@@ -126,7 +128,7 @@ def test_loss_against_a_loop_over_pixels():
 
 
 def test_a_missing_label_adds_nothing():
-    task, labels, output = DepthTask(), random_labels(2), random_output(3)
+    task, labels, output = DepthTask(spec=DEPTH), random_labels(2), random_output(3)
     losses, valid = task.loss(output, task.collate([labels[0], None, labels[1]]))
     assert valid.tolist() == [True, False, True]
     assert losses[1] == 0
@@ -147,13 +149,13 @@ def test_gradients_stay_finite(truth, prediction):
     # one measured pixel or none, an exact prediction, and any nonsense where nothing is measured
     output = output_of(*prediction)
     with torch.autograd.set_detect_anomaly(True):  # raises for NaN on the way, too
-        DepthTask().loss(output, target_of(*truth))[0].sum().backward()
+        DepthTask(spec=DEPTH).loss(output, target_of(*truth))[0].sum().backward()
     assert torch.isfinite(output.grad).all()
     assert output.grad.flatten()[1] == 0
 
 
 def test_loss_of_half_precision_is_computed_in_float32():
-    task, labels, output = DepthTask(), random_labels(1), random_output(1).detach().bfloat16()
+    task, labels, output = DepthTask(spec=DEPTH), random_labels(1), random_output(1).detach().bfloat16()
     losses, _ = task.loss(output, task.collate(labels))
     assert losses.dtype == torch.float32
     assert torch.equal(losses, task.loss(output.float(), task.collate(labels))[0])
@@ -182,7 +184,7 @@ def slow_metric(predictions: np.ndarray, labels: list[np.ndarray], cap: float) -
 
 def test_metric_by_hand():
     # 10 m seen as 12, 20 m seen as 10; the others are not measured, too near and too far
-    metric = DepthMetric(cap=80.0)
+    metric = DepthMetric(nearest=1.0, cap=80.0)
     metric.update(torch.tensor([[[12.0, 10.0, 5.0, 5.0, 5.0]]]), target_of(10.0, 20.0, 0.0, 0.5, 90.0))
     assert metric.compute() == pytest.approx(
         {
@@ -199,26 +201,26 @@ def test_metric_by_hand():
 
 
 def test_metric_clamps_predictions_to_the_range():
-    metric = DepthMetric(cap=80.0)
+    metric = DepthMetric(nearest=1.0, cap=80.0)
     metric.update(torch.tensor([[[0.1, 300.0]]]), target_of(2.0, 77.0))  # seen as 1 and 80
     assert metric.compute()["mae"] == (1 + 3) / 2
 
 
 def test_metric_includes_both_ends_of_the_range():
-    metric = DepthMetric(cap=80.0)
+    metric = DepthMetric(nearest=1.0, cap=80.0)
     metric.update(torch.tensor([[[2.0, 77.0]]]), target_of(1.0, 80.0))
     assert metric.compute()["mae"] == (1 + 3) / 2
 
 
 def test_a_prediction_that_is_not_a_number_shows():
-    metric = DepthMetric(cap=80.0)
+    metric = DepthMetric(nearest=1.0, cap=80.0)
     metric.update(torch.tensor([[[math.nan, 4.0]]]), target_of(5.0, 4.0))
     assert math.isnan(metric.compute()["abs_rel"])
 
 
 @pytest.mark.parametrize("cap", [30.0, 80.0])
 def test_metric_against_a_loop_over_pixels(cap):
-    task = DepthTask(DepthTask.Settings(cap=cap))
+    task = DepthTask(DepthTask.Settings(cap=cap), spec=DEPTH)
     labels, predictions = random_labels(3), task.decode(random_output(3).detach())
     metric = task.metric()
     metric.update(predictions, task.collate(labels))
@@ -226,7 +228,7 @@ def test_metric_against_a_loop_over_pixels(cap):
 
 
 def test_metric_merges_over_batches_and_processes():
-    task, labels = DepthTask(), random_labels(4)
+    task, labels = DepthTask(spec=DEPTH), random_labels(4)
     predictions = task.decode(random_output(4).detach())
     whole, first, second = task.metric(), task.metric(), task.metric()
     whole.update(predictions, task.collate(labels))
@@ -238,7 +240,7 @@ def test_metric_merges_over_batches_and_processes():
 
 
 def test_a_missing_label_adds_nothing_to_the_metric():
-    task, labels = DepthTask(), random_labels(1)
+    task, labels = DepthTask(spec=DEPTH), random_labels(1)
     predictions = task.decode(random_output(2).detach())
     with_missing, without = task.metric(), task.metric()
     with_missing.update(predictions, task.collate([labels[0], None]))
@@ -247,7 +249,7 @@ def test_a_missing_label_adds_nothing_to_the_metric():
 
 
 def test_a_split_without_measurements_has_no_score():
-    metric = DepthMetric(cap=80.0)
+    metric = DepthMetric(nearest=1.0, cap=80.0)
     metric.update(torch.tensor([[[3.0]]]), target_of(0.0))
     assert all(math.isnan(score) for score in metric.compute().values())
 
@@ -257,27 +259,27 @@ def test_a_split_without_measurements_has_no_score():
 
 @pytest.mark.parametrize(("values", "expected"), [([3.0, 1.0, 0.0, 200.0], 3.0), ([3.0, 1.0, 4.0, 200.0], 3.5)])
 def test_fit_finds_the_median_of_all_measurements(values, expected):
-    task = DepthTask(SMALL)
+    task = DepthTask(SMALL, spec=DEPTH)
     task.fit(target_of(value)["depth"][0].numpy() for value in values)
     assert task.median_depth == expected
 
 
 def test_fit_against_numpy():
-    task, labels = DepthTask(SMALL), random_labels(5)
+    task, labels = DepthTask(SMALL, spec=DEPTH), random_labels(5)
     task.fit(iter(labels))
     measurements = np.concatenate([label[label > 0] for label in labels])
     assert task.median_depth == np.median(measurements) / 256
 
 
 def test_state_restores_the_median_depth():
-    fitted, restored = DepthTask(SMALL), DepthTask(SMALL)
+    fitted, restored = DepthTask(SMALL, spec=DEPTH), DepthTask(SMALL, spec=DEPTH)
     fitted.fit(iter(random_labels(2)))
     restored.load_state(fitted.state())
     assert restored.median_depth == fitted.median_depth
 
 
 def test_a_new_network_says_the_median_depth_everywhere():
-    task = DepthTask(SMALL)
+    task = DepthTask(SMALL, spec=DEPTH)
     task.fit(iter([np.full((2, 2), 20 * 256, np.uint16)]))
     network = task.network()
     task.load_pretrained(network)
@@ -287,17 +289,17 @@ def test_a_new_network_says_the_median_depth_everywhere():
 
 
 def test_what_needs_labels_says_so():
-    task = DepthTask(SMALL)
+    task = DepthTask(SMALL, spec=DEPTH)
     with pytest.raises(RuntimeError, match="fit"):
         task.network()
     nothing = np.zeros((2, 2), np.uint16)
     for labels in ([], [nothing]):
         with pytest.raises(ValueError, match="no training label"):
-            task.blind(iter(labels))
+            task.constant(iter(labels))
 
 
 def test_without_measurements_the_network_starts_at_a_typical_depth():
-    task = DepthTask(SMALL)
+    task = DepthTask(SMALL, spec=DEPTH)
     task.fit(iter([np.zeros((2, 2), np.uint16)]))
     depth = task.network().eval()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert 5 < depth.median() < 50
@@ -308,17 +310,17 @@ def test_without_measurements_the_network_starts_at_a_typical_depth():
 
 def test_decode_gives_metres():
     output = random_output(2).detach()
-    decoded = DepthTask().decode(output.bfloat16())
+    decoded = DepthTask(spec=DEPTH).decode(output.bfloat16())
     assert decoded.dtype == torch.float32
     assert torch.equal(decoded, output[:, 0].bfloat16().float())
 
 
-def test_blind_takes_each_pixels_median():
+def test_constant_takes_each_pixels_median():
     labels = random_labels(8)
     for label in labels:
         label[2, 3:5] = 0
         label[4] = 0
-    prediction = DepthTask().blind(iter(labels))
+    prediction = DepthTask(spec=DEPTH).constant(iter(labels))
     assert prediction.dtype == torch.float32
     assert prediction.shape == (1, 6, 9)
     stack = np.stack(labels) / 256
@@ -347,6 +349,8 @@ def test_settings_know_every_encoder():
 def test_settings_refuse_what_can_not_be():
     with pytest.raises(ValidationError, match="no ImageNet weights"):
         DepthTask.Settings(encoder="small")
-    for cap in (1.0, math.inf, math.nan):
+    for cap in (0.0, math.inf, math.nan):
         with pytest.raises(ValidationError, match="cap"):
             DepthTask.Settings(cap=cap)
+    with pytest.raises(UserError, match=r"tasks.depth.settings.cap: 1.0 m is not beyond the nearest, 1.0 m"):
+        DepthTask(DepthTask.Settings(cap=1.0), spec=DEPTH)

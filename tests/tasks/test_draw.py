@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, IGNORE, SEMANTIC_CLASSES, palette, rgb_of
+from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, SEMANTIC_CLASSES
+from datasets.a2d2.spec import LABELS
+from datasets.spec import IGNORE, rgb_of
 from tasks import TASKS
 from tasks.base import DrawOptions
 from tasks.box import BoxLabel, BoxTask
@@ -13,6 +15,7 @@ from tasks.depth import DepthTask
 from tasks.drawing import blank, legend, with_strip
 from tasks.segmentation import SegmentationTask
 from tasks.steering import SteeringTask
+from tests.a2d2 import BOX, DEPTH, SEGMENTATION
 
 H, W = 120, 200
 GREY = np.full((H, W, 3), 100, np.uint8)
@@ -20,7 +23,7 @@ PLAIN = DrawOptions()
 
 
 def segmentation_target(classes: np.ndarray) -> dict[str, torch.Tensor]:
-    return SegmentationTask().collate([classes.astype(np.uint8)])
+    return SegmentationTask(spec=SEGMENTATION).collate([classes.astype(np.uint8)])
 
 
 def example(name: str) -> tuple[object, object]:
@@ -32,15 +35,15 @@ def example(name: str) -> tuple[object, object]:
         "steering": np.full(10, 30.0, np.float32),
         "box": boxes,
     }
-    task = TASKS[name]()
-    return task.blind([labels[name]]), task.collate([labels[name]])
+    task = TASKS[name](spec=LABELS.get(name))
+    return task.constant([labels[name]]), task.collate([labels[name]])
 
 
 @pytest.mark.parametrize("name", list(TASKS))
 @pytest.mark.parametrize("size", [(604, 960), (302, 480), (60, 96)])
 def test_the_size_depends_on_task_and_image_alone(name: str, size: tuple[int, int]) -> None:
     """Videos need it: all frames of a scene are drawn alike, whatever they have."""
-    task, image = TASKS[name](), np.zeros((*size, 3), np.uint8)
+    task, image = TASKS[name](spec=LABELS.get(name)), np.zeros((*size, 3), np.uint8)
     prediction, target = example(name)
     sizes = {task.draw(image, *given, PLAIN).shape for given in ((prediction, None), (None, target))}
     sizes |= {task.draw(image, prediction, target, DrawOptions(errors=True)).shape}
@@ -52,7 +55,7 @@ def test_the_size_depends_on_task_and_image_alone(name: str, size: tuple[int, in
 @pytest.mark.parametrize("name", list(TASKS))
 def test_the_image_is_left_as_it_was(name: str) -> None:
     image = GREY.copy()
-    TASKS[name]().draw(image, *example(name), PLAIN)
+    TASKS[name](spec=LABELS.get(name)).draw(image, *example(name), PLAIN)
     assert (image == 100).all()
 
 
@@ -60,7 +63,7 @@ def test_the_image_is_left_as_it_was(name: str) -> None:
 
 
 def test_palette_has_the_colour_of_each_class() -> None:
-    colours = palette()
+    colours = SEGMENTATION.classes.palette()
     assert colours[SEMANTIC_CLASSES.index("Car")].tolist() == [255, 0, 0]  # of Car 1
     listed = {rgb_of(colour) for colour in COLOURS}
     assert {tuple(colours[index]) for index in range(len(SEMANTIC_CLASSES))} <= listed
@@ -70,9 +73,12 @@ def test_palette_has_the_colour_of_each_class() -> None:
 def test_a_class_pixel_has_its_classs_colour() -> None:
     classes = np.full((H, W), IGNORE)
     classes[:60, :100], classes[60:, 100:] = 0, 20
-    picture = SegmentationTask().draw(GREY, None, segmentation_target(classes), PLAIN)
+    picture = SegmentationTask(spec=SEGMENTATION).draw(GREY, None, segmentation_target(classes), PLAIN)
     for row, column, index in ((10, 10, 0), (59, 99, 0), (60, 100, 20), (119, 199, 20)):
-        assert picture[row, column].tolist() == np.rint(0.6 * palette()[index] + 0.4 * 100).astype(int).tolist()
+        assert (
+            picture[row, column].tolist()
+            == np.rint(0.6 * SEGMENTATION.classes.palette()[index] + 0.4 * 100).astype(int).tolist()
+        )
     assert (picture[10, 150] == 100).all()  # no class: the image itself
 
 
@@ -81,7 +87,9 @@ def test_errors_show_only_the_pixels_that_differ() -> None:
     truth[:, 150:] = IGNORE
     prediction = torch.zeros(1, H, W, dtype=torch.uint8)
     prediction[:, :, 50:] = 4
-    picture = SegmentationTask().draw(GREY, prediction, segmentation_target(truth), DrawOptions(errors=True))[:H]
+    picture = SegmentationTask(spec=SEGMENTATION).draw(
+        GREY, prediction, segmentation_target(truth), DrawOptions(errors=True)
+    )[:H]
     coloured = np.ptp(picture.astype(int), axis=2) > 0
     assert not coloured[:, :50].any()
     assert coloured[:, 50:150].all()
@@ -107,7 +115,7 @@ def test_the_longest_names_fit_into_the_legend(width: int) -> None:
 
 
 def test_near_is_brighter_and_the_range_is_the_same_for_both() -> None:
-    task = DepthTask()
+    task = DepthTask(spec=DEPTH)
     metres = torch.linspace(1, 80, W).expand(1, H, W)
     picture = task.draw(GREY, metres, None, PLAIN)[60].astype(int)
     brightness = picture @ [299, 587, 114]
@@ -120,7 +128,7 @@ def test_near_is_brighter_and_the_range_is_the_same_for_both() -> None:
 def test_a_measurement_is_a_dot_at_its_pixel() -> None:
     depth = np.zeros((24, 40), np.uint16)
     depth[6, 10] = 5 * 256
-    picture = DepthTask().draw(GREY, None, DepthTask().collate([depth]), PLAIN)[:H]
+    picture = DepthTask(spec=DEPTH).draw(GREY, None, DepthTask(spec=DEPTH).collate([depth]), PLAIN)[:H]
     rows, columns = np.nonzero(np.ptp(picture.astype(int), axis=2))
     assert 0 < len(rows) < 30
     assert abs(rows.mean() - 6.5 * 5) < 1  # the pixel's centre at 5 times the size
@@ -128,7 +136,9 @@ def test_a_measurement_is_a_dot_at_its_pixel() -> None:
 
 
 def test_what_lies_beyond_the_cap_looks_like_the_cap() -> None:
-    pictures = [DepthTask().draw(GREY, torch.full((1, H, W), metres), None, PLAIN) for metres in (80.0, 500.0)]
+    pictures = [
+        DepthTask(spec=DEPTH).draw(GREY, torch.full((1, H, W), metres), None, PLAIN) for metres in (80.0, 500.0)
+    ]
     assert np.array_equal(*pictures)
 
 
@@ -136,7 +146,7 @@ def test_what_lies_beyond_the_cap_looks_like_the_cap() -> None:
 
 
 def box_target(*boxes: list[float], index: int = 0) -> dict[str, torch.Tensor]:
-    return BoxTask().collate([BoxLabel(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), index))])
+    return BoxTask(spec=BOX).collate([BoxLabel(np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), index))])
 
 
 def prediction(box: list[float], score: float, index: int = 0) -> list[dict[str, torch.Tensor]]:
@@ -149,7 +159,7 @@ def has_colour(picture: np.ndarray, index: int) -> np.ndarray:
 
 def test_corners_of_a_predicted_box_are_where_they_belong() -> None:
     image = np.full((201, 401, 3), 100, np.uint8)
-    drawn = has_colour(BoxTask().draw(image, prediction([0.25, 0.5, 0.75, 0.9], 0.8, 3), None, PLAIN), 3)
+    drawn = has_colour(BoxTask(spec=BOX).draw(image, prediction([0.25, 0.5, 0.75, 0.9], 0.8, 3), None, PLAIN), 3)
     for row, column in ((100, 100), (100, 300), (180, 100), (180, 300)):
         assert drawn[row, column]
     assert drawn[180, 100:301].all()  # solid
@@ -161,7 +171,7 @@ def test_corners_of_a_predicted_box_are_where_they_belong() -> None:
 
 def test_the_truth_is_dashed() -> None:
     image = np.full((201, 401, 3), 100, np.uint8)
-    drawn = has_colour(BoxTask().draw(image, None, box_target([0.25, 0.5, 0.75, 0.9], index=2), PLAIN), 2)
+    drawn = has_colour(BoxTask(spec=BOX).draw(image, None, box_target([0.25, 0.5, 0.75, 0.9], index=2), PLAIN), 2)
     edge = drawn[180, 100:301]
     assert edge[0]
     assert 0.3 < edge.mean() < 0.8
@@ -170,7 +180,9 @@ def test_the_truth_is_dashed() -> None:
 
 def test_boxes_below_the_threshold_are_not_drawn() -> None:
     box = [0.2, 0.2, 0.6, 0.6]
-    low, high = (BoxTask().draw(GREY, prediction(box, 0.4), None, DrawOptions(threshold)) for threshold in (0.3, 0.5))
+    low, high = (
+        BoxTask(spec=BOX).draw(GREY, prediction(box, 0.4), None, DrawOptions(threshold)) for threshold in (0.3, 0.5)
+    )
     assert not np.array_equal(low, GREY)
     assert np.array_equal(high, GREY)
 
@@ -180,7 +192,7 @@ def test_every_class_of_boxes_has_a_colour_of_its_own() -> None:
 
 
 def test_box_overlay_is_wandbs_format() -> None:
-    overlay = BoxTask().overlay(GREY, prediction([0.25, 0.5, 0.75, 1.0], 0.5, 3), box_target([0, 0, 0.5, 0.5]))
+    overlay = BoxTask(spec=BOX).overlay(GREY, prediction([0.25, 0.5, 0.75, 1.0], 0.5, 3), box_target([0, 0, 0.5, 0.5]))
     (predicted,), (true,) = (overlay["boxes"][name]["box_data"] for name in ("prediction", "truth"))
     assert predicted["position"] == {"minX": 0.25, "minY": 0.5, "maxX": 0.75, "maxY": 1.0}
     assert (predicted["class_id"], predicted["scores"]) == (3, {"score": 0.5})
@@ -191,14 +203,16 @@ def test_box_overlay_is_wandbs_format() -> None:
 def test_segmentation_overlay_fits_the_image() -> None:
     small = np.zeros((12, 20), np.uint8)
     small[:, 10:] = 7
-    overlay = SegmentationTask().overlay(GREY, torch.from_numpy(small)[None], segmentation_target(small))
+    overlay = SegmentationTask(spec=SEGMENTATION).overlay(
+        GREY, torch.from_numpy(small)[None], segmentation_target(small)
+    )
     mask = overlay["masks"]["prediction"]["mask_data"]
     assert np.array_equal(mask, cv2.resize(small, (W, H), interpolation=cv2.INTER_NEAREST))
     assert overlay["masks"]["truth"]["class_labels"][7] == SEMANTIC_CLASSES[7]
 
 
 def test_confusion_figure_shows_shares_of_the_present_classes() -> None:
-    task, metric = SegmentationTask(), SegmentationTask().metric()
+    task, metric = SegmentationTask(spec=SEGMENTATION), SegmentationTask(spec=SEGMENTATION).metric()
     truth = np.zeros((10, 10))
     truth[5:] = 3
     predicted = torch.zeros(1, 10, 10, dtype=torch.uint8)

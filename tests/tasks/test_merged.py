@@ -8,16 +8,19 @@ import pytest
 import torch
 
 import evaluate
-from datasets.a2d2.classes import IGNORE, MERGED_CLASSES, SEMANTIC_CLASSES, merged_of_class
+from datasets.a2d2.classes import MERGED_CLASSES, SEMANTIC_CLASSES
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from datasets.spec import IGNORE
 from errors import UserError
 from tasks.depth import DepthTask
 from tasks.merged import MergedSegmentation, merge_logits
 from tasks.segmentation import SegmentationTask
+from tests.a2d2 import DEPTH, SEGMENTATION, merged
 
 HEIGHT, WIDTH = 5, 7
 NAMES = tuple(MERGED_CLASSES)
+MEMBERS = SEGMENTATION.classes.members()
 
 
 def slow_probabilities(scores: list[float]) -> list[float]:
@@ -45,14 +48,17 @@ def test_every_class_belongs_to_exactly_one_of_nineteen() -> None:
     members = [name for names in MERGED_CLASSES.values() for name in names]
     assert sorted(members) == sorted(SEMANTIC_CLASSES)
     assert len(NAMES) == 19
-    assert [merged_of_class()[label] for label in (*range(38), IGNORE)] == [
+    assert [SEGMENTATION.classes.merged_of_class()[label] for label in (*range(38), IGNORE)] == [
         slow_merged(label) for label in (*range(38), IGNORE)
     ]
 
 
 def test_probabilities_are_merged_before_the_argmax() -> None:
     logits, _ = logits_and_label()
-    found, probabilities = MergedSegmentation().decode(logits), merge_logits(logits).softmax(1)
+    found, probabilities = (
+        merged().decode(logits),
+        merge_logits(logits, MEMBERS).softmax(1),
+    )
     differs = 0
     for batch, row, column in np.ndindex(2, HEIGHT, WIDTH):
         scores = logits[batch, :, row, column].tolist()
@@ -66,11 +72,14 @@ def test_probabilities_are_merged_before_the_argmax() -> None:
 def test_large_logits_do_not_overflow() -> None:
     logits = torch.zeros(1, 38, 1, 1, dtype=torch.float16)
     logits[:, SEMANTIC_CLASSES.index("Dashed line")] = 60000
-    assert NAMES[MergedSegmentation().decode(logits).item()] == "Lane lines"
+    assert NAMES[merged().decode(logits).item()] == "Lane lines"
 
 
-def test_labels_metric_and_blind_predictor_are_merged(processed: ProcessedData) -> None:
-    task, frame = MergedSegmentation(), Frame("a2d2", "20180807_145028", "000000091")
+def test_labels_metric_and_constant_predictor_are_merged(processed: ProcessedData) -> None:
+    task, frame = (
+        merged(),
+        Frame("a2d2", "20180807_145028", "000000091"),
+    )
     logits, label = logits_and_label(1)
     path = processed.path("segmentation", frame)
     path.parent.mkdir(parents=True)
@@ -89,13 +98,13 @@ def test_labels_metric_and_blind_predictor_are_merged(processed: ProcessedData) 
         assert (f"iou/{name}" in scores) == bool(true)
         if true:
             assert math.isclose(scores[f"iou/{name}"], len(true & predicted) / len(true | predicted))
-    assert task.blind([read]).max() < 19
+    assert task.constant([read]).max() < 19
 
 
 def test_loss_is_that_of_the_merged_probabilities() -> None:
-    task = MergedSegmentation()
+    task = merged()
     logits, label = logits_and_label(2)
-    losses, valid = task.loss(logits, task.collate(list(merged_of_class()[label])))
+    losses, valid = task.loss(logits, task.collate(list(SEGMENTATION.classes.merged_of_class()[label])))
     assert valid.all()
     for batch in range(2):
         expected = []
@@ -107,8 +116,10 @@ def test_loss_is_that_of_the_merged_probabilities() -> None:
 
 
 def test_evaluate_replaces_the_task_of_each_network_that_has_it() -> None:
-    with_it = SimpleNamespace(tasks={"segmentation": SegmentationTask(), "depth": DepthTask()})
-    without = SimpleNamespace(tasks={"depth": DepthTask()})
+    with_it = SimpleNamespace(
+        tasks={"segmentation": SegmentationTask(spec=SEGMENTATION), "depth": DepthTask(spec=DEPTH)}
+    )
+    without = SimpleNamespace(tasks={"depth": DepthTask(spec=DEPTH)})
     evaluate.merge_classes([with_it, without])
     assert [type(task) for task in with_it.tasks.values()] == [MergedSegmentation, DepthTask]
     assert list(without.tasks) == ["depth"]

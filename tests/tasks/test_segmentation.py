@@ -5,13 +5,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES
+from datasets.a2d2.classes import SEMANTIC_CLASSES
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from tasks.segmentation import CLASSES, SegmentationMetric, SegmentationTask
+from datasets.spec import IGNORE
+from tasks.segmentation import SegmentationMetric, SegmentationTask
+from tests.a2d2 import SEGMENTATION
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
 WEIGHTED = SegmentationTask.Settings(class_weights="inverse_log", base_channels=4)
+
+CLASSES = len(SEMANTIC_CLASSES)
 
 
 def random_labels(number: int, height: int = 6, width: int = 9, seed: int = 0) -> list[np.ndarray]:
@@ -72,13 +76,13 @@ def write(processed: ProcessedData, array: np.ndarray) -> None:
 def test_read_gives_the_label_as_it_lies(processed):
     label = np.array([[0, 37, IGNORE]], np.uint8)
     write(processed, label)
-    read = SegmentationTask().read(processed, FRAME)
+    read = SegmentationTask(spec=SEGMENTATION).read(processed, FRAME)
     assert read.dtype == np.uint8
     assert np.array_equal(read, label)
 
 
 def test_a_missing_file_is_no_label(processed):
-    assert SegmentationTask().read(processed, FRAME) is None
+    assert SegmentationTask(spec=SEGMENTATION).read(processed, FRAME) is None
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_a_missing_file_is_no_label(processed):
 def test_read_names_what_is_wrong(processed, array, reason):
     write(processed, array)
     with pytest.raises(ValueError, match=reason):
-        SegmentationTask().read(processed, FRAME)
+        SegmentationTask(spec=SEGMENTATION).read(processed, FRAME)
 
 
 @pytest.mark.parametrize("length", [0, 5, 130])
@@ -103,7 +107,7 @@ def test_read_refuses_a_file_that_is_cut_off(processed, length):
     path = processed.path("segmentation", FRAME)
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(ValueError, match=r"not a whole \.npy file"):
-        SegmentationTask().read(processed, FRAME)
+        SegmentationTask(spec=SEGMENTATION).read(processed, FRAME)
 
 
 # ---- targets ------------------------------------------------------------------------------------------------
@@ -111,7 +115,7 @@ def test_read_refuses_a_file_that_is_cut_off(processed, length):
 
 def test_collate_marks_the_sample_without_label():
     labels = random_labels(2)
-    classes = SegmentationTask().collate([labels[0], None, labels[1]])["classes"]
+    classes = SegmentationTask(spec=SEGMENTATION).collate([labels[0], None, labels[1]])["classes"]
     assert classes.dtype == torch.uint8
     assert np.array_equal(classes[0], labels[0])
     assert (classes[1] == IGNORE).all()
@@ -119,7 +123,7 @@ def test_collate_marks_the_sample_without_label():
 
 
 def test_hflip_mirrors_the_samples_asked_for():
-    task = SegmentationTask()
+    task = SegmentationTask(spec=SEGMENTATION)
     target, flip = task.collate(random_labels(3)), torch.tensor([True, False, True])
     flipped = task.hflip(target, flip)
     for i, label in enumerate(target["classes"].numpy()):
@@ -134,7 +138,9 @@ def test_loss_by_hand():
     # one pixel of class 0 with probability e / (e + 37), one of class 1 with probability 1 / 38, one without a class
     logits = torch.zeros(1, CLASSES, 1, 3)
     logits[0, 0, 0, 0] = 1
-    losses, valid = SegmentationTask().loss(logits, {"classes": torch.tensor([[[0, 1, IGNORE]]], dtype=torch.uint8)})
+    losses, valid = SegmentationTask(spec=SEGMENTATION).loss(
+        logits, {"classes": torch.tensor([[[0, 1, IGNORE]]], dtype=torch.uint8)}
+    )
     expected = (-math.log(math.e / (math.e + 37)) + math.log(38)) / 2
     assert losses.tolist() == pytest.approx([expected])
     assert valid.tolist() == [True]
@@ -143,7 +149,7 @@ def test_loss_by_hand():
 @pytest.mark.parametrize("weighted", [False, True])
 def test_loss_against_a_loop_over_pixels_and_against_torch(weighted):
     labels, logits = random_labels(3), random_logits(3)
-    task = SegmentationTask(WEIGHTED if weighted else None)
+    task = SegmentationTask(WEIGHTED if weighted else None, spec=SEGMENTATION)
     task.fit(iter(np.minimum(label, 36) for label in labels))  # skewed, so that the weights differ
     weights = task.class_weights if weighted else torch.ones(CLASSES)
     losses, valid = task.loss(logits, task.collate(labels))
@@ -158,7 +164,7 @@ def test_loss_against_a_loop_over_pixels_and_against_torch(weighted):
 
 @pytest.mark.parametrize("settings", [None, WEIGHTED])
 def test_a_missing_label_adds_nothing(settings):
-    task = SegmentationTask(settings)
+    task = SegmentationTask(settings, spec=SEGMENTATION)
     labels, logits = random_labels(2), random_logits(3)
     task.fit(iter(labels))
     losses, valid = task.loss(logits, task.collate([labels[0], None, labels[1]]))
@@ -178,7 +184,7 @@ def test_a_missing_label_adds_nothing(settings):
 
 def test_loss_of_half_precision_is_computed_in_float32():
     logits = random_logits(1).detach()
-    task, labels = SegmentationTask(), random_labels(1)
+    task, labels = SegmentationTask(spec=SEGMENTATION), random_labels(1)
     losses, _ = task.loss(logits.bfloat16(), task.collate(labels))
     assert losses.dtype == torch.float32
     exact, _ = task.loss(logits.bfloat16().float(), task.collate(labels))
@@ -190,7 +196,7 @@ def test_loss_of_half_precision_is_computed_in_float32():
 
 def test_class_weights_by_hand():
     # three quarters of the pixels with a class are class 0, one quarter is class 5
-    task = SegmentationTask(WEIGHTED)
+    task = SegmentationTask(WEIGHTED, spec=SEGMENTATION)
     task.fit(iter([np.array([[0, 0, IGNORE]], np.uint8), np.array([[0, 5, IGNORE]], np.uint8)]))
     weights = task.class_weights
     assert weights[0].item() == pytest.approx(1 / math.log(1.77))
@@ -203,13 +209,16 @@ def test_without_class_weights_fit_reads_no_label():
         raise AssertionError("read")
         yield
 
-    task = SegmentationTask()
+    task = SegmentationTask(spec=SEGMENTATION)
     task.fit(labels())
     assert task.state() == {}
 
 
 def test_state_restores_the_class_weights():
-    fitted, restored = SegmentationTask(WEIGHTED), SegmentationTask(WEIGHTED)
+    fitted, restored = (
+        SegmentationTask(WEIGHTED, spec=SEGMENTATION),
+        SegmentationTask(WEIGHTED, spec=SEGMENTATION),
+    )
     fitted.fit(iter(random_labels(2)))
     restored.load_state(fitted.state())
     target, logits = fitted.collate(random_labels(2)), random_logits(2)
@@ -217,16 +226,16 @@ def test_state_restores_the_class_weights():
 
 
 def test_a_weighted_loss_without_weights_is_refused():
-    task = SegmentationTask(WEIGHTED)
+    task = SegmentationTask(WEIGHTED, spec=SEGMENTATION)
     with pytest.raises(RuntimeError, match="fit"):
         task.loss(random_logits(1), task.collate(random_labels(1)))
 
 
 def test_without_training_labels_all_classes_weigh_alike():
-    task = SegmentationTask(WEIGHTED)
+    task = SegmentationTask(WEIGHTED, spec=SEGMENTATION)
     task.fit(iter([np.full((2, 2), IGNORE, np.uint8)]))
     target, logits = task.collate(random_labels(2)), random_logits(2)
-    torch.testing.assert_close(task.loss(logits, target), SegmentationTask().loss(logits, target))
+    torch.testing.assert_close(task.loss(logits, target), SegmentationTask(spec=SEGMENTATION).loss(logits, target))
 
 
 # ---- metric -------------------------------------------------------------------------------------------------
@@ -236,7 +245,7 @@ def test_metric_by_hand():
     # truth: 4 pixels of class 0, 2 of class 1; class 2 is predicted once but nowhere true
     truth = torch.tensor([[[0, 0, 0, 0, 1, 1, IGNORE]]], dtype=torch.uint8)
     prediction = torch.tensor([[[0, 0, 0, 2, 1, 0, 5]]], dtype=torch.uint8)
-    metric = SegmentationMetric()
+    metric = SegmentationMetric(SEMANTIC_CLASSES)
     metric.update(prediction, {"classes": truth})
     assert metric.compute() == pytest.approx(
         {
@@ -254,7 +263,7 @@ def test_miou_frequent_leaves_out_classes_of_half_a_percent():
     truth = torch.zeros(1, 20, 20, dtype=torch.uint8)
     truth[0, 0, :2] = 1  # 2 of 400: exactly 0.5 %
     truth[0, 1, :3] = 2
-    metric = SegmentationMetric()
+    metric = SegmentationMetric(SEMANTIC_CLASSES)
     metric.update(torch.zeros_like(truth), {"classes": truth})
     scores = metric.compute()
     assert scores["miou_frequent"] == pytest.approx((395 / 400 + 0) / 2)
@@ -279,15 +288,15 @@ def skewed_labels(number: int) -> list[np.ndarray]:
 def test_metric_against_sets_of_pixels():
     labels = skewed_labels(4)
     predictions = predictions_near(labels)
-    metric = SegmentationMetric()
-    metric.update(torch.from_numpy(np.stack(predictions)), SegmentationTask().collate(labels))
+    metric = SegmentationMetric(SEMANTIC_CLASSES)
+    metric.update(torch.from_numpy(np.stack(predictions)), SegmentationTask(spec=SEGMENTATION).collate(labels))
     expected = slow_metric(predictions, labels)
     assert expected["miou"] != pytest.approx(expected["miou_frequent"], abs=0.01)
     assert metric.compute() == pytest.approx(expected)
 
 
 def test_metric_merges_over_batches_and_processes():
-    task, labels = SegmentationTask(), skewed_labels(4)
+    task, labels = SegmentationTask(spec=SEGMENTATION), skewed_labels(4)
     predictions = torch.from_numpy(np.stack(predictions_near(labels)))
     whole, first, second = task.metric(), task.metric(), task.metric()
     whole.update(predictions, task.collate(labels))
@@ -299,7 +308,7 @@ def test_metric_merges_over_batches_and_processes():
 
 
 def test_a_missing_label_adds_nothing_to_the_metric():
-    task, labels = SegmentationTask(), skewed_labels(2)
+    task, labels = SegmentationTask(spec=SEGMENTATION), skewed_labels(2)
     predictions = torch.from_numpy(np.stack(predictions_near(labels)))
     with_missing, without = task.metric(), task.metric()
     with_missing.update(predictions, task.collate([labels[0], None]))
@@ -308,7 +317,7 @@ def test_a_missing_label_adds_nothing_to_the_metric():
 
 
 def test_a_split_without_labels_has_no_score():
-    metric = SegmentationMetric()
+    metric = SegmentationMetric(SEMANTIC_CLASSES)
     metric.update(torch.zeros(1, 2, 2, dtype=torch.uint8), {"classes": torch.full((1, 2, 2), IGNORE)})
     scores = metric.compute()
     assert math.isnan(scores["miou"])
@@ -320,17 +329,17 @@ def test_a_split_without_labels_has_no_score():
 
 def test_decode_takes_the_likeliest_class():
     logits = random_logits(2)
-    decoded = SegmentationTask().decode(logits)
+    decoded = SegmentationTask(spec=SEGMENTATION).decode(logits)
     assert decoded.dtype == torch.uint8
     assert np.array_equal(decoded, np.argmax(logits.detach().numpy(), axis=1))
 
 
-def test_blind_takes_each_pixels_commonest_class():
+def test_constant_takes_each_pixels_commonest_class():
     # 37 is the commonest class here: 0, what an empty count suggests, is not
     labels = [np.where(label == IGNORE, label, np.uint8(37) - label) for label in skewed_labels(9)]
     for label in labels:
         label[0, 0] = IGNORE
-    prediction = SegmentationTask().blind(iter(labels))
+    prediction = SegmentationTask(spec=SEGMENTATION).constant(iter(labels))
     assert prediction.dtype == torch.uint8
     stack = np.stack(labels)
     overall = int(np.bincount(stack[stack != IGNORE]).argmax())
@@ -345,15 +354,16 @@ def test_blind_takes_each_pixels_commonest_class():
     assert prediction[0, 0, 0] == overall
 
 
-def test_blind_without_labels_is_an_error():
+def test_constant_without_labels_is_an_error():
     with pytest.raises(ValueError, match="no training label"):
-        SegmentationTask().blind(iter([]))
+        SegmentationTask(spec=SEGMENTATION).constant(iter([]))
 
 
 def test_network_maps_images_to_logits_of_every_class():
-    network = SegmentationTask(WEIGHTED).network()
+    network = SegmentationTask(WEIGHTED, spec=SEGMENTATION).network()
     images = torch.randint(0, 256, (1, 3, 32, 48), dtype=torch.uint8)
     assert network(images).shape == (1, CLASSES, 32, 48)
     assert sum(p.numel() for p in network.parameters()) < sum(
-        p.numel() for p in SegmentationTask(SegmentationTask.Settings(base_channels=8)).network().parameters()
+        p.numel()
+        for p in SegmentationTask(SegmentationTask.Settings(base_channels=8), spec=SEGMENTATION).network().parameters()
     )

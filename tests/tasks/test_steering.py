@@ -232,17 +232,17 @@ def test_decode_gives_degrees():
     assert decoded.tolist() == [[-150.0] * 10] * 2
 
 
-def test_blind_predicts_the_mean_of_all_angles():
+def test_constant_predicts_the_mean_of_all_angles():
     labels = random_labels(10, 3, 10, 1)
-    prediction = SteeringTask().blind(iter(labels))
+    prediction = SteeringTask().constant(iter(labels))
     angles = [angle for label in labels for angle in label.tolist()]
     assert prediction.dtype == torch.float32
     assert prediction[0].tolist() == pytest.approx([sum(angles) / len(angles)] * 10)
 
 
-def test_blind_without_labels_is_an_error():
+def test_constant_without_labels_is_an_error():
     with pytest.raises(ValueError, match="no training label"):
-        SteeringTask().blind(iter([]))
+        SteeringTask().constant(iter([]))
 
 
 def test_network_maps_images_to_ten_angles():

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from datasets.a2d2.classes import BOX_CLASSES
 from datasets.a2d2.geometry import FRONT_CENTER
+from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from tasks import TASKS
@@ -153,7 +154,8 @@ def write_labels(processed: ProcessedData) -> None:
                 path.write_text(json.dumps(label))
     settings = {"size": [SIDE, SIDE], "calibration": FRONT_CENTER.to_json(), "format": "npy"}
     for kind in ("camera", *TASKS):
-        processed.settings_path(kind).write_text(json.dumps(settings))
+        said = LABELS[kind].to_json() if kind in LABELS else {}
+        processed.settings_path(kind).write_text(json.dumps({**settings, **said}))
 
 
 def boxes(number: int) -> list[dict[str, Any]]:

@@ -433,9 +433,9 @@ def test_a_task_without_training_labels_leaves_its_head_untouched(
     for name in others:
         assert not all(torch.equal(value, untrained[name][key]) for key, value in head_of(trainer, name).items())
     # it is validated like the others, but decides nothing
-    results, blind = trainer.best["results"], trainer.constants["blind"]
+    results, constant = trainer.best["results"], trainer.constants["constant"]
     assert set(results) == set(TASKS)
-    scores = [plan.tasks[name].relative_score(results[name], blind.get(name, {})) for name in others]
+    scores = [plan.tasks[name].relative_score(results[name], constant.get(name, {})) for name in others]
     assert trainer.best["score"] == pytest.approx(sum(scores) / 3)
 
 
@@ -460,7 +460,7 @@ def test_a_network_fitted_to_labels_does_without(place: Workplace) -> None:
     assert_left_alone(trainer, before, "depth")
 
 
-@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # the blind predictor's
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")  # the constant baseline's
 def test_a_trained_task_must_be_validated(place: Workplace, tmp_path: Path) -> None:
     processed = ProcessedData(tmp_path / "processed")
     shutil.copytree(place.processed.root, processed.root)

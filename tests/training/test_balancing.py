@@ -7,6 +7,7 @@ from torch import nn
 from torchjd.aggregation import PCGrad, Sum, UPGrad
 from torchjd.autojac import mtl_backward
 
+from datasets.a2d2.spec import LABELS
 from errors import UserError
 from models.encoder import Encoder
 from models.multitask import MultiTask
@@ -396,7 +397,7 @@ def test_weights_are_those_that_made_the_gradient():
 
 def test_on_the_multi_task_network():
     torch.manual_seed(0)
-    tasks = {name: task() for name, task in TASKS.items()}
+    tasks = {name: task(spec=LABELS[name]) for name, task in TASKS.items()}
     tasks["depth"].median_depth = 15.0
     heads = {name: task.head(8) for name, task in tasks.items()}
     network = MultiTask(encoder=Encoder(name="small"), channels=8, layers=1, heads=heads).double()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from datasets.a2d2.spec import LABELS
 from errors import UserError
 from tasks import TASKS
 from tests.conftest import ROOT
@@ -49,7 +50,7 @@ def test_shipped_configs_are_valid(path: Path) -> None:
     config = load_config(kind_of(path), path, [])
     assert config.modes()
     for mode in config.modes():
-        assert list(config.make_tasks(mode)) == config.task_names(mode)
+        assert list(config.make_tasks(mode, LABELS)) == config.task_names(mode)
 
 
 def test_the_main_config_has_every_task() -> None:
@@ -85,7 +86,7 @@ def test_the_main_config_has_every_task() -> None:
         ("tasks.segmentation.settings.norm=frozen", "tasks.segmentation.settings.norm", "'group' or 'train'"),
         ("tasks.steering.settings.norm=frozen", "tasks.steering.settings.norm", "'group' or 'train'"),
         ("tasks.box.settings.norm=frozen", "tasks.box.settings.norm", "'group' or 'train'"),
-        ("tasks.lanes.batch_size=4", "tasks", "unknown task lanes; there are segmentation"),
+        ("tasks.lanes.batch_size=4", "tasks", "unknown kind of label lanes; there are segmentation"),
         ("tasks=3", "tasks", "one section a task"),
         ("training=3", "training", "dictionary"),
     ],
@@ -198,7 +199,11 @@ def test_a_task_that_a_config_leaves_out_stays_out(path: Path, gpu: Path) -> Non
     [
         ("workers: 3", "seed: 3", "GPU: workers: Field required (and 1 more)"),
         ("segmentation: 2, ", "", "GPU: micro_batch_size: nothing for tasks.segmentation.micro_batch_size of single_t"),
-        ("segmentation", "lanes", "GPU: micro_batch_size.single_task: unknown task lanes; there are segmentation"),
+        (
+            "segmentation",
+            "lanes",
+            "GPU: micro_batch_size.single_task: unknown kind of label lanes; there are segmentation",
+        ),
         ("single_task", "single", "GPU: micro_batch_size.single: Extra inputs are not permitted"),
         ("depth: 4", "depth: 3", "PATH with GPU: tasks.depth: micro_batch_size 3 does not divide the block of 4"),
     ],

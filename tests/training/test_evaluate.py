@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import evaluate
 import train_single_task
 from datasets.a2d2.raw import RawData
+from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from models.pilotnet import PilotNet
@@ -72,13 +73,13 @@ def labels(place: Workplace, frames: list[str]) -> list[Any]:
     return [json.loads(file.read_text())["angles"][-10:] for file in files]
 
 
-def test_the_blind_column_knows_the_training_labels_alone(workplace: Workplace, call: Call, trained: Path) -> None:
+def test_the_constant_column_knows_the_training_labels_alone(workplace: Workplace, call: Call, trained: Path) -> None:
     numbers = numbers_of(call, workplace, trained / "best.pt")
     split = json.loads((trained / "split.json").read_text())
     seen = [angle for angles in labels(workplace, split["train"]) for angle in angles]
     mean = sum(seen) / len(seen)
     errors = [abs(angle - mean) for angles in labels(workplace, split["val"]) for angle in angles]
-    assert numbers["never looks"]["steering"]["mae"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+    assert numbers["constant"]["steering"]["mae"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
 
 
 def test_the_test_part(workplace: Workplace, call: Call, trained: Path) -> None:
@@ -96,7 +97,7 @@ def test_two_checkpoints_are_two_columns(workplace: Workplace, call: Call, train
     weights = checkpoint.load(trained / "best.pt")["model"]
     other = changed(trained, "other", model={key: torch.zeros_like(value) for key, value in weights.items()})
     numbers = numbers_of(call, workplace, trained / "best.pt", other)
-    assert list(numbers) == ["never looks", "steering", "other", "comparison"]
+    assert list(numbers) == ["constant", "steering", "other", "comparison"]
     assert numbers["other"]["steering"]["mae"] != numbers["steering"]["steering"]["mae"]
     del numbers["comparison"]
     assert numbers == {**numbers_of(call, workplace, other), **numbers_of(call, workplace, trained / "best.pt")}
@@ -107,7 +108,7 @@ def test_networks_of_different_tasks_stand_side_by_side(workplace: Workplace, ca
     numbers = numbers_of(call, workplace, trained / "best.pt", workplace.runs / "box" / "best.pt")
     assert set(numbers["steering"]) == {"steering"}
     assert set(numbers["box"]) == {"box"}
-    assert set(numbers["never looks"]) == {"steering", "box"}
+    assert set(numbers["constant"]) == {"steering", "box"}
 
 
 def test_best_and_last_of_one_run_are_told_apart(workplace: Workplace, call: Call, trained: Path) -> None:
@@ -117,12 +118,14 @@ def test_best_and_last_of_one_run_are_told_apart(workplace: Workplace, call: Cal
 
 def test_a_run_named_as_a_key_of_the_json(workplace: Workplace, call: Call, trained: Path) -> None:
     path = changed(trained, "comparison")
-    assert list(numbers_of(call, workplace, path)) == ["never looks", str(path)]
+    assert list(numbers_of(call, workplace, path)) == ["constant", str(path)]
 
 
 # ---- comparison -----------------------------------------------------------------------------------------------
 
-TASK_OBJECTS = {name: TASKS[name]() for name in ("segmentation", "depth")}  # mIoU: higher is better; AbsRel: lower
+TASK_OBJECTS = {
+    name: TASKS[name](spec=LABELS.get(name)) for name in ("segmentation", "depth")
+}  # mIoU: higher is better; AbsRel: lower
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ def test_the_comparison_of_single_task_networks(workplace: Workplace, call: Call
 
 
 def test_gflop_is_that_of_all_heads_at_the_runs_size(workplace: Workplace, call: Call, trained: Path) -> None:
-    network = Restored.load(trained / "best.pt", workplace.raw, workplace.processed)
+    network = Restored.load(trained / "best.pt", workplace.raw, [workplace.processed])
     with FlopCounterMode(display=False) as counter:
         network.model(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), {"steering": None})
     assert network.gflop() == counter.get_total_flops() / 1e9 > 0
@@ -199,11 +202,18 @@ def test_different_splits_are_refused(workplace: Workplace, call: Call, trained:
     assert_refused(run(call, workplace, trained / "best.pt", other), "different splits", str(other))
 
 
-@pytest.mark.parametrize("key", ["semantic_classes", "box_classes"])
-def test_another_class_list_is_refused(workplace: Workplace, call: Call, trained: Path, key: str) -> None:
-    classes = checkpoint.load(trained / "best.pt")[key]
-    other = changed(trained, "other", **{key: [*classes[1:], classes[0]]})
-    assert_refused(run(call, workplace, other), str(other), f"other {key}")
+def test_labels_that_say_something_else_are_refused(workplace: Workplace, call: Call, trained: Path) -> None:
+    saved = checkpoint.load(trained / "best.pt")["datasets"]["a2d2"]
+    labels = {**saved["labels"], "steering": {"classes": ["left", "right"], "colours": ["#000000", "#ffffff"]}}
+    other = changed(trained, "other", datasets={"a2d2": {**saved, "labels": labels}})
+    words = "other steering labels of a2d2: class 0 is left, and none"
+    assert_refused(run(call, workplace, other), str(other), words)
+
+
+def test_labels_of_other_kinds_may_say_what_they_like(workplace: Workplace, call: Call, trained: Path) -> None:
+    saved = checkpoint.load(trained / "best.pt")["datasets"]["a2d2"]
+    labels = {**saved["labels"], "depth": {"range": [1.0, 2.0]}}
+    assert run(call, workplace, changed(trained, "other", datasets={"a2d2": {**saved, "labels": labels}})).code == 0
 
 
 def test_another_calibration_is_refused(
@@ -259,13 +269,13 @@ def test_not_a_number_is_null(workplace: Workplace, call: Call, trained: Path, m
 
 def test_tables() -> None:
     columns = {
-        "never looks": {"depth": {"mae": 12.5, "iou/Car": 0.5}},
+        "constant": {"depth": {"mae": 12.5, "iou/Car": 0.5}},
         "night": {"depth": {"mae": math.nan, "loss": 1234.5678}, "box": {"map": 0.12345, "objects": 37}},
     }
     depth, box = metric_tables(columns).split("\n\n")
     rows = [line.split() for line in depth.splitlines()]
     assert rows == [
-        ["depth", "never", "looks", "night"],
+        ["depth", "constant", "night"],
         ["mae", "12.5000", "-"],
         ["loss", "-", "1234.6"],
         ["iou/Car", "0.5000", "-"],  # values of single classes last

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from datasets.a2d2.raw import RawData
-from datasets.camera import Camera
 from datasets.layout import RunDir
 from datasets.processed import OTHER_SUFFIXES, ProcessedData
-from datasets.samples import A2D2, Sample
+from datasets.roots import Root, Roots
+from datasets.samples import LabelledFrames, Sample
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.single import SingleTask
@@ -65,8 +65,8 @@ class Lab:
         torch.manual_seed(0)
         task = task or BalanceTask()
         tasks = {KIND: task}
-        camera = Camera(self.raw, self.processed, SIZE)
-        train, val = (A2D2(camera, tasks, [Sample(f, (KIND,)) for f in part]) for part in (TRAIN, VALIDATION))
+        camera = Roots([Root.open(self.raw, self.processed, SIZE)])
+        train, val = (LabelledFrames(camera, tasks, [Sample(f, (KIND,)) for f in part]) for part in (TRAIN, VALIDATION))
         model = SingleTask(KIND, nn.Sequential(task.network(), nn.Dropout(dropout)))
         settings = TrainingConfig(**{"epochs": EPOCHS, "log_every": 1, "warmup": 0.1} | config)
         updates = Updates(
@@ -299,9 +299,9 @@ def test_a_finished_run_has_nothing_left_to_do(lab: Lab, whole: RunDir) -> None:
 
 
 def test_loaders_consume_no_random_numbers(lab: Lab) -> None:
-    camera = Camera(lab.raw, lab.processed, SIZE)
+    camera = Roots([Root.open(lab.raw, lab.processed, SIZE)])
     tasks = {KIND: BalanceTask()}
-    data = A2D2(camera, tasks, [Sample(frame, (KIND,)) for frame in TRAIN])
+    data = LabelledFrames(camera, tasks, [Sample(frame, (KIND,)) for frame in TRAIN])
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     for workers in (0, 1):
         loader = make_loader(data, tasks, workers, CPU, batch_size=2)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets.a2d2.spec import LABELS
 from models.densedepth import DenseDepth
 from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
@@ -72,7 +73,7 @@ def made(mode: str, weights: Path, *more: str) -> tuple[RunConfig, nn.Module, di
     overrides = [f"{section}.{key}={value}" for key, value in small.items()]
     config = load_config(KINDS[kind], ROOT / "configs" / f"{kind}_conf.yaml", [*overrides, *more])
     torch.manual_seed(0)
-    tasks = config.make_tasks(mode)
+    tasks = config.make_tasks(mode, LABELS)
     for task in tasks.values():
         task.fit([])
     model = config.make_model(mode, tasks)

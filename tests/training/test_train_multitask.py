@@ -231,7 +231,7 @@ def test_the_three_kinds_are_evaluated_together(workplace: Workplace, call: Call
             key = TASKS[task].best_metric
             assert numbers[name][task][key] == pytest.approx(results[task][key], rel=1e-5)
         assert name in printed.out
-    assert set(numbers["never looks"]) == set(TASKS)
+    assert set(numbers["constant"]) == set(TASKS)
 
 
 # ---- the same frames ------------------------------------------------------------------------------------------
@@ -271,39 +271,39 @@ def test_the_same_labels_mean_the_same_frames_in_all_scripts(
 
 
 def test_best_is_the_mean_of_relative_scores(workplace: Workplace, call: Call, plans: list[Plan]) -> None:
-    """mIoU and mAP50 as they are; of errors what is left beside the predictor that never looks, at least nothing."""
+    """mIoU and mAP50 as they are; of errors what is left beside the constant baseline, at least nothing."""
     train(call, workplace, "asymmetric", "--dry-run")
     train(call, workplace, "single", "--train-mode", "steering", "--dry-run")
     multi, single = plans
-    blind = {"steering": {"mae": 20.0}, "depth": {"abs_rel": 0.4}}
+    constant = {"steering": {"mae": 20.0}, "depth": {"abs_rel": 0.4}}
     results = {
         "segmentation": {"miou": 0.3, "accuracy": 0.9},
         "steering": {"mae": 15.0},
         "box": {"map50": 0.1, "map": 0.9},
         "depth": {"abs_rel": 0.1},
     }
-    assert multi.score(results, blind) == pytest.approx((0.3 + 0.25 + 0.1 + 0.75) / 4)
+    assert multi.score(results, constant) == pytest.approx((0.3 + 0.25 + 0.1 + 0.75) / 4)
     worse = results | {"steering": {"mae": 1e6}}
-    assert multi.score(worse, blind) == pytest.approx((0.3 + 0.0 + 0.1 + 0.75) / 4)
+    assert multi.score(worse, constant) == pytest.approx((0.3 + 0.0 + 0.1 + 0.75) / 4)
     assert math.isclose(single.score({"steering": {"mae": 15.0}}, {}), -15.0)
 
 
 def test_best_pt_is_the_epoch_of_the_best_mean(
     workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the errors that it is measured against are those of the training labels' blind predictors."""
-    coming, blinds = iter([0.2, 0.5, 0.3]), []
-    monkeypatch.setattr(Plan, "score", lambda self, results, blind: blinds.append(blind) or next(coming))
+    """And the errors that it is measured against are those of the training labels' constant baselines."""
+    coming, baselines = iter([0.2, 0.5, 0.3]), []
+    monkeypatch.setattr(Plan, "score", lambda self, results, constant: baselines.append(constant) or next(coming))
     assert train(call, workplace, "asymmetric", *settings("training.epochs=3"), "--name", "run").code == 0
     best, last = (checkpoint.load(workplace.runs / "run" / name) for name in ("best.pt", "last.pt"))
     assert (best["position"]["epoch"], best["best"]["score"], last["position"]["epoch"]) == (2, 0.5, 3)
     report = workplace.dir / "report.json"
     path = workplace.runs / "run" / "best.pt"
     assert call(evaluate.main, path, *workplace.roots(), "--workers", "0", "--json", report).code == 0
-    never_looks = json.loads(report.read_text())["never looks"]
-    assert set(blinds[0]) == {"steering", "depth"}
-    assert blinds[0]["steering"]["mae"] == pytest.approx(never_looks["steering"]["mae"])
-    assert blinds[0]["depth"]["abs_rel"] == pytest.approx(never_looks["depth"]["abs_rel"])
+    never_looks = json.loads(report.read_text())["constant"]
+    assert set(baselines[0]) == {"steering", "depth"}
+    assert baselines[0]["steering"]["mae"] == pytest.approx(never_looks["steering"]["mae"])
+    assert baselines[0]["depth"]["abs_rel"] == pytest.approx(never_looks["depth"]["abs_rel"])
 
 
 # ---- balancing and what is logged -----------------------------------------------------------------------------
@@ -381,8 +381,9 @@ MISTAKES = [
         ["data.labels={regime: one, kinds: [box], proportions: {depth: 2}}"],
         ["data.labels", "proportions", "depth"],
     ),
-    ("symmetric", ["tasks={lanes: null}"], ["symmetric.yaml", "tasks", "unknown task lanes"]),
+    ("symmetric", ["tasks={lanes: null}"], ["symmetric.yaml", "tasks", "one section a task"]),
     ("single", ["tasks.depth=null"], ["tasks.depth is missing"]),
+    ("symmetric", ["tasks.lanes=null"], ["--set tasks.lanes=null", "no task lanes; there are", "steering"]),
     ("asymmetric", ["sampling={lanes: 1}"], ["asymmetric.yaml", "sampling", "unknown task lanes"]),
     ("asymmetric", ["sampling={depth: 0}"], ["asymmetric.yaml", "sampling", "depth"]),
     ("asymmetric", ["sampling={depth: 2, box: -1}"], ["asymmetric.yaml", "sampling", "negative"]),

@@ -87,7 +87,7 @@ def test_each_mode_trains_and_is_evaluated(workplace: Workplace, call: Call, mod
     for name, value in numbers[mode][mode].items():
         assert value == pytest.approx(best[name], rel=1e-5) or (value is None and best[name] != best[name])
         assert name in evaluated.out
-    assert set(numbers["never looks"]) == {mode}
+    assert set(numbers["constant"]) == {mode}
 
 
 def test_the_same_command_gives_the_same_weights(workplace: Workplace, call: Call) -> None:

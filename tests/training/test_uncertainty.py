@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.a2d2.spec import LABELS
 from tasks import TASKS
 from training.balancing import Uncertainty
 from training.build import make_groups
@@ -33,7 +34,7 @@ class Stub(nn.Module):
 def trained(config: RunConfig, mode: str, frames: int = FRAMES) -> Uncertainty:
     """All epochs over frames that have all labels; losses scatter around their means by a factor of 1.6."""
     model = Stub()
-    likelihoods = {name: task.likelihood for name, task in config.make_tasks(mode).items()}
+    likelihoods = {name: task.likelihood for name, task in config.make_tasks(mode, LABELS).items()}
     balancing = Uncertainty(likelihoods, learning_rate=config.make_balancing(mode, model, {}).learning_rate)
     block = config.block_size_of(mode)
     planned = config.training.epochs * frames

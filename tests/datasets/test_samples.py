@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from datasets.a2d2.raw import RawData
-from datasets.camera import JPEG_END, Camera, check_processed
+from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from datasets.samples import A2D2, Batch, Collate, Sample
+from datasets.roots import JPEG_END, Root, Roots
+from datasets.samples import Batch, Collate, LabelledFrames, Sample
 from errors import UserError
 from preprocessing.bounding_box import Boxes
 from preprocessing.camera import Camera as CameraStage
@@ -31,7 +32,7 @@ STAGES = {"segmentation": Segmentation, "depth": Depth, "box": Boxes, "steering"
 
 
 def tasks(*names: str) -> dict[str, Any]:
-    return {name: TASKS[name]() for name in names}
+    return {name: TASKS[name](spec=LABELS.get(name)) for name in names}
 
 
 def make(raw: RawData, processed: ProcessedData, *kinds: str, size: tuple[int, int] = SIZE) -> None:
@@ -43,8 +44,10 @@ def make(raw: RawData, processed: ProcessedData, *kinds: str, size: tuple[int, i
         assert run(stage, raw, processed, *flags) == 0
 
 
-def dataset(raw: RawData, processed: ProcessedData, *names: str) -> A2D2:
-    return A2D2(Camera(raw, processed, SIZE), tasks(*names), [Sample(frame, names) for frame in FRAMES])
+def dataset(raw: RawData, processed: ProcessedData, *names: str) -> LabelledFrames:
+    return LabelledFrames(
+        Roots([Root.open(raw, processed, SIZE)]), tasks(*names), [Sample(frame, names) for frame in FRAMES]
+    )
 
 
 # ---- images ---------------------------------------------------------------------------------------------------
@@ -67,7 +70,7 @@ def test_processed_images_are_preferred(
     raw: RawData, processed: ProcessedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(raw, processed, "camera")
-    monkeypatch.setattr("datasets.camera.read_png", lambda path: pytest.fail("decoded a PNG"))
+    monkeypatch.setattr("datasets.a2d2.images.read_png", lambda path: pytest.fail("decoded a PNG"))
     assert "image" in dataset(raw, processed)[0]
 
 
@@ -77,7 +80,7 @@ def test_a_frame_without_processed_image_is_made_from_its_png(raw: RawData, proc
     image = np.load(path, allow_pickle=False)
     path.unlink()
     assert np.array_equal(dataset(raw, processed)[1]["image"], image)
-    assert Camera(raw, processed, SIZE).frames() == FRAMES
+    assert Root.open(raw, processed, SIZE).frames() == FRAMES
 
 
 def test_jpeg_images(raw: RawData, processed: ProcessedData) -> None:
@@ -85,25 +88,25 @@ def test_jpeg_images(raw: RawData, processed: ProcessedData) -> None:
     assert run(CameraStage(), raw, processed, "--size", *map(str, SIZE), "--format", "jpeg") == 0
     for frame in FRAMES:
         path = processed.path("camera", frame, ".jpg")
-        image = Camera(raw, processed, SIZE).read(frame)
+        image = Root.open(raw, processed, SIZE).read(frame)
         assert np.array_equal(image, cv2.imread(str(path))[..., ::-1])
 
 
 def test_images_of_another_size_or_calibration_are_not_used(raw: RawData, processed: ProcessedData) -> None:
     make(raw, processed, "camera")
-    other = Camera(raw, processed, (20, 12))
+    other = Root.open(raw, processed, (20, 12))
     assert other.read(FRAMES[0]).shape == (12, 20, 3)
-    before = Camera(raw, processed, SIZE).read(FRAMES[0])
+    before = Root.open(raw, processed, SIZE).read(FRAMES[0])
     write_calibration(raw, CAMERA | {"Distortion": [[0.3, 0.0, 0.0, 0.0, 0.0]]})
-    assert not np.array_equal(Camera(raw, processed, SIZE).read(FRAMES[0]), before)
+    assert not np.array_equal(Root.open(raw, processed, SIZE).read(FRAMES[0]), before)
 
 
 def test_processed_data_alone_will_do(raw: RawData, processed: ProcessedData, tmp_path: Path) -> None:
     make(raw, processed, "camera", "segmentation")
-    camera = Camera(RawData(tmp_path / "no such folder"), processed, SIZE)
+    camera = Root.open(RawData(tmp_path / "no such folder"), processed, SIZE)
     assert camera.frames() == FRAMES
-    check_processed(processed, camera, ["segmentation"])
-    item = A2D2(camera, tasks("segmentation"), [Sample(FRAMES[0], ("segmentation",))])[0]
+    camera.check_labels(["segmentation"])
+    item = LabelledFrames(Roots([camera]), tasks("segmentation"), [Sample(FRAMES[0], ("segmentation",))])[0]
     assert item["image"].shape == (SIZE[1], SIZE[0], 3)
     assert item["labels"]["segmentation"].shape == SIZE[::-1]
 
@@ -116,12 +119,14 @@ def make_jpegs(raw: RawData, processed: ProcessedData) -> None:
     assert run(CameraStage(), raw, processed, "--size", *map(str, SIZE), "--format", "jpeg") == 0
 
 
-def on_device(raw: RawData, processed: ProcessedData) -> A2D2:
-    camera = Camera(raw, processed, SIZE, encoded=True)
-    return A2D2(camera, tasks("segmentation"), [Sample(frame, ("segmentation",)) for frame in FRAMES])
+def on_device(raw: RawData, processed: ProcessedData) -> LabelledFrames:
+    camera = Root.open(raw, processed, SIZE, encoded=True)
+    return LabelledFrames(
+        Roots([camera]), tasks("segmentation"), [Sample(frame, ("segmentation",)) for frame in FRAMES]
+    )
 
 
-def batch_of(data: A2D2) -> Batch:
+def batch_of(data: LabelledFrames) -> Batch:
     return Collate(data.tasks)([data[place] for place in range(len(data))])
 
 
@@ -145,7 +150,7 @@ def test_an_image_without_a_jpeg_is_made_from_its_png_among_them(raw: RawData, p
     batch = batch_of(on_device(raw, processed))
     assert batch.encoded == []
     assert torch.equal(batch.images[0], expected.images[0])
-    made = Camera(raw, processed, SIZE).read(FRAMES[1])
+    made = Root.open(raw, processed, SIZE).read(FRAMES[1])
     assert np.array_equal(batch.images[1].permute(1, 2, 0), made)
 
 
@@ -179,7 +184,7 @@ def test_what_the_decoder_refuses_is_one_line(raw: RawData, processed: Processed
 def test_decoding_on_the_device_needs_jpegs(raw: RawData, processed: ProcessedData) -> None:
     make(raw, processed, "camera")
     with pytest.raises(UserError, match="needs JPEGs of 40 x 24"):
-        Camera(raw, processed, SIZE, encoded=True)
+        Root.open(raw, processed, SIZE, encoded=True)
 
 
 # ---- labels ---------------------------------------------------------------------------------------------------
@@ -198,7 +203,9 @@ def test_labels_leave_as_they_lie_on_disk(raw: RawData, processed: ProcessedData
 
 def test_a_full_size_sample_takes_at_most_8_mb(raw: RawData, processed: ProcessedData) -> None:
     make(raw, processed, *STAGES, size=(1024, 1024))
-    data = A2D2(Camera(raw, processed, (1024, 1024)), tasks(*STAGES), [Sample(FRAMES[0], tuple(STAGES))])
+    data = LabelledFrames(
+        Roots([Root.open(raw, processed, (1024, 1024))]), tasks(*STAGES), [Sample(FRAMES[0], tuple(STAGES))]
+    )
     item = data[0]
     assert set(item["labels"]) == set(STAGES)
     batch = Collate(data.tasks)([item])
@@ -218,7 +225,9 @@ def test_labels_that_nobody_asked_for_are_not_read(
             read.append(name)
 
         monkeypatch.setattr(TASKS[name], "read", spy)
-    data = A2D2(Camera(raw, processed, SIZE), tasks(*STAGES), [Sample(FRAMES[0], ("depth", "box"))])
+    data = LabelledFrames(
+        Roots([Root.open(raw, processed, SIZE)]), tasks(*STAGES), [Sample(FRAMES[0], ("depth", "box"))]
+    )
     assert set(data[0]["labels"]) == {"depth", "box"}
     assert sorted(read) == ["box", "depth"]
 
@@ -226,8 +235,8 @@ def test_labels_that_nobody_asked_for_are_not_read(
 def test_the_camera_is_decoded_once(raw: RawData, processed: ProcessedData, monkeypatch: pytest.MonkeyPatch) -> None:
     make(raw, processed, *STAGES)
     data, reads = dataset(raw, processed, *STAGES), []
-    decode = data.camera.read
-    monkeypatch.setattr(data.camera, "read", lambda frame: reads.append(frame) or decode(frame))
+    decode = data.roots["a2d2"].read
+    monkeypatch.setattr(data.roots["a2d2"], "read", lambda frame: reads.append(frame) or decode(frame))
     assert len(data[2]["labels"]) == 4
     assert reads == [FRAMES[2]]
 
@@ -299,17 +308,17 @@ def test_nothing_readable_gives_an_empty_batch() -> None:
 
 def test_other_sizes_and_calibrations_are_refused(raw: RawData, processed: ProcessedData) -> None:
     make(raw, processed, *STAGES)
-    check_processed(processed, Camera(raw, processed, SIZE), list(STAGES))
-    other = Camera(raw, processed, (20, 12))
-    check_processed(processed, other, ["box", "steering"])  # they do not depend on the size
+    Root.open(raw, processed, SIZE).check_labels(list(STAGES))
+    other = Root.open(raw, processed, (20, 12))
+    other.check_labels(["box", "steering"])  # they do not depend on the size
     with pytest.raises(UserError, match=r"^\S*segmentation/settings.json has size \[40, 24\], this run has \[20, 12\]"):
-        check_processed(processed, other, ["box", "segmentation"])
+        other.check_labels(["box", "segmentation"])
     write_calibration(raw, CAMERA | {"Distortion": [[0.3, 0.0, 0.0, 0.0, 0.0]]})
     with pytest.raises(UserError, match=r"depth/settings.json has calibration .*-0.26.*this run has .*0\.3"):
-        check_processed(processed, Camera(raw, processed, SIZE), ["depth"])
+        Root.open(raw, processed, SIZE).check_labels(["depth"])
 
 
 def test_labels_that_were_never_made_are_refused(raw: RawData, processed: ProcessedData) -> None:
     make(raw, processed, "box")
     with pytest.raises(UserError, match=r"no depth labels below .*depth"):
-        check_processed(processed, Camera(raw, processed, SIZE), ["box", "depth"])
+        Root.open(raw, processed, SIZE).check_labels(["box", "depth"])

@@ -1,0 +1,130 @@
+"""What a run learns from its own training labels before it starts: tasks' fits and constant baselines.
+
+Both are functions of the run's training labels alone: validation and test labels decide nothing. They are kept below
+the runs' folder under a hash of all that they depend on, since a start that reads every label again can take an hour.
+"""
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from datasets.files import whole_file
+from datasets.frames import Frame
+from datasets.labels import hash_of
+from datasets.roots import Roots
+from datasets.samples import Sample
+from errors import UserError
+from progress import warn
+from tasks.base import Task
+from training.evaluation import Results
+
+VERSION = 1  # of the functions that are kept: raise it where one of them changes
+READERS = 8  # threads: reading waits for the file system, and gives way to other threads meanwhile
+
+
+class Fits:
+    """Fits and constant baselines of tasks over some data sets, read from `folder` where they are kept there."""
+
+    def __init__(self, roots: Roots, folder: Path):
+        self.roots, self.folder = roots, folder
+        self._new: dict[Path, Any] = {}
+
+    def keep(self) -> None:
+        """Write those that were not there: once a run is sure to start, so that a mistake leaves nothing behind."""
+        for path, content in self._new.items():
+            try:
+                with whole_file(path) as file:
+                    torch.save(content, file)
+            except OSError as error:
+                warn(f"warning: {path} can't be written ({error.strerror}): the labels will be read again next time")
+        self._new = {}
+
+    def state(self, task: Task, frames: Sequence[Frame], source: str = "") -> dict[str, torch.Tensor]:
+        """What the task learns from the frames' labels. UserError, begun with `source`: it can't."""
+
+        def fit() -> dict[str, torch.Tensor]:
+            task.fit(labels_of(task, self.roots, frames))
+            return task.state()
+
+        return self._kept("fit", task, frames, fit, source)
+
+    def constant(self, task: Task, frames: Sequence[Frame], source: str = "") -> Any:
+        """The task's constant baseline over the frames' labels. UserError, begun with `source`: no label."""
+        return self._kept("constant", task, frames, lambda: task.constant(labels_of(task, self.roots, frames)), source)
+
+    def _kept(self, what: str, task: Task, frames: Sequence[Frame], make: Callable[[], Any], source: str) -> Any:
+        path = self.folder / f"{what}-{task.name}-{self._hash(task, frames)}.pt"
+        if path.is_file():
+            return torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            self._new[path] = make()
+        except ValueError as error:
+            raise UserError(f"{source}{task.name}: {error}") from None
+        return self._new[path]
+
+    def _hash(self, task: Task, frames: Sequence[Frame]) -> str:
+        """Of the frames, of what the labels say and when they last changed, and of the task's settings."""
+        content = {
+            "version": VERSION,
+            "task": [type(task).__name__, task.settings.model_dump(mode="json"), task.spec.to_json()],
+            "samples": hash_of([Sample(frame, (task.name,)) for frame in frames]),
+            "labels": [self.roots[name].processed.changed(task.kind) for name in sorted({f.dataset for f in frames})],
+        }
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+
+def labels_of(task: Task, roots: Roots, frames: Iterable[Frame]) -> Iterator[Any]:
+    """The task's labels of the frames, in their order; those that can't be read are named and left out."""
+    for frame, label in read_ahead(lambda frame: _read(task, roots, frame), frames):
+        if isinstance(label, Exception):
+            warn(f"warning: left out: {frame}: {label}")
+        elif label is not None:
+            yield label
+
+
+def _read(task: Task, roots: Roots, frame: Frame) -> Any:
+    try:
+        return task.read(roots[frame.dataset].processed, frame)
+    except (ValueError, OSError) as error:
+        return error
+
+
+def read_ahead(read: Callable[[Frame], Any], frames: Iterable[Frame]) -> Iterator[tuple[Frame, Any]]:
+    """Each frame with what `read` gives of it, in their order; a few are read at a time."""
+    with ThreadPoolExecutor(READERS) as pool:
+        ahead: deque[tuple[Frame, Any]] = deque()
+        for frame in frames:
+            ahead.append((frame, pool.submit(read, frame)))
+            if len(ahead) > 2 * READERS:
+                first, reading = ahead.popleft()
+                yield first, reading.result()
+        for frame, reading in ahead:
+            yield frame, reading.result()
+
+
+def evaluate_constants(
+    tasks: Mapping[str, Task],
+    roots: Roots,
+    labelled: Mapping[str, Sequence[Frame]],
+    samples: Sequence[Sample],
+    fits: Fits,
+    source: str = "",
+) -> Results:
+    """The metrics of the constant baselines, fitted to the `labelled` frames of each task, over the samples' labels.
+
+    No image is read: they look at none.
+    """
+    results = {}
+    for name, task in tasks.items():
+        prediction, metric = fits.constant(task, labelled[name], source), task.metric()
+        metric.distributed_available_fn = lambda: False  # one process does it for all
+        for label in labels_of(task, roots, (sample.frame for sample in samples if name in sample.tasks)):
+            metric.update(prediction, task.collate([label]))
+        results[name] = metric.compute()
+    return results
