@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasets.a2d2.raw import RawData
+from datasets.a2d2.raw import RawData, seconds_of
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.samples import Batch, Collate, Sample
@@ -100,19 +100,21 @@ def make_plan(
         name=name,
         runs_root=place.runs,
         data_root=place.raw.root,
-        processed_root=place.processed.root,
+        processed_root=[place.processed.root],
         device="cpu",
         resume=resume,
         wandb="disabled",
         dry_run=False,
         stage_to=None,
         accept_new_labels=accept,
+        force_trained_norms=False,
     )
     return Plan.make(Session.open(args, load_config(RUN_CONFIGS[kind], path, list(changes))))
 
 
 def training_frames(raw: RawData) -> tuple[Frame, ...]:
-    return split_by_time(raw.frames("camera"), (0.7, 0.2, 0.1), 2, 1.0).train
+    frames = raw.frames("camera")
+    return split_by_time(frames, {frame: seconds_of(frame) for frame in frames}, (0.7, 0.2, 0.1), 2, 1.0).train
 
 
 @pytest.fixture(scope="module")
