@@ -18,11 +18,12 @@ from typing import Any
 from datasets.a2d2.classes import BOX_CLASSES
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Label, Stage, run_stage
+from datasets.a2d2.stage import A2D2Stage, run_stage
+from datasets.conversion import Label
 from errors import run_as_script
 
 
-class Boxes(Stage):
+class Boxes(A2D2Stage):
     kind = "box"
     raw_kind = "label3D"
 

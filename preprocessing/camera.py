@@ -17,7 +17,8 @@ import numpy as np
 
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
+from datasets.conversion import Label
 from datasets.images import read_png
 from datasets.processed import CAMERA_SUFFIXES
 from errors import run_as_script
@@ -25,7 +26,7 @@ from errors import run_as_script
 JPEG_QUALITY = 95
 
 
-class Camera(Stage):
+class Camera(A2D2Stage):
     kind = "camera"
     raw_kind = "camera"
 

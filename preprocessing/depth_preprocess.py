@@ -16,7 +16,8 @@ import numpy as np
 
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
+from datasets.conversion import Label
 from errors import run_as_script
 
 UNITS_PER_METRE = 256
@@ -24,7 +25,7 @@ MAX_METRES = 255.9
 NOTHING = np.iinfo(np.uint16).max  # farther than MAX_METRES: any point is nearer
 
 
-class Depth(Stage):
+class Depth(A2D2Stage):
     kind = "depth"
     raw_kind = "lidar"
 

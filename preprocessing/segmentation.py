@@ -17,12 +17,13 @@ import numpy as np
 from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES, colour_table
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
+from datasets.conversion import Label
 from datasets.images import read_png
 from errors import run_as_script
 
 
-class Segmentation(Stage):
+class Segmentation(A2D2Stage):
     kind = "segmentation"
     raw_kind = "label"
 
