@@ -135,6 +135,8 @@ def convert(
     try:
         processed.describe(dataset)
         claim_folder(processed, stage, settings, args)
+        if times := stage.times(source):
+            processed.write_times(times)
     except OSError as error:
         raise UserError(f"can't write below {processed.root}: {error.strerror} (--processed-root)") from None
     worker = Worker(stage, source, processed, settings, args.overwrite)

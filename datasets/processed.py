@@ -3,9 +3,12 @@
 Every path below it is built here. Files are written by `whole_file`: a reader sees a file whole or not at all.
 """
 
+import csv
+import io
+import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +23,8 @@ from datasets.files import (
     read_whole,
     remove_abandoned_in,
     sorted_names,
+    whole_file,
+    write_json,
     write_json_once,
 )
 from datasets.frames import Frame
@@ -28,6 +33,7 @@ from errors import UserError
 
 CAMERA_SUFFIXES = {"npy": ".npy", "jpeg": ".jpg"}
 CAMERA = "camera"  # the kind that is no label
+TIMES_HEADER = ["frame", "seconds"]
 OTHER_SUFFIXES = {
     CAMERA: (".npy", ".jpg"),
     "box": (".json",),
@@ -65,6 +71,7 @@ class ProcessedData:
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
         self.packed_dir = self.root / PACKED
+        self.times_path = self.root / CAMERA / "times.csv"
         self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
         self.dataset_path = self.root / "dataset.json"
         self.origin_path = self.root / "copied_from.json"  # in a copy: the root that it was made from
@@ -89,11 +96,23 @@ class ProcessedData:
             raise UserError(f"{self.dataset_path}: name is {name!r}, not letters, digits, '.', '_', '-' or '+'")
         return name
 
-    def describe(self, name: str) -> None:
-        """Write which data set the root is, unless it says so already. UserError: it is another one."""
-        write_json_once(self.dataset_path, {"name": name})
+    def describe(self, name: str, split: Mapping[str, list[str]] | None = None, *, replace: bool = False) -> None:
+        """Write which data set the root is, unless it says so already. UserError: it is another one.
+
+        split: train, val and test -> its official frames, as `SCENE/ID`; replace: another split may stand there.
+        """
+        content = {"name": name} if split is None else {"name": name, "split": dict(split)}
+        write_json_once(self.dataset_path, content)
         if self.name != name:
             raise UserError(f"{self.root} holds the data set {self.name}, not {name}; use another --processed-root")
+        if read_json(self.dataset_path) == content:
+            return
+        if not replace:
+            raise UserError(
+                f"{self.dataset_path} has another split; use --overwrite (without --scenes or --shard) or another "
+                "--processed-root"
+            )
+        write_json(self.dataset_path, content)
 
     def kind_dir(self, kind: str) -> Path:
         return self.root / kind
@@ -134,6 +153,32 @@ class ProcessedData:
             names = {*sorted_names(self.root / kind / scene), *(pack.names(kind) if pack else ())}
             frames |= {Frame(self.name, scene, match[1]) for match in map(pattern.fullmatch, names) if match}
         return sorted(frames)
+
+    # ---- times ----------------------------------------------------------------------------------------------------
+
+    def times(self) -> dict[Frame, float]:
+        """Seconds of the frames whose time is known, from `camera/times.csv`; none where there is no such file."""
+        try:
+            rows = list(csv.reader(io.StringIO(self.times_path.read_text(), newline="")))
+            if rows[:1] != [TIMES_HEADER]:
+                raise ValueError(f"its header is not {','.join(TIMES_HEADER)}")
+            times = {Frame.parse(f"{self.name}/{frame}"): float(seconds) for frame, seconds in rows[1:]}
+            if not all(map(math.isfinite, times.values())):
+                raise ValueError("a time is not finite")
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError) as error:
+            raise UserError(f"{self.times_path} can't be read: {error}; delete it and make it again") from None
+        return times
+
+    def write_times(self, times: Mapping[Frame, float]) -> None:
+        """Write `camera/times.csv`, unless it says the same already."""
+        rows = [f"{frame.in_dataset},{seconds!r}" for frame, seconds in sorted(times.items())]
+        content = "\n".join([",".join(TIMES_HEADER), *rows, ""]).encode()
+        if self.times_path.exists() and self.times_path.read_bytes() == content:
+            return
+        with whole_file(self.times_path) as file:
+            file.write(content)
 
     # ---- reading, loose or packed ---------------------------------------------------------------------------------
 
@@ -240,7 +285,7 @@ class ProcessedData:
         return self.root / kind / scene / name
 
     def stored(self) -> dict[Path, Stamp]:
-        """Settings, packs and loose files: path below the root -> size and time."""
+        """Settings, times, packs and loose files: path below the root -> size and time."""
         return self._listed(self.loose)
 
     def needed(self) -> dict[Path, Stamp]:
@@ -254,6 +299,7 @@ class ProcessedData:
     def _listed(self, labels: Callable[[str], dict[tuple[str, str], Stamp]]) -> dict[Path, Stamp]:
         fixed = [
             self.dataset_path,
+            self.times_path,
             *map(self.settings_path, self.folders()),
             *map(self.pack_path, self.packed_scenes()),
         ]
@@ -282,6 +328,8 @@ class ProcessedData:
         self.check_unpacked(kind)
         self.settings_path(kind).unlink(missing_ok=True)
         self.remove_labels(kind)
+        if kind == CAMERA:
+            self.times_path.unlink(missing_ok=True)
         for name in sorted_names(self.root / kind):
             if name.startswith("report") and name.endswith(".json"):
                 (self.root / kind / name).unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import json
 import math
 from typing import Any
 
-from datasets.a2d2.classes import BOX_CLASSES
+from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.stage import A2D2Stage, run_stage
@@ -26,11 +26,12 @@ from errors import run_as_script
 class Boxes(A2D2Stage):
     kind = "box"
     raw_kind = "label3D"
+    describing = frozenset({"colours"})
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         # Boxes stay in pixels of the undistorted image: --size has no part in them
         resolution = Calibration.read(raw.calibration_path).resolution
-        return {"resolution": list(resolution), "classes": list(BOX_CLASSES)}
+        return {"resolution": list(resolution), "classes": list(BOX_CLASSES), "colours": list(BOX_COLOURS)}
 
     def prepare(self, settings: dict[str, Any]) -> None:
         self.resolution = tuple(settings["resolution"])

@@ -22,19 +22,21 @@ from errors import run_as_script
 
 UNITS_PER_METRE = 256
 MAX_METRES = 255.9
+RANGE = (1.0, 80.0)  # m; what metrics are over: nothing outside the car is nearer
 NOTHING = np.iinfo(np.uint16).max  # farther than MAX_METRES: any point is nearer
 
 
 class Depth(A2D2Stage):
     kind = "depth"
     raw_kind = "lidar"
+    describing = frozenset({"range"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--measure", choices=["depth", "distance"], default="depth", help="default depth")
         parser.add_argument("--splat", type=odd, default=1, metavar="K", help="K x K pixels a point, K odd (default 1)")
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        return {**image_settings(args, raw), "measure": args.measure, "splat": args.splat}
+        return {**image_settings(args, raw), "measure": args.measure, "splat": args.splat, "range": list(RANGE)}
 
     def prepare(self, settings: dict[str, Any]) -> None:
         self.calibration = Calibration(**settings["calibration"])

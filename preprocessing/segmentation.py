@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES, colour_table
+from datasets.a2d2.classes import IGNORE, MERGED_CLASSES, SEMANTIC_CLASSES, class_colours, colour_table
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
@@ -26,9 +26,11 @@ from errors import run_as_script
 class Segmentation(A2D2Stage):
     kind = "segmentation"
     raw_kind = "label"
+    describing = frozenset({"colours", "merged"})
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        return {**image_settings(args, raw), "classes": list(SEMANTIC_CLASSES)}
+        table = {"classes": list(SEMANTIC_CLASSES), "colours": class_colours()}
+        return {**image_settings(args, raw), **table, "merged": {name: list(of) for name, of in MERGED_CLASSES.items()}}
 
     def prepare(self, settings: dict[str, Any]) -> None:
         width, height = self.size = tuple(settings["size"])

@@ -45,12 +45,13 @@ class BusFile:
 class Steering(A2D2Stage):
     kind = "steering"
     raw_kind = "bus"
+    describing = frozenset({"unit"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--signal", choices=SIGNALS, default=SIGNALS[0], help=f"default {SIGNALS[0]}")
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        return {"signal": args.signal}  # --size has no part in angles
+        return {"signal": args.signal, "unit": "deg"}  # --size has no part in angles
 
     def prepare(self, settings: dict[str, Any]) -> None:
         self.signal = settings["signal"]

@@ -172,6 +172,12 @@ def palette() -> np.ndarray:
     return colours
 
 
+def class_colours() -> list[str]:
+    """The colour of each class, '#ff0000', that of its first instance in A2D2's list."""
+    first = {class_of(name): colour for colour, name in reversed(COLOURS.items())}
+    return [first[name] for name in SEMANTIC_CLASSES]
+
+
 def colour_table() -> np.ndarray:
     """uint8 table of 2^24 entries: class of the colour R | G << 8 | B << 16, IGNORE for every unlisted colour."""
     table = np.full(1 << 24, IGNORE, np.uint8)

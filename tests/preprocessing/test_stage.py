@@ -565,6 +565,32 @@ def test_a_broken_settings_file_is_named_and_overwrite_mends_it(filled: RawData,
         assert run(Boxes(), filled, processed, "--overwrite") == 0
 
 
+DESCRIBED = {
+    "segmentation": {"colours", "merged"},
+    "depth": {"range"},
+    "box": {"colours"},
+    "steering": {"unit"},
+    "camera": {"resolution"},
+}
+
+
+@each_stage
+def test_what_only_describes_the_files_is_brought_up_to_date(
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage]
+) -> None:
+    """A root made before there were colours, ranges and units gets them without making a label again."""
+    run(stage(), filled, processed, *SMALL)
+    settings = read_json(processed.settings_path(stage.kind))
+    labels = label_files(processed, stage.kind)
+    assert set(settings) >= DESCRIBED[stage.kind]
+    old = {key: value for key, value in settings.items() if key not in DESCRIBED[stage.kind]}
+    processed.settings_path(stage.kind).write_text(json.dumps(old))
+    assert run(stage(), filled, processed, *SMALL) == 0
+    assert statuses(processed, stage.kind) == (0, 9, 0, 0)
+    assert read_json(processed.settings_path(stage.kind)) == settings
+    assert label_files(processed, stage.kind).keys() == labels.keys()
+
+
 # ---- kill -9 --------------------------------------------------------------------------------------------------
 
 MANY = frames(24) + frames(9, OTHER_SCENE)
