@@ -14,7 +14,8 @@ from datasets.frames import Frame
 from datasets.layout import add_root_arguments
 from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
-from training.config import SplitConfig, read_yaml, validated
+from strict_yaml import read_yaml, validated
+from training.config import SplitConfig
 from training.session import make_split
 
 SHIPPED = [Path("configs") / f"{name}_conf.yaml" for name in ("single_task", "symmetric", "asymmetric")]

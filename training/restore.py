@@ -19,9 +19,10 @@ from datasets.samples import A2D2, Batch, Sample
 from datasets.splits import Split
 from errors import UserError
 from progress import warn
+from strict_yaml import validated
 from tasks.base import Task
 from training import checkpoint
-from training.config import DataConfig, validated
+from training.config import DataConfig
 from training.evaluation import Precision, Results, evaluate, evaluate_blind, make_loader
 from training.runs import RUN_CONFIGS
 from training.session import blind_prediction, check_fits, labelled_samples
