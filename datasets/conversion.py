@@ -12,7 +12,7 @@ import signal
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -124,16 +124,23 @@ def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def convert(
-    stage: Stage[Source], source: Source, settings: dict[str, Any], dataset: str, args: argparse.Namespace
+    stage: Stage[Source],
+    source: Source,
+    settings: dict[str, Any],
+    args: argparse.Namespace,
+    *,
+    dataset: str,
+    split: Mapping[str, list[str]] | None = None,
 ) -> int:
     """Run a stage on a source. Returns the exit code: 0, or 1 if a frame failed. UserError for wrong usage.
 
-    settings: everything that decides what the files contain, for settings.json (JSON types only); dataset: its name.
+    settings: everything that decides what the files contain, for settings.json (JSON types only); dataset: its name;
+    split: its official one, part -> frames as SCENE/ID.
     """
     processed = ProcessedData(args.processed_root)
     jobs = select_jobs(stage, source, args)
     try:
-        processed.describe(dataset)
+        processed.describe(dataset, split, replace=args.overwrite and not is_partial(args))
         claim_folder(processed, stage, settings, args)
         if times := stage.times(source):
             processed.write_times(times)
@@ -166,15 +173,19 @@ def select_jobs(stage: Stage[Source], source: Source, args: argparse.Namespace) 
     return jobs
 
 
+def is_partial(args: argparse.Namespace) -> bool:
+    """Whether only some of the frames are asked for."""
+    return args.scenes is not None or args.shard is not None
+
+
 def claim_folder(
     processed: ProcessedData, stage: Stage[Any], settings: dict[str, Any], args: argparse.Namespace
 ) -> None:
     """Make sure that the kind's folder holds files of these settings only; UserError where it holds others."""
     kind, folder = stage.kind, processed.kind_dir(stage.kind)
-    partial = args.scenes is not None or args.shard is not None
     wanted = deciding(settings, stage)
     processed.remove_abandoned(kind)
-    if args.overwrite and partial:
+    if args.overwrite and is_partial(args):
         processed.check_unpacked(kind)
     elif args.overwrite:
         processed.remove(kind)

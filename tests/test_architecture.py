@@ -13,6 +13,7 @@ PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "ta
 LIBRARIES = ("errors", "progress", "strict_yaml")  # modules beside the packages that are no scripts
 
 FILES = ("datasets.files", "datasets.frames", "datasets.images", "datasets.packs", "datasets.processed")
+LABELS = ("datasets.box_lists", "datasets.depth_maps")
 A2D2 = ("datasets.a2d2",)
 EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "training")
 
@@ -27,12 +28,23 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.packs": ("datasets.files", "errors"),
     "datasets.processed": ("datasets.files", "datasets.frames", "datasets.packs", "errors"),
     "datasets.layout": ("datasets.files", "datasets.frames"),
+    "datasets.box_lists": (),
+    "datasets.depth_maps": (),
     "datasets.conversion": (*FILES, "datasets.layout", *LIBRARIES),
     "datasets.a2d2": ("datasets.a2d2", "datasets.files", "datasets.frames", "errors"),
     "datasets.a2d2.stage": (*A2D2, "datasets.conversion", "datasets.frames"),
     "datasets.synthetic": ("datasets.synthetic", *A2D2, *FILES, *LIBRARIES),
     "fetching": (*A2D2, *FILES, "datasets.layout", *LIBRARIES),
-    "preprocessing": (*A2D2, *FILES, "datasets.conversion", "datasets.layout", *LIBRARIES),
+    "datasets.folders": ("datasets.folders", *FILES, *LABELS, "datasets.conversion", *LIBRARIES),
+    "preprocessing": (*A2D2, *FILES, *LABELS, "datasets.conversion", "datasets.layout", *LIBRARIES),
+    "preprocessing.folders": (
+        "datasets.folders",
+        *FILES,
+        "datasets.conversion",
+        "datasets.layout",
+        *LIBRARIES,
+        "visual",
+    ),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
     "datasets": ("datasets", *LIBRARIES),
     "models": ("errors",),
@@ -46,7 +58,9 @@ WITHOUT_TORCH = (
     "fetching",
     "preprocessing",
     *FILES,
+    *LABELS,
     *A2D2,
+    "datasets.folders",
     "datasets.layout",
     "datasets.conversion",
     "datasets.synthetic",

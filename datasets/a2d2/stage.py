@@ -64,4 +64,4 @@ def run_stage(stage: A2D2Stage, argv: list[str] | None = None) -> int:
     """Run a script. Returns the exit code: 0, or 1 if a frame failed. UserError for wrong usage."""
     args = parse_arguments(stage, argv)
     raw = RawData(args.data_root)
-    return convert(stage, raw, stage.settings(args, raw), NAME, args)
+    return convert(stage, raw, stage.settings(args, raw), args, dataset=NAME)
