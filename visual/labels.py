@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from datasets.depth_maps import UNITS_PER_METRE
-from datasets.folders.colours import rgb_number
+from datasets.folders.colours import rgb_of
 from datasets.folders.found import Job
 from datasets.folders.recipe import NO_CLASS
 from datasets.folders.stages import FolderStage, KindSource
@@ -85,19 +85,14 @@ def _cell(kind: str, content: Any, ground: np.ndarray, settings: dict[str, Any])
     }[kind]()
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    number = rgb_number(colour)
-    return number >> 16, number >> 8 & 255, number & 255
-
-
 def _classes(label: np.ndarray, image: np.ndarray, settings: dict[str, Any]) -> Cell:
     """Classes in their colours, and a legend of those present, the commonest first."""
     palette = np.zeros((256, 3), np.uint8)
-    palette[: len(settings["colours"])] = [_rgb(colour) for colour in settings["colours"]]
+    palette[: len(settings["colours"])] = [rgb_of(colour) for colour in settings["colours"]]
     picture, pen = with_strip(blended(image, palette[label], label != NO_CLASS, 0.6), LEGEND_LINES)
     counts = np.bincount(label[label != NO_CLASS], minlength=len(settings["classes"]))
     present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
-    entries = [(settings["classes"][index], _rgb(settings["colours"][index])) for index in present]
+    entries = [(settings["classes"][index], rgb_of(settings["colours"][index])) for index in present]
     legend(pen, entries, (0, image.shape[0]), image.shape[1], LEGEND_LINES)
     return Cell(np.array(picture), f"{np.mean(label == NO_CLASS):.0%} without a class")
 
@@ -121,7 +116,7 @@ def _boxes(label: dict[str, Any], image: np.ndarray, settings: dict[str, Any]) -
     pen = ImageDraw.Draw(canvas)
     tags = Tags(pen, round(0.8 * text_size(canvas.width)))
     scale = np.array([(canvas.width - 1) / label["size"][0], (canvas.height - 1) / label["size"][1]] * 2)
-    colours = dict(zip(settings["classes"], map(_rgb, settings["colours"]), strict=True))
+    colours = dict(zip(settings["classes"], map(rgb_of, settings["colours"]), strict=True))
     for box in label["boxes"]:
         edges = tuple((np.array(box["bbox"]) * scale).tolist())
         pen.rectangle(edges, outline=colours[box["class"]], width=line_width(canvas.width))

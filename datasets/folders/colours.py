@@ -1,9 +1,16 @@
 """Colours of classes in pictures."""
 
-import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 
-GOLDEN = 0.618033988749895  # steps of the golden ratio leave no two hues near each other
+LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
+MARGIN = 120  # of the sum of a colour's channels to black and to white, which pictures have of their own
+Colour = tuple[int, int, int]
+
+
+def rgb_of(colour: str) -> Colour:
+    """'#ff8000' -> (255, 128, 0)."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def rgb_number(colour: str) -> int:
@@ -14,17 +21,27 @@ def rgb_number(colour: str) -> int:
 def class_colours(
     classes: Sequence[str] | Mapping[str, str], colour_table: Mapping[str, str] | None = None
 ) -> list[str]:
-    """'#rrggbb' of each class: the table's, else the first that masks show it in, else one that differs from others."""
+    """'#rrggbb' of each class: the table's, else the first that masks show it in, else one unlike the others."""
     if isinstance(classes, Mapping):
         return list(classes.values())
-    first: dict[str, str] = {}
+    given: dict[str, str] = {}
     for colour, name in (colour_table or {}).items():
-        first.setdefault(name, colour)
-    return [first.get(name) or distinct_colour(place) for place, name in enumerate(classes)]
+        given.setdefault(name, colour)
+    others = distinct_colours(map(rgb_of, given.values()))
+    return [given.get(name) or "#{:02x}{:02x}{:02x}".format(*next(others)) for name in classes]
 
 
-def distinct_colour(place: int) -> str:
-    """The same at each call; neighbours differ in hue, and the three brightnesses take turns."""
-    value, saturation = ((0.95, 0.75), (0.65, 0.9), (0.9, 0.45))[place % 3]
-    channels = colorsys.hsv_to_rgb(place * GOLDEN % 1, saturation, value)
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
+def distinct_colours(taken: Iterable[Colour]) -> Iterator[Colour]:
+    """Colours of a grid, each the farthest from those taken and those before it; always the same ones."""
+    grid = [colour for colour in product(LEVELS, repeat=3) if MARGIN <= sum(colour) <= 765 - MARGIN]
+    distances = dict.fromkeys(grid, 3 * 9 * 255**2)
+    for colour in taken:
+        distances = {other: min(distance, _distance(colour, other)) for other, distance in distances.items()}
+    while True:
+        yield (colour := max(distances, key=distances.__getitem__))
+        distances = {other: min(distance, _distance(colour, other)) for other, distance in distances.items()}
+
+
+def _distance(a: Colour, b: Colour) -> int:
+    """Squared, green weighs most: about as the eye sees it."""
+    return sum(weight * (x - y) ** 2 for weight, x, y in zip((2, 4, 3), a, b, strict=True))

@@ -60,11 +60,11 @@ def split_of(recipe: Recipe, found: Found, times: dict[Frame, float], source: st
 def _by_folders(split: FolderSplit, found: Found, source: str) -> dict[str, list[Frame]]:
     folders = defaultdict(list)
     for frame in found.images:
-        folders[found.splits.get(frame, "") if found.splits else frame.scene].append(frame)
+        folders[found.splits.get(frame, frame.scene)].append(frame)
     for part in PARTS:
         for name in getattr(split, part):
             if name not in folders:
-                there = ", ".join(sorted(filter(None, folders)))
+                there = ", ".join(sorted(folders))
                 raise UserError(f"{source}: split.{part}: no images in a folder {name}; there are {there}")
     return {part: [frame for name in getattr(split, part) for frame in folders[name]] for part in PARTS}
 
