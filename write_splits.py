@@ -14,7 +14,8 @@ from datasets.layout import add_data_root_argument, add_processed_roots_argument
 from datasets.processed import ProcessedData
 from datasets.roots import Roots
 from errors import UserError, run_as_script
-from training.config import DataConfig, SplitConfig, read_yaml, validated
+from strict_yaml import read_yaml, validated
+from training.config import DataConfig, SplitConfig
 from training.session import make_split
 
 SHIPPED = [Path("configs") / f"{name}_conf.yaml" for name in ("single_task", "symmetric", "asymmetric")]

@@ -25,7 +25,7 @@ import torch
 from benchmarks.machine import describe_machine
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
-from datasets.conversion import run_stage
+from datasets.a2d2.stage import run_stage
 from datasets.files import write_json
 from datasets.frames import Frame
 from datasets.processed import ProcessedData

@@ -47,7 +47,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.steps import Step, allocated_peak, fitted_tasks, made_up_labels
 from datasets.files import write_json
 from errors import UserError, run_as_script
-from training.config import load_config, read_yaml
+from strict_yaml import read_yaml
+from training.config import load_config
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun, kind_of
 from training.session import add_override_arguments, check_size
 

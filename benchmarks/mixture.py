@@ -30,9 +30,9 @@ from datasets.samples import Collate, LabelledFrames, Sample
 from datasets.sampling import epoch_order
 from errors import run_as_script
 from models.multitask import BACKBONE
+from strict_yaml import validated
 from training import checkpoint
 from training.balancing import total
-from training.config import validated
 from training.restore import Restored
 from training.runs import AsymmetricRun
 

@@ -18,7 +18,8 @@ import cv2
 
 from benchmarks.machine import describe_machine
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Stage, Worker, parse_arguments
+from datasets.a2d2.stage import A2D2Stage, parse_arguments
+from datasets.conversion import Worker
 from datasets.files import write_json
 from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
@@ -28,7 +29,7 @@ from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
 from preprocessing.steering_angle import Steering
 
-STAGES: dict[str, type[Stage]] = {stage.kind: stage for stage in (Segmentation, Camera, Depth, Boxes, Steering)}
+STAGES: dict[str, type[A2D2Stage]] = {stage.kind: stage for stage in (Segmentation, Camera, Depth, Boxes, Steering)}
 RATIO_TARGETS = {"segmentation": 1.0, "camera": 0.9}  # at most so many times cv2.imread of the same PNG
 MS_TARGETS = {"depth": 10.0, "box": 2.0, "steering": 2.0}  # at most, a frame
 MEMORY_TARGET = 400  # MB of one worker, at most

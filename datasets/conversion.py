@@ -1,32 +1,28 @@
-"""What the preprocessing scripts share: arguments, worker pool, progress, resume, shards, the report.
+"""What preprocessing shares, whatever the data set: worker pool, progress, resume, shards, the report.
 
-A script defines a `Stage` (which raw files, how one becomes a label) and hands it to `run_stage`. A frame's file
-appears whole or not at all; a rerun does what is missing; a frame that can't be read is named in the report and the
-rest goes on.
+A `Stage` is one step that writes one kind: it knows which frames a source has, and how a source file becomes a label.
+`convert` runs it. A frame's file appears whole or not at all; a rerun does what is missing; a frame that can't be read
+is named in the report and the rest goes on.
 """
 
 import argparse
-import filecmp
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import cv2
 import numpy as np
 
-from datasets.a2d2.geometry import Calibration
-from datasets.a2d2.raw import NAME, RAW_KINDS, RawData
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.frames import Frame
 from datasets.layout import add_root_arguments
@@ -34,12 +30,14 @@ from datasets.processed import ProcessedData
 from errors import UserError, reason_of
 from progress import progress, warn
 
+Source = TypeVar("Source")  # where a data set's frames are found
+
 
 @dataclass(frozen=True)
 class Label:
     """One frame's result: what to write, and counts for the report (points dropped, duplicates removed, ...).
 
-    content: None where the raw file holds no label.
+    content: None where the source file holds no label.
     """
 
     content: np.ndarray | bytes | None
@@ -55,50 +53,46 @@ class Outcome:
     path: str = ""
     reason: str = ""
     counts: dict[str, int] = field(default_factory=dict)
-    copies_differ: bool = False  # the raw file lies in two folders, with different contents
+    copies_differ: bool = False  # the source file lies in two folders, with different contents
 
 
-class Stage(ABC):
-    """One preprocessing script: the frames it works on and how a raw file becomes a label."""
+class Stage(ABC, Generic[Source]):
+    """One preprocessing step: the frames that it finds in a source and how each becomes a label of its kind."""
 
     kind: str  # processed kind that it writes
-    raw_kind: str  # raw kind that it reads
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the script's own flags. Default: none."""
-
-    @abstractmethod
-    def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        """Everything that decides what the files contain, for settings.json (JSON types only)."""
+    advice: ClassVar[str]  # what to do where no files are found, for messages
+    describing: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the settings that decide no file's content: other values there replace the old ones."""
 
     def prepare(self, settings: dict[str, Any]) -> None:
         """Build look-up tables, once per worker process. Default: nothing."""
-
-    @abstractmethod
-    def convert(self, path: Path) -> Label:
-        """The label that a raw file gives. Any exception means: this file is bad."""
 
     def suffix(self, settings: dict[str, Any]) -> str | None:
         """Ending of the files where the kind has several. Default: the kind's only one."""
         return None
 
-    def searched(self, raw: RawData) -> Path:
-        """The folder where the raw files are looked for, for error messages."""
-        return raw.images_dir
+    @abstractmethod
+    def searched(self, source: Source) -> Path:
+        """The folder where the files are looked for, for error messages."""
 
-    def jobs(self, raw: RawData) -> list[Any]:
-        """Units of work in a fixed order, each with a scene. Default: every frame whose raw file exists."""
-        return raw.frames(self.raw_kind)
+    @abstractmethod
+    def jobs(self, source: Source) -> list[Any]:
+        """Units of work in a fixed order, each with a scene."""
 
-    def labels(self, raw: RawData, job: Any) -> Iterator[tuple[Frame, Path, Callable[[], Label]]]:
-        """The frames of one job, each with its raw file and the call that makes its label."""
-        path = raw.path(self.raw_kind, job)
-        yield job, path, lambda: self.convert(path)
+    @abstractmethod
+    def labels(self, source: Source, job: Any) -> Iterator[tuple[Frame, Path, Callable[[], Label]]]:
+        """The frames of one job, each with its source file and the call that makes its label.
 
+        Any exception of that call means: this file is bad.
+        """
 
-def image_settings(args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-    """The part of the settings that the stages with an image size share."""
-    return {"size": list(args.size), "calibration": Calibration.read(raw.calibration_path).to_json()}
+    def times(self, source: Source) -> dict[Frame, float]:
+        """Seconds of the source's frames, for the camera's times.csv. Default: none are known."""
+        return {}
+
+    def copies_differ(self, source: Source, frame: Frame) -> bool:
+        """Whether the frame's source file lies in two folders, with different contents. Default: no."""
+        return False
 
 
 # ---- command line ---------------------------------------------------------------------------------------------
@@ -119,30 +113,40 @@ def shard_of(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def parse_arguments(stage: Stage, argv: list[str] | None) -> argparse.Namespace:
-    doc = (sys.modules[type(stage).__module__].__doc__ or "").strip()
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that all preprocessing scripts have."""
     parser.add_argument("--threads", type=positive, default=4, metavar="N", help="worker processes (default 4)")
     add_root_arguments(parser)
     parser.add_argument("--size", type=positive, nargs=2, default=(1024, 1024), metavar=("W", "H"))
     parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
     parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only units I, I+N, I+2N ... of the list")
     parser.add_argument("--overwrite", action="store_true", help="replace the files that are there")
-    stage.add_arguments(parser)
-    return parser.parse_args(argv)
 
 
-def run_stage(stage: Stage, argv: list[str] | None = None) -> int:
-    """Run a preprocessing script. Returns the exit code: 0, or 1 if a frame failed. UserError for wrong usage."""
-    args = parse_arguments(stage, argv)
-    raw, processed = RawData(args.data_root), ProcessedData(args.processed_root)
-    jobs = select_jobs(stage.jobs(raw), args.scenes, args.shard, stage.searched(raw))
-    settings = stage.settings(args, raw)
+def convert(
+    stage: Stage[Source],
+    source: Source,
+    settings: dict[str, Any],
+    args: argparse.Namespace,
+    *,
+    dataset: str,
+    split: Mapping[str, list[str]] | None = None,
+) -> int:
+    """Run a stage on a source. Returns the exit code: 0, or 1 if a frame failed. UserError for wrong usage.
+
+    settings: everything that decides what the files contain, for settings.json (JSON types only); dataset: its name;
+    split: its official one, part -> frames as SCENE/ID.
+    """
+    processed = ProcessedData(args.processed_root)
+    jobs = select_jobs(stage, source, args)
     try:
-        claim_folder(processed, stage.kind, settings, args)
+        processed.describe(dataset, split, replace=args.overwrite and not is_partial(args))
+        claim_folder(processed, stage, settings, args)
+        if times := stage.times(source):
+            processed.write_times(times)
     except OSError as error:
         raise UserError(f"can't write below {processed.root}: {error.strerror} (--processed-root)") from None
-    worker = Worker(stage, raw, processed, settings, args.overwrite)
+    worker = Worker(stage, source, processed, settings, args.overwrite)
     report = Report(stage.kind, settings)
     with closing(run_jobs(worker, jobs, args.threads)) as results:
         for outcome in outcomes_of(results, len(jobs), stage.kind):
@@ -154,42 +158,56 @@ def run_stage(stage: Stage, argv: list[str] | None = None) -> int:
     return 1 if report.failures else 0
 
 
-def select_jobs(jobs: list[Any], scenes: list[str] | None, shard: tuple[int, int] | None, searched: Path) -> list[Any]:
+def select_jobs(stage: Stage[Source], source: Source, args: argparse.Namespace) -> list[Any]:
     """The jobs of the scenes and the shard asked for. UserError where there is no data, or none of a scene."""
+    jobs, searched = stage.jobs(source), stage.searched(source)
     if not jobs:
-        raise UserError(f"no raw files for this stage below {searched}; 'sh get_data.sh' fetches them (or --data-root)")
+        raise UserError(f"no raw files for this stage below {searched}; {stage.advice}")
     there = sorted({job.scene for job in jobs})
-    if scenes is not None:
-        if missing := sorted(set(scenes) - set(there)):
+    if args.scenes is not None:
+        if missing := sorted(set(args.scenes) - set(there)):
             raise UserError(f"--scenes: {', '.join(missing)} not found below {searched}; there are {', '.join(there)}")
-        jobs = [job for job in jobs if job.scene in scenes]
-    if shard is not None:
-        jobs = jobs[shard[0] - 1 :: shard[1]]
+        jobs = [job for job in jobs if job.scene in args.scenes]
+    if args.shard is not None:
+        jobs = jobs[args.shard[0] - 1 :: args.shard[1]]
     return jobs
 
 
-def claim_folder(processed: ProcessedData, kind: str, settings: dict[str, Any], args: argparse.Namespace) -> None:
+def is_partial(args: argparse.Namespace) -> bool:
+    """Whether only some of the frames are asked for."""
+    return args.scenes is not None or args.shard is not None
+
+
+def claim_folder(
+    processed: ProcessedData, stage: Stage[Any], settings: dict[str, Any], args: argparse.Namespace
+) -> None:
     """Make sure that the kind's folder holds files of these settings only; UserError where it holds others."""
-    folder = processed.kind_dir(kind)
-    partial = args.scenes is not None or args.shard is not None
-    processed.describe(NAME)
+    kind, folder = stage.kind, processed.kind_dir(stage.kind)
+    wanted = deciding(settings, stage)
     processed.remove_abandoned(kind)
-    if args.overwrite and partial:
+    if args.overwrite and is_partial(args):
         processed.check_unpacked(kind)
     elif args.overwrite:
         processed.remove(kind)
     found = processed.settings(kind)
-    if args.overwrite and found is not None and found != settings:
+    if args.overwrite and found is not None and (made := deciding(found, stage)) != wanted:
         raise UserError(
-            f"{folder} {difference(found, settings)}; --overwrite with other settings replaces every file, so it can't "
+            f"{folder} {difference(made, wanted)}; --overwrite with other settings replaces every file, so it can't "
             "be combined with --scenes or --shard"
         )
     if found is None and processed.frames(kind):
         raise UserError(f"{folder} holds files but no settings.json (an --overwrite cut short?); run with --overwrite")
     write_json_once(processed.settings_path(kind), settings)
     found = processed.settings(kind)
+    if (made := deciding(found, stage)) != wanted:
+        raise UserError(f"{folder} {difference(made, wanted)}; use --overwrite or another --processed-root")
     if found != settings:
-        raise UserError(f"{folder} {difference(found, settings)}; use --overwrite or another --processed-root")
+        write_json(processed.settings_path(kind), settings, indent=2)
+
+
+def deciding(settings: dict[str, Any], stage: Stage[Any]) -> dict[str, Any]:
+    """The settings without what only describes the files."""
+    return {key: value for key, value in settings.items() if key not in stage.describing}
 
 
 def difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
@@ -202,11 +220,18 @@ def difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
 # ---- workers --------------------------------------------------------------------------------------------------
 
 
-class Worker:
+class Worker(Generic[Source]):
     """Turns one job into outcomes. Lives once in every worker process."""
 
-    def __init__(self, stage: Stage, raw: RawData, processed: ProcessedData, settings: dict[str, Any], overwrite: bool):
-        self.stage, self.raw, self.processed, self.settings = stage, raw, processed, settings
+    def __init__(
+        self,
+        stage: Stage[Source],
+        source: Source,
+        processed: ProcessedData,
+        settings: dict[str, Any],
+        overwrite: bool,
+    ):
+        self.stage, self.source, self.processed, self.settings = stage, source, processed, settings
         self.overwrite = overwrite
         self.suffix = stage.suffix(settings)
 
@@ -216,13 +241,13 @@ class Worker:
 
     def run(self, job: Any) -> list[Outcome]:
         try:
-            return [self._run_frame(*label) for label in self.stage.labels(self.raw, job)]
+            return [self._run_frame(*label) for label in self.stage.labels(self.source, job)]
         except BadSource as error:
             if self.overwrite:
                 self.processed.remove_labels(self.stage.kind, [job.scene])
             return [Outcome(str(job), "failed", str(error.path), error.reason)]
 
-    def _run_frame(self, frame: Frame, source: Path, make: Callable[[], Label]) -> Outcome:
+    def _run_frame(self, frame: Frame, path: Path, make: Callable[[], Label]) -> Outcome:
         target = self.processed.path(self.stage.kind, frame, self.suffix)
         if not self.overwrite and self.processed.exists(self.stage.kind, frame, self.suffix):
             return Outcome(str(frame), "present")
@@ -230,23 +255,20 @@ class Worker:
             label = make()
         except Exception as error:  # whatever a broken file raises, it is named and the rest goes on
             target.unlink(missing_ok=True)
-            return Outcome(str(frame), "failed", str(source), reason_of(error))
+            return Outcome(str(frame), "failed", str(path), reason_of(error))
         if label.content is None:
             target.unlink(missing_ok=True)
-            return Outcome(str(frame), "without_label", str(source), counts=label.counts)
+            return Outcome(str(frame), "without_label", str(path), counts=label.counts)
         try:
             write_label(target, label.content)
         except OSError as error:
             raise UserError(f"can't write {target}: {error.strerror}; a rerun goes on from here") from None
-        return Outcome(str(frame), "written", counts=label.counts, copies_differ=self._copies_differ(frame))
-
-    def _copies_differ(self, frame: Frame) -> bool:
-        copies = self.raw.copies(self.stage.raw_kind, frame) if self.stage.raw_kind in RAW_KINDS else []
-        return len(copies) > 1 and not filecmp.cmp(*copies, shallow=False)
+        differ = self.stage.copies_differ(self.source, frame)
+        return Outcome(str(frame), "written", counts=label.counts, copies_differ=differ)
 
 
 class BadSource(Exception):
-    """A raw file that holds many frames can't be read at all."""
+    """A source file that holds many frames can't be read at all."""
 
     def __init__(self, path: Path, reason: str):
         super().__init__(path, reason)

@@ -113,6 +113,11 @@ class ResultsDir:
         return self.dir / f"{task}.png"
 
 
+def check_picture(root: str | os.PathLike, dataset: str) -> Path:
+    """The picture of preprocessing/folders.py --check: `root/check/DATASET.png`."""
+    return Path(root) / "check" / f"{dataset}.png"
+
+
 class OverviewDir:
     """Contact sheets of raw scenes, and statistics of the whole set: `root/overview/...`."""
 

@@ -4,9 +4,11 @@ Every path below it is built here. Files are written by `whole_file`: a reader s
 """
 
 import csv
+import io
+import math
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +23,8 @@ from datasets.files import (
     read_whole,
     remove_abandoned_in,
     sorted_names,
+    whole_file,
+    write_json,
     write_json_once,
 )
 from datasets.frames import Frame
@@ -32,6 +36,7 @@ CAMERA_SUFFIXES = {"npy": ".npy", "jpeg": ".jpg"}
 CAMERA = "camera"  # the kind that is no label
 # kind -> endings, where they are not .npy alone
 OTHER_SUFFIXES = {CAMERA: (".npy", ".jpg"), "box": (".json",), "steering": (".json",)}
+TIMES_HEADER = ["frame", "seconds"]
 DATASET_NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -64,6 +69,7 @@ class ProcessedData:
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
         self.packed_dir = self.root / PACKED
+        self.times_path = self.root / CAMERA / "times.csv"
         self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
         self.dataset_path = self.root / "dataset.json"
         self.times_path = self.root / CAMERA / "times.csv"
@@ -83,13 +89,13 @@ class ProcessedData:
                 f"{self.root} does not say which data set it is (no dataset.json); run a preprocessing script "
                 "again, which keeps the files that are there"
             )
-        name = self._description.get("name")
+        name = self._description().get("name")
         if not isinstance(name, str) or not DATASET_NAME.fullmatch(name):
             raise UserError(f"{self.dataset_path}: name is {name!r}, not letters, digits, '.', '_', '-' or '+'")
         return name
 
-    @cached_property
     def _description(self) -> dict[str, Any]:
+        """What dataset.json holds."""
         content = read_json(self.dataset_path)
         if not isinstance(content, dict):
             raise UserError(f"{self.dataset_path} holds no keys; run a preprocessing script again without it")
@@ -110,34 +116,32 @@ class ProcessedData:
         """What the labels of a kind say. UserError: their settings make no sense."""
         return LabelSpec.of(self.settings(kind) or {}, str(self.settings_path(kind)))
 
-    def times(self) -> dict[Frame, float]:
-        """Frame -> seconds within its scene; empty where the root says nothing of times. UserError: a broken file."""
-        if not self.times_path.is_file():
-            return {}
-        try:
-            head, *rows = csv.reader(self.times_path.read_text().splitlines())
-            if head != ["frame", "seconds"]:
-                raise ValueError(f"header {head}")
-            return {Frame.parse(f"{self.name}/{frame}"): float(seconds) for frame, seconds in rows}
-        except ValueError as error:
-            raise UserError(
-                f"{self.times_path} is no list of frame,seconds ({error}); preprocess images again"
-            ) from None
-
     def _split(self) -> dict[str, list[str]] | None:
         """The data set's own split, where dataset.json has one: part -> 'SCENE/ID'."""
-        split = self._description.get("split")
+        split = self._description().get("split")
         if split is None:
             return None
         if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in SPLITS):
             raise UserError(f"{self.dataset_path}: split is not {', '.join(SPLITS)} with a list of frames each")
         return split
 
-    def describe(self, name: str) -> None:
-        """Write which data set the root is, unless it says so already. UserError: it is another one."""
-        write_json_once(self.dataset_path, {"name": name})
+    def describe(self, name: str, split: Mapping[str, list[str]] | None = None, *, replace: bool = False) -> None:
+        """Write which data set the root is, unless it says so already. UserError: it is another one.
+
+        split: train, val and test -> its official frames, as `SCENE/ID`; replace: another split may stand there.
+        """
+        content = {"name": name} if split is None else {"name": name, "split": dict(split)}
+        write_json_once(self.dataset_path, content)
         if self.name != name:
             raise UserError(f"{self.root} holds the data set {self.name}, not {name}; use another --processed-root")
+        if read_json(self.dataset_path) == content:
+            return
+        if not replace:
+            raise UserError(
+                f"{self.dataset_path} has another split; use --overwrite (without --scenes or --shard) or another "
+                "--processed-root"
+            )
+        write_json(self.dataset_path, content)
 
     def kind_dir(self, kind: str) -> Path:
         return self.root / kind
@@ -178,6 +182,32 @@ class ProcessedData:
             names = {*sorted_names(self.root / kind / scene), *(pack.names(kind) if pack else ())}
             frames |= {Frame(self.name, scene, match[1]) for match in map(pattern.fullmatch, names) if match}
         return sorted(frames)
+
+    # ---- times ----------------------------------------------------------------------------------------------------
+
+    def times(self) -> dict[Frame, float]:
+        """Seconds of the frames whose time is known, from `camera/times.csv`; none where there is no such file."""
+        try:
+            rows = list(csv.reader(io.StringIO(self.times_path.read_text(), newline="")))
+            if rows[:1] != [TIMES_HEADER]:
+                raise ValueError(f"its header is not {','.join(TIMES_HEADER)}")
+            times = {Frame.parse(f"{self.name}/{frame}"): float(seconds) for frame, seconds in rows[1:]}
+            if not all(map(math.isfinite, times.values())):
+                raise ValueError("a time is not finite")
+        except FileNotFoundError:
+            return {}
+        except (ValueError, OSError) as error:
+            raise UserError(f"{self.times_path} can't be read: {error}; delete it and make it again") from None
+        return times
+
+    def write_times(self, times: Mapping[Frame, float]) -> None:
+        """Write `camera/times.csv`, unless it says the same already."""
+        rows = [f"{frame.in_dataset},{seconds!r}" for frame, seconds in sorted(times.items())]
+        content = "\n".join([",".join(TIMES_HEADER), *rows, ""]).encode()
+        if self.times_path.exists() and self.times_path.read_bytes() == content:
+            return
+        with whole_file(self.times_path) as file:
+            file.write(content)
 
     # ---- reading, loose or packed ---------------------------------------------------------------------------------
 
@@ -284,7 +314,7 @@ class ProcessedData:
         return self.root / kind / scene / name
 
     def stored(self) -> dict[Path, Stamp]:
-        """Settings, packs and loose files: path below the root -> size and time."""
+        """Settings, times, packs and loose files: path below the root -> size and time."""
         return self._listed(self.loose)
 
     def needed(self) -> dict[Path, Stamp]:
@@ -327,6 +357,8 @@ class ProcessedData:
         self.check_unpacked(kind)
         self.settings_path(kind).unlink(missing_ok=True)
         self.remove_labels(kind)
+        if kind == CAMERA:
+            self.times_path.unlink(missing_ok=True)
         for name in sorted_names(self.root / kind):
             if name.startswith("report") and name.endswith(".json"):
                 (self.root / kind / name).unlink(missing_ok=True)

@@ -19,13 +19,16 @@ from datasets.a2d2.classes import BOX_CLASSES
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
-from datasets.conversion import Label, Stage, run_stage
+from datasets.a2d2.stage import A2D2Stage, run_stage
+from datasets.box_lists import clip, has_area, without_duplicates
+from datasets.conversion import Label
 from errors import run_as_script
 
 
-class Boxes(Stage):
+class Boxes(A2D2Stage):
     kind = "box"
     raw_kind = "label3D"
+    describing = frozenset({"colours"})
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         # Boxes stay in pixels of the undistorted image: --size has no part in them
@@ -66,29 +69,6 @@ def parse_box(name: str, box: dict[str, Any]) -> dict[str, Any]:
     if len(bbox) != 4 or not all(map(math.isfinite, (*bbox, occlusion, truncation))):
         raise ValueError(f"{name}: 2d_bbox {bbox}, occlusion {occlusion}, truncation {truncation} is not finite")
     return {"class": kind, "bbox": bbox, "occlusion": occlusion, "truncation": truncation}
-
-
-def without_duplicates(boxes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first of all boxes with the same class and coordinates."""
-    first: dict[tuple, dict[str, Any]] = {}
-    for box in boxes:
-        first.setdefault((box["class"], *box["bbox"]), box)
-    return list(first.values())
-
-
-def clip(bbox: list[float], width: int, height: int) -> list[float]:
-    left, top, right, bottom = bbox
-    return [
-        min(max(left, 0.0), float(width)),
-        min(max(top, 0.0), float(height)),
-        min(max(right, 0.0), float(width)),
-        min(max(bottom, 0.0), float(height)),
-    ]
-
-
-def has_area(bbox: list[float]) -> bool:
-    left, top, right, bottom = bbox
-    return right > left and bottom > top
 
 
 if __name__ == "__main__":

@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 
 from datasets.a2d2.geometry import Calibration, ImageMap
-from datasets.a2d2.raw import RawData
-from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.a2d2.raw import RawData, seconds_of
+from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
+from datasets.conversion import Label
+from datasets.frames import Frame
 from datasets.images import read_png
 from datasets.processed import CAMERA_SUFFIXES
 from errors import run_as_script
@@ -25,15 +27,21 @@ from errors import run_as_script
 JPEG_QUALITY = 95
 
 
-class Camera(Stage):
+class Camera(A2D2Stage):
     kind = "camera"
     raw_kind = "camera"
+    describing = frozenset({"resolution"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--format", choices=list(CAMERA_SUFFIXES), default="npy", help="default npy")
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
-        return {**image_settings(args, raw), "format": args.format}
+        shared = image_settings(args, raw)
+        return {**shared, "format": args.format, "resolution": shared["calibration"]["resolution"]}
+
+    def times(self, raw: RawData) -> dict[Frame, float]:
+        """Of all raw frames, so that shards and parts of the scenes write the same."""
+        return {frame: seconds_of(frame) for frame in raw.frames(self.raw_kind)}
 
     def suffix(self, settings: dict[str, Any]) -> str:
         return CAMERA_SUFFIXES[settings["format"]]

@@ -17,17 +17,16 @@ import numpy as np
 from datasets.a2d2.geometry import Calibration
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
-from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
+from datasets.conversion import Label
+from datasets.depth_maps import MAX_METRES, UNITS_PER_METRE, nearest_points
 from errors import run_as_script
 
-UNITS_PER_METRE = 256
-MAX_METRES = 255.9
-NOTHING = np.iinfo(np.uint16).max  # farther than MAX_METRES: any point is nearer
 
-
-class Depth(Stage):
+class Depth(A2D2Stage):
     kind = "depth"
     raw_kind = "lidar"
+    describing = frozenset({"range"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--measure", choices=["depth", "distance"], default="depth", help="default depth")
@@ -99,20 +98,6 @@ def read_sweep(path: Path, measure: str) -> tuple[np.ndarray, np.ndarray, np.nda
     if not all(np.isfinite(array).all() for array in (row, col, metres)):
         raise ValueError(f"row, col or {measure} is not finite")
     return row, col, metres
-
-
-def nearest_points(x: np.ndarray, y: np.ndarray, metres: np.ndarray, size: tuple[int, int], splat: int) -> np.ndarray:
-    """uint16 H x W: each pixel's nearest point, metres x 256. x, y: pixels inside the image, splat x splat a point."""
-    width, height = size
-    values = np.rint(metres * UNITS_PER_METRE).astype(np.uint16)
-    image = np.full(width * height, NOTHING, np.uint16)
-    reach = range(-(splat // 2), splat // 2 + 1)
-    for dx, dy in ((dx, dy) for dx in reach for dy in reach):
-        u, v = x + dx, y + dy
-        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-        np.minimum.at(image, (v * width + u)[inside], values[inside])
-    image[image == NOTHING] = 0
-    return image.reshape(height, width)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, SEMANTIC_CLASSES
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RAW_KINDS, RawData
 from datasets.a2d2.spec import LABELS
-from datasets.conversion import Stage, positive
+from datasets.a2d2.stage import A2D2Stage
+from datasets.conversion import positive
 from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.images import read_png
@@ -42,7 +43,7 @@ from visual.output import write_picture
 from visual.sheet import Cell, sheet
 
 WIDTH = 640  # px of each picture
-COLUMNS: dict[str, tuple[type[Stage], type[Task]]] = {
+COLUMNS: dict[str, tuple[type[A2D2Stage], type[Task]]] = {
     "lidar": (Depth, DepthTask),
     "boxes": (Boxes, BoxTask),
     "classes": (Segmentation, SegmentationTask),
@@ -116,7 +117,7 @@ def contact_sheet(raw: RawData, frames: list[Frame]) -> np.ndarray:
     return sheet(list(COLUMNS), rows)
 
 
-def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: Stage, task: Task) -> Cell:
+def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: A2D2Stage, task: Task) -> Cell:
     path = raw.path(stage.raw_kind, frame)
     if not path.is_file():
         return Cell(blank(image, task.strip_lines), f"no {stage.raw_kind} file")
@@ -152,7 +153,7 @@ def count_boxes(raw: RawData) -> list[dict[str, Any]]:
     return [box for content in _converted(raw, stage, raw.frames("label3D")) for box in json.loads(content)["boxes"]]
 
 
-def _converted(raw: RawData, stage: Stage, frames: list[Frame]) -> Iterable[Any]:
+def _converted(raw: RawData, stage: A2D2Stage, frames: list[Frame]) -> Iterable[Any]:
     for frame in progress(frames, len(frames), f"{stage.kind} statistics"):
         try:
             yield stage.convert(raw.path(stage.raw_kind, frame)).content

@@ -18,15 +18,17 @@ from datasets.a2d2.classes import colour_table
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
-from datasets.conversion import Label, Stage, image_settings, run_stage
+from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
+from datasets.conversion import Label
 from datasets.images import read_png
 from datasets.spec import IGNORE
 from errors import run_as_script
 
 
-class Segmentation(Stage):
+class Segmentation(A2D2Stage):
     kind = "segmentation"
     raw_kind = "label"
+    describing = frozenset({"colours", "merged"})
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         return {**image_settings(args, raw), **LABELS[self.kind].to_json()}

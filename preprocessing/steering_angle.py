@@ -20,7 +20,8 @@ from functools import partial
 from typing import Any
 
 from datasets.a2d2.raw import RawData, parse_bus_frame_name
-from datasets.conversion import BadSource, Label, Stage, run_stage
+from datasets.a2d2.stage import A2D2Stage, run_stage
+from datasets.conversion import BadSource, Label
 from datasets.frames import Frame
 from errors import reason_of, run_as_script
 
@@ -41,9 +42,10 @@ class BusFile:
         return self.scene
 
 
-class Steering(Stage):
+class Steering(A2D2Stage):
     kind = "steering"
     raw_kind = "bus"
+    describing = frozenset({"unit"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--signal", choices=SIGNALS, default=SIGNALS[0], help=f"default {SIGNALS[0]}")

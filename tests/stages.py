@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Stage, run_stage
+from datasets.a2d2.stage import A2D2Stage, run_stage
 from datasets.files import read_json
 from datasets.processed import ProcessedData
 
@@ -13,7 +13,7 @@ def roots(raw: RawData, processed: ProcessedData) -> list[str]:
     return ["--data-root", str(raw.root), "--processed-root", str(processed.root)]
 
 
-def run(stage: Stage, raw: RawData, processed: ProcessedData, *flags: str) -> int:
+def run(stage: A2D2Stage, raw: RawData, processed: ProcessedData, *flags: str) -> int:
     """The exit code of a run; one worker (in this process) unless the flags ask for more."""
     return run_stage(stage, [*roots(raw, processed), "--threads", "1", *flags])
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
-LIBRARIES = ("errors", "progress")  # modules beside the packages that are no scripts
+LIBRARIES = ("errors", "progress", "strict_yaml")  # modules beside the packages that are no scripts
 
 FILES = (
     "datasets.files",
@@ -20,6 +20,7 @@ FILES = (
     "datasets.processed",
     "datasets.spec",
 )
+LABELS = ("datasets.box_lists", "datasets.depth_maps")
 A2D2 = ("datasets.a2d2",)
 EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "training")
 
@@ -27,6 +28,7 @@ EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "train
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "progress": (),
+    "strict_yaml": ("errors",),
     "datasets.files": ("errors",),
     "datasets.frames": (),
     "datasets.images": (),
@@ -34,15 +36,27 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.spec": ("errors",),
     "datasets.processed": ("datasets.files", "datasets.frames", "datasets.packs", "datasets.spec", "errors"),
     "datasets.layout": ("datasets.files", "datasets.frames"),
-    "datasets.conversion": (*FILES, *A2D2, "datasets.layout", *LIBRARIES),
+    "datasets.box_lists": (),
+    "datasets.depth_maps": (),
+    "datasets.conversion": (*FILES, "datasets.layout", *LIBRARIES),
     "datasets.a2d2": ("datasets.a2d2", *FILES, "errors"),
+    "datasets.a2d2.stage": (*A2D2, *FILES, "datasets.conversion"),
     "datasets.synthetic": ("datasets.synthetic", *A2D2, *FILES, *LIBRARIES),
     "fetching": (*A2D2, *FILES, "datasets.layout", *LIBRARIES),
-    "preprocessing": (*A2D2, *FILES, "datasets.conversion", "datasets.layout", *LIBRARIES),
+    "datasets.folders": ("datasets.folders", *FILES, *LABELS, "datasets.conversion", *LIBRARIES),
+    "preprocessing": (*A2D2, *FILES, *LABELS, "datasets.conversion", "datasets.layout", *LIBRARIES),
+    "preprocessing.folders": (
+        "datasets.folders",
+        *FILES,
+        "datasets.conversion",
+        "datasets.layout",
+        *LIBRARIES,
+        "visual",
+    ),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
     "datasets": ("datasets", *LIBRARIES),
     "models": ("errors",),
-    "tasks": (*FILES, "models", "errors"),
+    "tasks": (*FILES, "models", "errors", "strict_yaml"),
     "training": EVERYTHING,
     "benchmarks": EVERYTHING,
     "visual": EVERYTHING,
@@ -52,7 +66,9 @@ WITHOUT_TORCH = (
     "fetching",
     "preprocessing",
     *FILES,
+    *LABELS,
     *A2D2,
+    "datasets.folders",
     "datasets.layout",
     "datasets.conversion",
     "datasets.synthetic",
@@ -147,6 +163,7 @@ def test_the_checker_sees_what_it_should() -> None:
         ("datasets.a2d2.geometry", "datasets.synthetic.generate"),
         ("datasets.synthetic.world", "datasets.splits"),
         ("datasets.conversion", "datasets.splits"),
+        ("datasets.conversion", "datasets.a2d2.raw"),
         ("datasets.samples", "tasks.base"),
         ("models.unet", "datasets.layout"),
         ("models.unet", "tasks"),

@@ -1,10 +1,9 @@
 """The YAML configs as pydantic models: unknown keys, wrong types and impossible values are one-line errors."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -21,11 +20,11 @@ from pydantic import (
 
 from errors import UserError
 from models.encoder import IMAGENET_WEIGHTS, EncoderName
+from strict_yaml import Config, StrictModel, read_yaml, validated, with_exponents
 from tasks import TASKS
-from tasks.base import EncoderSettings, StrictModel
+from tasks.base import EncoderSettings
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
-EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
 class SplitConfig(StrictModel):
@@ -215,9 +214,6 @@ def _task_settings(task: str, kind: str, settings: Any) -> StrictModel:
         raise ValidationError.from_exception_data(error.title, details) from None
 
 
-Config = TypeVar("Config", bound=StrictModel)
-
-
 class MicroBatchSizes(StrictModel):
     """`micro_batch_size` of each training script."""
 
@@ -282,27 +278,6 @@ def lay_over(content: dict[str, Any], gpu: Path, kind: str, source: str) -> None
         set_key(content, key, value, source)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = with_exponents(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise UserError(f"{path} can't be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no keys")
-    return content
-
-
-def with_exponents(content: Any) -> Any:
-    """YAML 1.1 takes 1e-3 for a text, since it has no point: make it the number that everybody means."""
-    if isinstance(content, dict):
-        return {key: with_exponents(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [with_exponents(value) for value in content]
-    return float(content) if isinstance(content, str) and EXPONENT.fullmatch(content) else content
-
-
 def apply_override(content: dict[str, Any], override: str) -> None:
     """Set the key of a `KEY=VALUE` in place; the value is read as YAML."""
     key, equals, value = override.partition("=")
@@ -326,18 +301,6 @@ def set_key(content: dict[str, Any], key: str, value: Any, source: str) -> None:
         if not isinstance(content, dict):
             raise UserError(f"{source}: {section} is a value, not a section")
     content[last] = value
-
-
-def validated(kind: type[Config], content: dict[str, Any], source: str) -> Config:
-    """The content as a config; UserError with the source and the first key that is wrong."""
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first, others = error.errors()[0], error.error_count() - 1
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        message = first["msg"].removeprefix("Value error, ")
-        more = f" (and {others} more)" if others else ""
-        raise UserError(f"{source}: {key}: {message}{more}") from None
 
 
 def to_yaml(config: StrictModel) -> str:

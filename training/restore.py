@@ -21,9 +21,10 @@ from datasets.spec import LabelSpec
 from datasets.splits import Split
 from errors import UserError
 from progress import warn
+from strict_yaml import validated
 from tasks.base import Task
 from training import checkpoint
-from training.config import DataConfig, validated
+from training.config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
 from training.runs import RUN_CONFIGS, RunConfig

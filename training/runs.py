@@ -19,8 +19,9 @@ from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
 from models.single import SingleTask
+from strict_yaml import StrictModel
 from tasks import TASKS
-from tasks.base import StrictModel, Task
+from tasks.base import Task
 from training.balancing import AGGREGATORS, Aggregated, Balancing, Fixed, GradientSimilarity, Uncertainty
 from training.config import (
     AugmentationConfig,

@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from datasets.a2d2.classes import BOX_CLASSES, COLOURS, IGNORE, SEMANTIC_CLASSES, class_of, colour_table, rgb_of
+from datasets.a2d2.classes import (
+    BOX_CLASSES,
+    COLOURS,
+    IGNORE,
+    SEMANTIC_CLASSES,
+    class_colours,
+    class_of,
+    colour_table,
+    palette,
+    rgb_of,
+)
 from datasets.a2d2.raw import RawData
 from datasets.files import read_json
 
@@ -94,3 +104,9 @@ def test_box_classes_are_those_of_the_real_boxes(real_data: RawData) -> None:
              read_json(real_data.path("label3D", frame)).values()]  # fmt: skip
     assert found
     assert set(found) <= set(BOX_CLASSES)
+
+
+def test_colours_of_classes_are_those_of_the_palette() -> None:
+    colours = class_colours()
+    assert colours[:3] == ["#ff0000", "#b65906", "#cc99ff"]
+    assert [rgb_of(colour) for colour in colours] == [tuple(row) for row in palette()[: len(SEMANTIC_CLASSES)].tolist()]

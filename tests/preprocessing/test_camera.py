@@ -103,3 +103,14 @@ def test_alpha_changes_nothing(raw: RawData, processed: ProcessedData) -> None:
     write_png(raw.path("camera", transparent), picture, alpha=rng.integers(0, 256, (HEIGHT, WIDTH), np.uint8))
     assert run(Camera(), raw, processed, "--size", "50", "40") == 0
     assert len({processed.path("camera", frame).read_bytes() for frame in (plain, transparent)}) == 1
+
+
+def test_times_and_resolution_are_written_for_all_frames_by_every_shard(raw: RawData, processed: ProcessedData) -> None:
+    all_frames = frames(3)
+    for frame in all_frames:
+        write_png(raw.path("camera", frame), random_picture(np.random.default_rng(0)))
+    expected = {frame: int(frame.id) / 30 for frame in all_frames}
+    for shard in ("1/2", "2/2"):
+        assert run(Camera(), raw, processed, "--size", "32", "20", "--shard", shard) == 0
+        assert processed.times() == expected
+    assert read_json(processed.settings_path("camera"))["resolution"] == [WIDTH, HEIGHT]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Stage
+from datasets.a2d2.stage import A2D2Stage
 from datasets.files import locked
 from datasets.packs import Pack, Source, Stamp, write_pack
 from datasets.processed import ProcessedData
@@ -28,7 +28,7 @@ from tests.raw_files import OTHER_SCENE, SCENE, frames, write_every_kind
 from tests.stages import run, statuses
 
 FRAMES = frames(5) + frames(3, OTHER_SCENE)
-STAGES: list[type[Stage]] = [Segmentation, Depth, Boxes, Steering, Camera]
+STAGES: list[type[A2D2Stage]] = [Segmentation, Depth, Boxes, Steering, Camera]
 SMALL = ("--size", "32", "20")
 
 each_stage = pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.kind)
@@ -267,7 +267,7 @@ def made(raw: RawData, processed: ProcessedData) -> ProcessedData:
 
 
 @each_stage
-def test_packed_frames_count_as_done(made: ProcessedData, raw: RawData, stage: type[Stage]) -> None:
+def test_packed_frames_count_as_done(made: ProcessedData, raw: RawData, stage: type[A2D2Stage]) -> None:
     assert run(stage(), raw, made, *SMALL) == 0
     assert statuses(made, stage.kind) == (0, len(FRAMES), 0, 0)
     assert label_paths(made.root) == {}
@@ -279,7 +279,7 @@ def test_workers_see_packed_frames(made: ProcessedData, raw: RawData) -> None:
 
 
 @each_stage
-def test_new_frames_are_made_beside_the_packs(made: ProcessedData, raw: RawData, stage: type[Stage]) -> None:
+def test_new_frames_are_made_beside_the_packs(made: ProcessedData, raw: RawData, stage: type[A2D2Stage]) -> None:
     more = [*FRAMES, *frames(7)[5:]]
     write_every_kind(raw, more)
     assert run(stage(), raw, made, *SMALL) == 0
@@ -290,7 +290,7 @@ def test_new_frames_are_made_beside_the_packs(made: ProcessedData, raw: RawData,
 @each_stage
 @pytest.mark.parametrize("part", [(), ("--scenes", SCENE), ("--shard", "1/2")], ids=["all", "scenes", "shard"])
 def test_overwrite_is_refused_while_packs_hold_the_kind(
-    made: ProcessedData, raw: RawData, stage: type[Stage], part: tuple[str, ...]
+    made: ProcessedData, raw: RawData, stage: type[A2D2Stage], part: tuple[str, ...]
 ) -> None:
     before = contents(made)
     with pytest.raises(UserError, match=rf"^\S*packed holds {stage.kind} labels.*tar xf.*delete the tars") as caught:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from datasets.a2d2.raw import RawData
-from datasets.conversion import Stage
+from datasets.a2d2.stage import A2D2Stage
 from datasets.files import read_json
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
@@ -45,7 +45,7 @@ from tests.raw_files import (
 )
 from tests.stages import failures, report_of, roots, run, statuses
 
-STAGES: list[type[Stage]] = [Segmentation, Depth, Boxes, Steering, Camera]
+STAGES: list[type[A2D2Stage]] = [Segmentation, Depth, Boxes, Steering, Camera]
 SCRIPTS = {
     "segmentation": "segmentation.py",
     "depth": "depth_preprocess.py",
@@ -95,7 +95,7 @@ def test_each_script_runs_as_a_user_runs_it(filled: RawData, processed: Processe
 
 @each_stage
 def test_a_second_run_finds_everything_there(
-    filled: RawData, processed: ProcessedData, stage: type[Stage], capsys: pytest.CaptureFixture[str]
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(stage(), filled, processed, *SMALL) == 0
     before = {path: path.stat().st_mtime_ns for path in processed.root.rglob("0*")}
@@ -106,7 +106,7 @@ def test_a_second_run_finds_everything_there(
 
 
 @each_stage
-def test_a_rerun_makes_only_what_is_missing(filled: RawData, processed: ProcessedData, stage: type[Stage]) -> None:
+def test_a_rerun_makes_only_what_is_missing(filled: RawData, processed: ProcessedData, stage: type[A2D2Stage]) -> None:
     run(stage(), filled, processed, *SMALL)
     expected = label_files(processed, stage.kind)
     for frame in FRAMES[::4]:
@@ -117,7 +117,7 @@ def test_a_rerun_makes_only_what_is_missing(filled: RawData, processed: Processe
 
 
 @each_stage
-def test_raw_data_is_never_written_to(filled: RawData, processed: ProcessedData, stage: type[Stage]) -> None:
+def test_raw_data_is_never_written_to(filled: RawData, processed: ProcessedData, stage: type[A2D2Stage]) -> None:
     before = {path: path.read_bytes() for path in filled.root.rglob("*") if path.is_file()}
     run(stage(), filled, processed, *SMALL, "--overwrite")
     assert {path: path.read_bytes() for path in filled.root.rglob("*") if path.is_file()} == before
@@ -131,7 +131,7 @@ def test_scenes(filled: RawData, processed: ProcessedData) -> None:
 
 @each_stage
 def test_the_number_of_workers_changes_no_byte(
-    filled: RawData, processed: ProcessedData, stage: type[Stage], tmp_path: Path
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage], tmp_path: Path
 ) -> None:
     many = ProcessedData(tmp_path / "many")
     assert run(stage(), filled, processed, *SMALL) == 0
@@ -142,7 +142,7 @@ def test_the_number_of_workers_changes_no_byte(
 
 @each_stage
 def test_shards_together_are_one_run(
-    filled: RawData, processed: ProcessedData, stage: type[Stage], tmp_path: Path
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage], tmp_path: Path
 ) -> None:
     run(stage(), filled, processed, *SMALL)
     shards = ProcessedData(tmp_path / "shards")
@@ -241,7 +241,7 @@ def with_nan(name: str) -> Callable[[dict[str, Any]], None]:
 
 
 # stage, what is written, words that the reason must hold
-BAD_INPUT: dict[str, tuple[type[Stage], Callable[[RawData], Path], str]] = {
+BAD_INPUT: dict[str, tuple[type[A2D2Stage], Callable[[RawData], Path], str]] = {
     **{
         f"{stage.kind}: {case}": (stage, write(stage.raw_kind, *more), reason)
         for stage in (Segmentation, Camera)
@@ -429,7 +429,7 @@ def test_a_broken_calibration(filled: RawData, processed: ProcessedData, root: P
 
 # ---- settings and --overwrite ---------------------------------------------------------------------------------
 
-OTHER_SETTINGS: list[tuple[type[Stage], list[str], str, str]] = [
+OTHER_SETTINGS: list[tuple[type[A2D2Stage], list[str], str, str]] = [
     (Segmentation, ["--size", "40", "30"], "[32, 20]", "[40, 30]"),
     (Camera, ["--size", "40", "30"], "[32, 20]", "[40, 30]"),
     (Camera, [*SMALL, "--format", "jpeg"], "npy", "jpeg"),
@@ -442,7 +442,7 @@ each_change = pytest.mark.parametrize(("stage", "flags", "made", "asked"), OTHER
 
 @each_change
 def test_other_settings_are_refused(
-    filled: RawData, processed: ProcessedData, stage: type[Stage], flags: list[str], made: str, asked: str
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage], flags: list[str], made: str, asked: str
 ) -> None:
     run(stage(), filled, processed, *SMALL)
     before = label_files(processed, stage.kind)
@@ -462,7 +462,7 @@ def test_overwrite_replaces_everything(
     filled: RawData,
     processed: ProcessedData,
     tmp_path: Path,
-    stage: type[Stage],
+    stage: type[A2D2Stage],
     flags: list[str],
     made: str,
     asked: str,
@@ -497,7 +497,7 @@ def test_other_settings_end_the_script_with_one_line(filled: RawData, processed:
 
 @each_stage
 def test_overwrite_of_a_part_with_the_same_settings(
-    filled: RawData, processed: ProcessedData, stage: type[Stage]
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage]
 ) -> None:
     run(stage(), filled, processed, *SMALL)
     expected = label_files(processed, stage.kind)
@@ -538,7 +538,7 @@ def test_overwrite_removes_the_settings_before_the_first_label(
 @pytest.mark.parametrize("part", [[], ["--shard", "1/1"], ["--scenes", SCENE, OTHER_SCENE]], ids=str)
 @each_stage
 def test_overwrite_leaves_no_stale_label_of_a_frame_that_fails(
-    filled: RawData, processed: ProcessedData, stage: type[Stage], part: list[str]
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage], part: list[str]
 ) -> None:
     run(stage(), filled, processed, *SMALL)
     bad = filled.bus_path(SCENE) if stage is Steering else filled.path(stage.raw_kind, FRAMES[0])
@@ -563,6 +563,32 @@ def test_a_broken_settings_file_is_named_and_overwrite_mends_it(filled: RawData,
         with pytest.raises(UserError):
             run(Boxes(), filled, processed)
         assert run(Boxes(), filled, processed, "--overwrite") == 0
+
+
+DESCRIBED = {
+    "segmentation": {"colours", "merged"},
+    "depth": {"range"},
+    "box": {"colours"},
+    "steering": {"unit"},
+    "camera": {"resolution"},
+}
+
+
+@each_stage
+def test_what_only_describes_the_files_is_brought_up_to_date(
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage]
+) -> None:
+    """A root made before there were colours, ranges and units gets them without making a label again."""
+    run(stage(), filled, processed, *SMALL)
+    settings = read_json(processed.settings_path(stage.kind))
+    labels = label_files(processed, stage.kind)
+    assert set(settings) >= DESCRIBED[stage.kind]
+    old = {key: value for key, value in settings.items() if key not in DESCRIBED[stage.kind]}
+    processed.settings_path(stage.kind).write_text(json.dumps(old))
+    assert run(stage(), filled, processed, *SMALL) == 0
+    assert statuses(processed, stage.kind) == (0, 9, 0, 0)
+    assert read_json(processed.settings_path(stage.kind)) == settings
+    assert label_files(processed, stage.kind).keys() == labels.keys()
 
 
 # ---- kill -9 --------------------------------------------------------------------------------------------------
@@ -619,7 +645,7 @@ def test_kill_and_resume(raw: RawData, processed: ProcessedData, root: Path, tmp
 STOP_IN_MID_WRITE = """
 import os, signal, sys
 import numpy as np
-from datasets.conversion import run_stage
+from datasets.a2d2.stage import run_stage
 from preprocessing.camera import Camera
 
 def half(file, array, **options):

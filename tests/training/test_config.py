@@ -8,10 +8,11 @@ import yaml
 
 from datasets.a2d2.spec import LABELS
 from errors import UserError
+from strict_yaml import validated
 from tasks import TASKS
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG
-from training.config import NetworkConfig, load_config, to_yaml, validated
+from training.config import NetworkConfig, load_config, to_yaml
 from training.runs import RUN_CONFIGS, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 from training.runs import kind_of as kind_of_content
 
