@@ -31,8 +31,8 @@ from datasets.sampling import epoch_order
 from errors import run_as_script
 from models.multitask import BACKBONE
 from training import checkpoint
-from training.balancing import total
 from training.config import validated
+from training.methods.similarity import total
 from training.restore import Restored
 from training.runs import AsymmetricRun
 

@@ -23,9 +23,9 @@ from models.memory_format import lay_out
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
-from training.balancing import Aggregated
 from training.build import make_groups
 from training.evaluation import Precision
+from training.methods.gradients import Aggregated
 from training.runs import RunConfig
 from training.step import Sums, accumulate
 from training.updates import Group

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchvision.models import WeightsEnum
@@ -27,17 +27,12 @@ from torchvision.models import WeightsEnum
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from models.norms import Norm, NormFromScratch, check_norm, default_norm
+from strict import StrictModel
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
     from matplotlib.figure import Figure
 
 Target = dict[str, Tensor]
-
-
-class StrictModel(BaseModel):
-    """Base of everything that is read from YAML: unknown keys and wrong types are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class NormSettings(StrictModel):

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
-LIBRARIES = ("errors", "progress")  # modules beside the packages that are no scripts
+LIBRARIES = ("errors", "progress", "strict")  # modules beside the packages that are no scripts
 
 FILES = ("datasets.files", "datasets.frames", "datasets.images", "datasets.packs", "datasets.processed")
 A2D2 = ("datasets.a2d2",)
@@ -20,6 +20,7 @@ EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "train
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "progress": (),
+    "strict": (),
     "datasets.files": ("errors",),
     "datasets.frames": (),
     "datasets.images": (),
@@ -33,8 +34,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "preprocessing": (*A2D2, *FILES, "datasets.conversion", "datasets.layout", *LIBRARIES),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
     "datasets": ("datasets", *LIBRARIES),
-    "models": ("errors",),
-    "tasks": (*A2D2, *FILES, "models", "errors"),
+    "models": ("errors", "strict"),
+    "tasks": (*A2D2, *FILES, "models", "errors", "strict"),
     "training": EVERYTHING,
     "benchmarks": EVERYTHING,
     "visual": EVERYTHING,

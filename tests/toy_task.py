@@ -15,7 +15,8 @@ from torchmetrics import Metric
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from tasks.base import DrawOptions, StrictModel, Target, Task
+from strict import StrictModel
+from tasks.base import DrawOptions, Target, Task
 
 KIND = "balance"
 SUFFIXES = (".json",)

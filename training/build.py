@@ -18,9 +18,10 @@ from models.multitask import BACKBONE
 from models.norms import training_batch_norms
 from tasks.base import Task
 from training import distributed
-from training.balancing import Aggregated, Balancing
 from training.evaluation import Precision, Results
 from training.loop import Data, Trainer
+from training.methods.base import Balancing
+from training.methods.gradients import Aggregated
 from training.runs import RunConfig
 from training.session import Session, check_size, labels_of
 from training.updates import Group, LossScale, Schedule, Updates

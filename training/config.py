@@ -21,8 +21,9 @@ from pydantic import (
 
 from errors import UserError
 from models.encoder import IMAGENET_WEIGHTS, EncoderName
+from strict import StrictModel
 from tasks import TASKS
-from tasks.base import EncoderSettings, StrictModel
+from tasks.base import EncoderSettings
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")

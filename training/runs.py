@@ -18,9 +18,9 @@ from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
 from models.single import SingleTask
+from strict import StrictModel
 from tasks import TASKS
-from tasks.base import StrictModel, Task
-from training.balancing import AGGREGATORS, Aggregated, Balancing, Fixed, GradientSimilarity, Uncertainty
+from tasks.base import Task
 from training.config import (
     AugmentationConfig,
     DataConfig,
@@ -31,6 +31,11 @@ from training.config import (
     check_known_tasks,
     with_task_settings,
 )
+from training.methods.base import Balancing
+from training.methods.fixed import Fixed
+from training.methods.gradients import AGGREGATORS, Aggregated
+from training.methods.similarity import GradientSimilarity
+from training.methods.uncertainty import Uncertainty
 
 SYMMETRIC, ASYMMETRIC = "symmetric", "asymmetric"  # modes beside the tasks' own
 # Some units of s must be passed in the first per cent of a long run; learnt with the shipped schedules (a test)
@@ -229,7 +234,7 @@ class SymmetricRun(GroupConfig, MultiTaskRun):
     frames: Literal["complete", "any"] = "complete"
     """complete: frames that carry the labels of all tasks; any: also those that lack some, by the losses that exist."""
     balancing: Literal["fixed", "uncertainty", *AGGREGATORS] = "fixed"
-    """How the tasks' losses are weighed (training/balancing.py)."""
+    """How the tasks' losses are weighed (training/methods)."""
     tasks: dict[str, SymmetricTaskConfig]
 
     def modes(self) -> list[str]:
@@ -266,7 +271,7 @@ class AsymmetricRun(MultiTaskRun):
     sampling: Sampling = "proportional"
     """proportional: every sample once an epoch; uniform: as many of each task; or {task: weight} (visit: label)."""
     balancing: Literal["fixed", "uncertainty"] = "fixed"
-    """How the tasks' losses are weighed (training/balancing.py)."""
+    """How the tasks' losses are weighed (training/methods)."""
     tasks: dict[str, AsymmetricTaskConfig]
 
     @field_validator("sampling")

@@ -13,7 +13,7 @@ import torch
 from models.encoder import BLOCKS
 from tasks import TASKS
 from tests.conftest import ROOT
-from training.balancing import AGGREGATORS
+from training.methods.gradients import AGGREGATORS
 
 
 def command(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:

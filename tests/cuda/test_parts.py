@@ -19,7 +19,10 @@ from tasks import TASKS
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE, metres
-from training.balancing import AGGREGATORS, Aggregated, Balancing, Fixed, Uncertainty
+from training.methods.base import Balancing
+from training.methods.fixed import Fixed
+from training.methods.gradients import AGGREGATORS, Aggregated
+from training.methods.uncertainty import Uncertainty
 
 SIDE, SAMPLES, CHANNELS = 64, 4, 16
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}

@@ -29,7 +29,7 @@ from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from tasks import TASKS
 from training import checkpoint
-from training.balancing import AGGREGATORS
+from training.methods.gradients import AGGREGATORS
 from training.runs import ASYMMETRIC, SYMMETRIC
 
 ROOT = Path(__file__).parents[2]

@@ -11,15 +11,11 @@ from errors import UserError
 from models.encoder import Encoder
 from models.multitask import MultiTask
 from tasks import TASKS
-from training.balancing import (
-    AGGREGATORS,
-    Aggregated,
-    Fixed,
-    GradientSimilarity,
-    Uncertainty,
-    cosine_similarities,
-)
 from training.config import GroupConfig
+from training.methods.fixed import Fixed
+from training.methods.gradients import AGGREGATORS, Aggregated
+from training.methods.similarity import GradientSimilarity, cosine_similarities
+from training.methods.uncertainty import Uncertainty
 from training.updates import Group
 
 WEIGHTS = {"a": 1.0, "b": 0.5, "c": 3.0}

@@ -27,10 +27,10 @@ from tasks.base import Target
 from tests.raw_files import frames, random_picture, small_raw_data, write_png
 from tests.toy_task import KIND, SUFFIXES, BalanceTask, balance_of, write_balances
 from training import checkpoint
-from training.balancing import Fixed
 from training.config import GroupConfig, TrainingConfig
 from training.evaluation import Precision, make_loader
 from training.loop import Data, Interrupted, Trainer
+from training.methods.fixed import Fixed
 from training.tracking import Tracker
 from training.updates import Group, LossScale, Schedule, Updates
 

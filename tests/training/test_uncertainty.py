@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from tasks import TASKS
-from training.balancing import Uncertainty
 from training.build import make_groups
 from training.config import load_config
+from training.methods.uncertainty import Uncertainty
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SymmetricRun
 from training.updates import LossScale, Schedule, Updates
 

@@ -1,0 +1,1 @@
+"""How the tasks' losses are weighed against each other."""
