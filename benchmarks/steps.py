@@ -25,7 +25,7 @@ from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
 from training.build import make_groups
 from training.evaluation import Precision
-from training.methods.gradients import Aggregated
+from training.methods.rows import Rows
 from training.runs import RunConfig
 from training.step import Sums, accumulate
 from training.updates import Group
@@ -146,7 +146,7 @@ class Step:
 
     def rows(self) -> list[Tensor]:
         """The gradients a task that balancing by gradients keeps."""
-        return self.balancing.jacobians if isinstance(self.balancing, Aggregated) else []
+        return self.balancing.jacobians if isinstance(self.balancing, Rows) else []
 
     def optimiser_states(self) -> Iterator[Tensor]:
         for group in self.groups.values():

@@ -24,8 +24,10 @@ from models.encoder import IMAGENET_WEIGHTS, EncoderName
 from strict import StrictModel
 from tasks import TASKS
 from tasks.base import EncoderSettings
+from training.methods import METHODS, MethodSettings
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
+Config = TypeVar("Config", bound=StrictModel)
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
@@ -192,18 +194,31 @@ def check_known_tasks(tasks: Iterable[str]) -> None:
 
 
 def _task_settings(task: str, settings: Any) -> StrictModel:
+    return checked(TASKS[task].Settings, settings, task, "settings")
+
+
+def checked(kind: type[Config], content: Any, *path: str) -> Config:
+    """The content of a section whose kind another key decides; errors name its place below the field in hand."""
     try:
-        return TASKS[task].Settings.model_validate(settings)
-    except ValidationError as error:  # pydantic puts `tasks` before the names of the keys; give the whole path
+        return kind.model_validate(content)
+    except ValidationError as error:  # pydantic puts the field before the names of the keys; give the whole path
         details = [
-            {"type": detail["type"], "loc": (task, "settings", *detail["loc"]), "input": detail["input"]}
+            {"type": detail["type"], "loc": (*path, *detail["loc"]), "input": detail["input"]}
             | ({"ctx": detail["ctx"]} if "ctx" in detail else {})
             for detail in error.errors()
         ]
         raise ValidationError.from_exception_data(error.title, details) from None
 
 
-Config = TypeVar("Config", bound=StrictModel)
+def method_settings(content: Any) -> MethodSettings:
+    """Of a balancing method, from its name alone or a section with its name and parameters."""
+    if isinstance(content, MethodSettings):
+        return content
+    section = {"name": content} if isinstance(content, str) else content
+    name = section.get("name") if isinstance(section, dict) else None
+    if name not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}, or a section with that name and parameters")
+    return checked(METHODS[name].settings, section)
 
 
 class MicroBatchSizes(StrictModel):

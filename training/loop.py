@@ -168,6 +168,7 @@ class Trainer:
                 self._save(self.run.last)
                 raise Interrupted
         self._step(self.updates.step_rest, order[-1])
+        self.balancing.epoch_ended()
         self.log.write(self.updates)
         done = epoch + 1
         due = done % self.config.validate_every == 0 or done == self.config.epochs

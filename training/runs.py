@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny, field_validator, model_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -29,17 +29,16 @@ from training.config import (
     TaskSettings,
     TrainingConfig,
     check_known_tasks,
+    method_settings,
     with_task_settings,
 )
+from training.methods import METHODS, Context, MethodSettings
 from training.methods.base import Balancing
 from training.methods.fixed import Fixed
-from training.methods.gradients import AGGREGATORS, Aggregated
+from training.methods.rows import Rows
 from training.methods.similarity import GradientSimilarity
-from training.methods.uncertainty import Uncertainty
 
 SYMMETRIC, ASYMMETRIC = "symmetric", "asymmetric"  # modes beside the tasks' own
-# Some units of s must be passed in the first per cent of a long run; learnt with the shipped schedules (a test)
-UNCERTAINTY_LEARNING_RATE = 0.005
 
 
 class RunConfig(StrictModel):
@@ -172,14 +171,13 @@ class MultiTaskRun(RunConfig):
     micro_batch_size: PositiveInt
     """Samples in one forward and backward pass. Decides the memory, and with norm: train the result too; with other
     norms the result depends on it by rounding only."""
-    uncertainty_learning_rate: PositiveFloat | None = None
-    """Of the log-variances that `balancing: uncertainty` learns; default 0.005."""
+    balancing: SerializeAsAny[MethodSettings] = MethodSettings(name="fixed")
+    """How the tasks' losses are weighed (training/methods): the name of a method, or {name: NAME, PARAMETER: VALUE}."""
 
-    @model_validator(mode="after")
-    def _has_log_variances(self) -> Self:
-        if self.uncertainty_learning_rate is not None and self.balancing != "uncertainty":
-            raise ValueError(f"uncertainty_learning_rate needs balancing: uncertainty, not {self.balancing}")
-        return self
+    @field_validator("balancing", mode="before")
+    @classmethod
+    def _known_method(cls, balancing: Any) -> MethodSettings:
+        return method_settings(balancing)
 
     def micro_batch_size_of(self, mode: str) -> int:
         return self.micro_batch_size
@@ -201,17 +199,15 @@ class MultiTaskRun(RunConfig):
         load_pretrained(model.encoder.resnet, network.pretrained, network.imagenet_weights(), network.encoder)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
-        weights = {name: self.tasks[name].weight for name in tasks}
-        if self.balancing == "uncertainty":
-            parameter = next(model.parameters())
-            likelihoods = {name: task.likelihood for name, task in tasks.items()}
-            rate = self.uncertainty_learning_rate or UNCERTAINTY_LEARNING_RATE
-            balancing = Uncertainty(likelihoods, learning_rate=rate, device=parameter.device, dtype=parameter.dtype)
-        elif self.balancing == "fixed":
-            balancing = Fixed(weights)
-        else:  # which has the similarity of every step
-            return Aggregated(self.balancing, weights, model.groups()[BACKBONE], seed=self.seed)
-        if every := self.training.similarity_every:
+        context = Context(
+            weights={name: self.tasks[name].weight for name in tasks},
+            likelihoods={name: task.likelihood for name, task in tasks.items()},
+            groups=model.groups(),
+            seed=self.seed,
+        )
+        balancing = METHODS[self.balancing.name].make(self.balancing, context)
+        every = self.training.similarity_every
+        if every and not isinstance(balancing, Rows):  # which has the similarity of every step
             balancing.similarity = GradientSimilarity(model.groups()[BACKBONE], list(tasks), every)
         return balancing
 
@@ -233,9 +229,13 @@ class SymmetricRun(GroupConfig, MultiTaskRun):
 
     frames: Literal["complete", "any"] = "complete"
     """complete: frames that carry the labels of all tasks; any: also those that lack some, by the losses that exist."""
-    balancing: Literal["fixed", "uncertainty", *AGGREGATORS] = "fixed"
-    """How the tasks' losses are weighed (training/methods)."""
     tasks: dict[str, SymmetricTaskConfig]
+
+    @model_validator(mode="after")
+    def _has_the_frames_that_balancing_needs(self) -> Self:
+        if METHODS[self.balancing.name].complete and self.frames != "complete":
+            raise ValueError(f"balancing {self.balancing.name} needs frames: complete, not {self.frames}")
+        return self
 
     def modes(self) -> list[str]:
         return [SYMMETRIC, *self.tasks]
@@ -270,8 +270,6 @@ class AsymmetricRun(MultiTaskRun):
     samples, has a fourth of the sum of the frame's losses (so `clip` and rates mean something else)."""
     sampling: Sampling = "proportional"
     """proportional: every sample once an epoch; uniform: as many of each task; or {task: weight} (visit: label)."""
-    balancing: Literal["fixed", "uncertainty"] = "fixed"
-    """How the tasks' losses are weighed (training/methods)."""
     tasks: dict[str, AsymmetricTaskConfig]
 
     @field_validator("sampling")
@@ -282,6 +280,16 @@ class AsymmetricRun(MultiTaskRun):
             if min(sampling.values(), default=0) < 0 or not any(sampling.values()):
                 raise ValueError(f"weights {sampling} must not be negative, nor all 0")
         return sampling
+
+    @field_validator("balancing")
+    @classmethod
+    def _works_at_each_pace(cls, balancing: MethodSettings) -> MethodSettings:
+        if not METHODS[balancing.name].asymmetric:
+            names = ", ".join(name for name, method in METHODS.items() if method.asymmetric)
+            raise ValueError(
+                f"{balancing.name} needs groups that step together; in asymmetric training there are {names}"
+            )
+        return balancing
 
     @model_validator(mode="after")
     def _draws_labels(self) -> Self:

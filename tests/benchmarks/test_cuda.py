@@ -13,7 +13,7 @@ import torch
 from models.encoder import BLOCKS
 from tasks import TASKS
 from tests.conftest import ROOT
-from training.methods.gradients import AGGREGATORS
+from training.methods import METHODS
 
 
 def command(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +41,7 @@ REGISTERED = {
         "norm frozen",
         "norm train",
     ],
-    "test_balancing": ["fixed", "uncertainty", *AGGREGATORS],
+    "test_balancing": METHODS,
     **{name: [*TASKS, "symmetric", "asymmetric"] for name in ("test_bf16", "test_fp16", "test_micro_batches")},
 }
 

@@ -19,10 +19,10 @@ from tasks import TASKS
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE, metres
+from training.config import method_settings
+from training.methods import METHODS, Context
 from training.methods.base import Balancing
-from training.methods.fixed import Fixed
-from training.methods.gradients import AGGREGATORS, Aggregated
-from training.methods.uncertainty import Uncertainty
+from training.methods.rows import Rows
 
 SIDE, SAMPLES, CHANNELS = 64, 4, 16
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
@@ -231,33 +231,29 @@ def test_channels_last(device: torch.device) -> None:
 # ---- balancing -------------------------------------------------------------------------------------------------------
 
 
-def balancings(model: MultiTask) -> dict[str, Callable[[], Balancing]]:
-    device, kinds = next(model.parameters()).device, {name: TASKS[name].likelihood for name in TASKS}
-    weights, shared = dict.fromkeys(TASKS, 0.5), model.groups()[BACKBONE]
-    return {
-        "fixed": lambda: Fixed(weights),
-        "uncertainty": lambda: Uncertainty(kinds, learning_rate=0.01, device=device, dtype=torch.float64),
-        **{name: lambda name=name: Aggregated(name, weights, shared) for name in AGGREGATORS},
-    }
+def balancing_of(name: str, model: MultiTask) -> Balancing:
+    kinds = {task: TASKS[task].likelihood for task in TASKS}
+    context = Context(dict.fromkeys(TASKS, 0.5), kinds, model.groups())
+    return METHODS[name].make(method_settings(name), context)
 
 
-@pytest.mark.parametrize("name", ["fixed", "uncertainty", *AGGREGATORS])
+@pytest.mark.parametrize("name", METHODS)
 def test_balancing(name: str, device: torch.device) -> None:
     """The gradient of the backbone after two micro-batches."""
     found = []
     for place in (torch.device("cpu"), device):
         torch.manual_seed(0)
         model = multi_task("small").to(place, torch.float64)
-        balancing, tasks = balancings(model)[name](), {task: made(task) for task in TASKS}
+        balancing, tasks = balancing_of(name, model), {task: made(task) for task in TASKS}
         for part in (slice(0, 2), slice(2, 4)):
             outputs = model(images()[part].to(place), dict.fromkeys(TASKS))
             targets = {task: moved(tasks[task].collate(raw_labels()[task][part]), place) for task in TASKS}
             both = {task: tasks[task].loss(outputs[task], targets[task]) for task in TASKS}
             balancing.backward(*({task: pair[i] for task, pair in both.items()} for i in (0, 1)))
-        if isinstance(balancing, Aggregated):
+        if isinstance(balancing, Rows):
             balancing.aggregate(SAMPLES)
         found.append(torch.cat([p.grad.flatten().cpu() for p in model.groups()[BACKBONE]]))
-    if name == "graddrop":  # its random numbers are the device's
+    if name in ("graddrop", "random"):  # their random numbers are the device's
         assert found[1].isfinite().all()
     else:
         torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-6 * float(found[0].norm()))

@@ -533,6 +533,25 @@ def test_resumed_with_half_full_groups_is_as_if_nothing_had_happened(
     assert rows_of(second) == rows_of(whole)
 
 
+@pytest.mark.parametrize("method", ["dwa", "imtl_l"])
+def test_a_scalarization_resumes_in_the_midst_of_an_epoch(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    changes = ("training.epochs=4", f"balancing={method}", "batch_size=4", "micro_batch_size=2")
+    whole = make_plan(place, *changes, kind="symmetric", name="whole")
+    run_to_end(whole)
+    first = make_plan(place, *changes, kind="symmetric", name="parts")
+    trainer = first.trainer()
+    interrupt_at(trainer, monkeypatch, 6)
+    first.session.train(trainer)
+    assert saved(first, "last.pt")["position"]["blocks"] > 0
+    torch.manual_seed(99)  # another process
+    second = make_plan(place, *changes, kind="symmetric", name="parts", resume="auto")
+    run_to_end(second)
+    assert_same_state(saved(second, "last.pt"), saved(whole, "last.pt"))
+    assert rows_of(second) == rows_of(whole)
+
+
 def assert_half_full(content: dict[str, Any]) -> None:
     """The checkpoint lies within an epoch and holds pending gradients."""
     groups = content["updates"]["groups"]

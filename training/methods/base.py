@@ -5,12 +5,45 @@ invalid sample adds nothing to any sum.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from strict import StrictModel
 from training.methods.similarity import GradientSimilarity
+
+
+class MethodSettings(StrictModel):
+    """The config's section `balancing`; a method with parameters adds its keys."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may be made from."""
+
+    weights: Mapping[str, float]  # task -> fixed factor of its loss
+    likelihoods: Mapping[str, Literal["regression", "classification"]]  # task -> which its loss resembles
+    groups: Mapping[str, list[nn.Parameter]]  # BACKBONE and task -> parameters, on their device
+    seed: int = 0
+
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the network's device and type."""
+        return next(parameter for group in self.groups.values() for parameter in group)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How the registry of training/methods/__init__.py holds a method."""
+
+    make: Callable[[Any, Context], "Balancing"]  # from its settings
+    settings: type[MethodSettings] = MethodSettings
+    asymmetric: bool = False  # does not need all groups to step together
+    complete: bool = False  # needs frames that carry the labels of all tasks
 
 
 class Balancing(ABC):
@@ -33,13 +66,16 @@ class Balancing(ABC):
     def weights(self) -> dict[str, float]:
         """What each task's loss is multiplied by at present, for logging."""
 
-    def parameters_of(self, task: str) -> list[nn.Parameter]:
-        """The method's own parameters; they belong to the group of the task's head."""
+    def parameters_of(self, group: str) -> list[nn.Parameter]:
+        """The method's own parameters that step with a group: a task's head's, or the backbone's."""
         return []
 
     def shared_stepped(self) -> dict[str, float]:
         """The shared parameters have stepped -> {"a/b": cosine similarity of the tasks' gradients}, where measured."""
         return self.similarity.stepped() if self.similarity else {}
+
+    def epoch_ended(self) -> None:
+        """All groups have stepped with what was left of the epoch."""
 
     def clear(self) -> None:
         """Drop what is pending."""

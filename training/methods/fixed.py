@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from training.methods.base import Balancing
+from training.methods.base import Balancing, Method
 from training.methods.similarity import total
 
 
@@ -22,3 +22,6 @@ class Fixed(Balancing):
 
     def weights(self) -> dict[str, float]:
         return dict(self._weights)
+
+
+METHODS = {"fixed": Method(lambda settings, context: Fixed(context.weights), asymmetric=True)}

@@ -4,10 +4,17 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
-from training.methods.base import Balancing
+from training.methods.base import Balancing, Context, Method, MethodSettings
 from training.methods.similarity import total
+
+
+class Settings(MethodSettings):
+    learning_rate: PositiveFloat = 0.005
+    """Of the log-variances. Some units of s must be passed in the first per cent of a long run; learnt with the shipped
+    schedules (a test)."""
 
 
 class Uncertainty(Balancing):
@@ -44,8 +51,8 @@ class Uncertainty(Balancing):
         inverse = torch.stack([(-s).exp() for s in self.s.values()]).tolist()
         return {task: self.factors[task] * value for task, value in zip(self.s, inverse, strict=True)}
 
-    def parameters_of(self, task: str) -> list[nn.Parameter]:
-        return [self.s[task]]
+    def parameters_of(self, group: str) -> list[nn.Parameter]:
+        return [self.s[group]] if group in self.s else []
 
     def state(self) -> dict[str, Any]:
         return super().state() | {"s": {task: s.detach() for task, s in self.s.items()}}
@@ -65,3 +72,11 @@ class Uncertainty(Balancing):
         with torch.no_grad():
             for s in self.s.values():
                 s.clamp_(-self.LIMIT, self.LIMIT)
+
+
+def make(settings: Settings, context: Context) -> Uncertainty:
+    like = context.like
+    return Uncertainty(context.likelihoods, learning_rate=settings.learning_rate, device=like.device, dtype=like.dtype)
+
+
+METHODS = {"uncertainty": Method(make, Settings, asymmetric=True)}
