@@ -21,13 +21,15 @@ from pydantic import (
 
 from errors import UserError
 from models.encoder import IMAGENET_WEIGHTS, EncoderName
+from models.registry import HEADS, NETWORKS
+from models.settings import EncoderSettings, PartSettings
 from strict import StrictModel
 from tasks import TASKS
-from tasks.base import EncoderSettings
 from training.methods import METHODS, MethodSettings
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 Config = TypeVar("Config", bound=StrictModel)
+PARTS = {"network": NETWORKS, "head": HEADS}
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
@@ -169,8 +171,10 @@ class NetworkConfig(EncoderSettings):
     """BiFPN layers."""
 
 
-def with_task_settings(tasks: Any) -> Any:
-    """The sections with their `settings` checked by the task that they name. ValueError: an unknown task.
+def with_task_settings(tasks: Any, part: str) -> Any:
+    """The sections with their `settings` checked by the task that they name, and their network or head (`part`).
+
+    ValueError: an unknown task.
 
     A task whose section is null is left out of training.
     """
@@ -183,7 +187,11 @@ def with_task_settings(tasks: Any) -> Any:
     return {
         name: section
         if not isinstance(section, dict)
-        else {**section, "settings": _task_settings(name, section.get("settings") or {})}
+        else {
+            **section,
+            "settings": checked(TASKS[name].Settings, section.get("settings") or {}, name, "settings"),
+            part: part_settings(name, part, section.get(part)),
+        }
         for name, section in tasks.items()
     }
 
@@ -193,8 +201,18 @@ def check_known_tasks(tasks: Iterable[str]) -> None:
         raise ValueError(f"unknown task {', '.join(unknown)}; there are {', '.join(TASKS)}")
 
 
-def _task_settings(task: str, settings: Any) -> StrictModel:
-    return checked(TASKS[task].Settings, settings, task, "settings")
+def part_settings(task: str, part: str, content: Any) -> PartSettings:
+    """Of a task's network or head, from its name alone, a section, or nothing: then the task's own."""
+    if isinstance(content, PartSettings):
+        return content
+    kind = TASKS[task]
+    wanted = HEADS[kind.default_head].outputs.keys()
+    fitting = {name: one for name, one in PARTS[part].items() if one.outputs.keys() == wanted}
+    section = {"name": content} if isinstance(content, str) else content or {}
+    name = section.get("name", getattr(kind, f"default_{part}")) if isinstance(section, dict) else None
+    if name not in fitting:
+        raise ValueError(f"{task}.{part} must name one of {', '.join(fitting) or '(none fits this task)'}")
+    return checked(fitting[name].settings, {"name": name, **section}, task, part)
 
 
 def checked(kind: type[Config], content: Any, *path: str) -> Config:

@@ -17,6 +17,8 @@ from datasets.sampling import Sampling
 from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
+from models.registry import make_head, make_network
+from models.settings import EncoderSettings, PartSettings
 from models.single import SingleTask
 from strict import StrictModel
 from tasks import TASKS
@@ -45,6 +47,7 @@ class RunConfig(StrictModel):
     """What all runs share, and what a subclass must tell. `mode` is the value of --train-mode."""
 
     kind: ClassVar[str]  # the name in checkpoints
+    part: ClassVar[str]  # what a task's section chooses: its network or its head
     compares_tasks: ClassVar[bool]  # whether "best" is a mean over tasks, not one task's own metric
     steps_together: ClassVar[bool] = True  # all groups at every block's border; else each when it has its batch_size
 
@@ -57,7 +60,7 @@ class RunConfig(StrictModel):
     @field_validator("tasks", mode="before", check_fields=False)
     @classmethod
     def _known_tasks(cls, tasks: Any) -> Any:
-        return with_task_settings(tasks)
+        return with_task_settings(tasks, cls.part)
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -124,6 +127,8 @@ class RunConfig(StrictModel):
 class SingleTaskConfig(GroupConfig, TaskSettings):
     """One task of train_single_task.py."""
 
+    network: SerializeAsAny[PartSettings]
+    """Its name and parameters (models/registry.py: NETWORKS); the name may be left out for the task's own."""
     micro_batch_size: PositiveInt
     """Samples in one forward and backward pass; divides batch_size. Decides the memory, and with norm: train the result
     too; with other norms the result depends on it by rounding only."""
@@ -137,7 +142,7 @@ class SingleTaskConfig(GroupConfig, TaskSettings):
 class SingleTaskRun(RunConfig):
     """configs/single_task_conf.yaml: what all single-task networks share, and one section a task."""
 
-    kind = "single_task"
+    kind, part = "single_task", "network"
     compares_tasks = False
 
     tasks: dict[str, SingleTaskConfig]
@@ -149,14 +154,17 @@ class SingleTaskRun(RunConfig):
         return self.tasks[mode].micro_batch_size
 
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> SingleTask:
-        return SingleTask(mode, tasks[mode].network())
+        return SingleTask(mode, make_network(self.tasks[mode].network, tasks[mode].outputs()))
 
     def imagenet_weights(self) -> list[WeightsEnum]:
-        found = (task.imagenet_weights() for mode in self.modes() for task in self.make_tasks(mode).values())
-        return [weights for weights in found if weights is not None]
+        networks = [task.network for task in self.tasks.values() if isinstance(task.network, EncoderSettings)]
+        return [weights for network in networks if (weights := network.imagenet_weights()) is not None]
 
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
-        tasks[model.task].load_pretrained(model.network)
+        network = self.tasks[model.task].network
+        if isinstance(network, EncoderSettings):
+            what = f"{model.task}, {network.encoder}"
+            load_pretrained(model.network.encoder, network.pretrained, network.imagenet_weights(), what)
 
     def make_balancing(self, mode: str, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
         return Fixed({mode: 1.0})
@@ -165,6 +173,7 @@ class SingleTaskRun(RunConfig):
 class MultiTaskRun(RunConfig):
     """The multi-task network: what its symmetric and its asymmetric training share."""
 
+    part = "head"
     compares_tasks = True
 
     network: NetworkConfig = NetworkConfig()
@@ -187,7 +196,10 @@ class MultiTaskRun(RunConfig):
             encoder=Encoder(name=self.network.encoder, norm=self.network.norm),
             channels=self.network.channels,
             layers=self.network.layers,
-            heads={name: task.head(self.network.channels) for name, task in tasks.items()},
+            heads={
+                name: make_head(self.tasks[name].head, task.outputs(), self.network.channels)
+                for name, task in tasks.items()
+            },
         )
 
     def imagenet_weights(self) -> list[WeightsEnum]:
@@ -215,6 +227,8 @@ class MultiTaskRun(RunConfig):
 class SymmetricTaskConfig(TaskSettings):
     """One task of train_symmetric.py."""
 
+    head: SerializeAsAny[PartSettings]
+    """Its name and parameters (models/registry.py: HEADS); the name may be left out for the task's own."""
     weight: PositiveFloat = 1.0
     """Factor of the task's loss (balancing fixed, and of the gradients that are aggregated)."""
 

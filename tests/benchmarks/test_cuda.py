@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from models.encoder import BLOCKS
+from models.registry import HEADS, NETWORKS
 from tasks import TASKS
 from tests.conftest import ROOT
 from training.methods import METHODS
@@ -34,10 +35,9 @@ REGISTERED = {
     "test_decode_and_metric": TASKS,
     "test_flip": TASKS,
     "test_network": [
-        *(f"network of {name}" for name in TASKS),
+        *(f"network {name}" for name in NETWORKS),
+        *(f"head {name}" for name in HEADS),
         *(f"encoder {name}" for name in [*BLOCKS, "small"]),
-        "heads of " + ", ".join(sorted(TASKS, key=["steering", "segmentation", "box", "depth"].index)),
-        "head pooled",
         "norm frozen",
         "norm train",
     ],

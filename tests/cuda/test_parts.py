@@ -12,13 +12,14 @@ from datasets.frames import Frame
 from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation
 from models.encoder import BLOCKS, Encoder
-from models.heads import PooledBoxHead
 from models.memory_format import lay_out
 from models.multitask import BACKBONE, MultiTask
+from models.registry import HEADS, NETWORKS, Part
 from tasks import TASKS
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE, metres
+from tests.parts import head_of, network_of
 from training.config import method_settings
 from training.methods import METHODS, Context
 from training.methods.base import Balancing
@@ -27,11 +28,12 @@ from training.methods.rows import Rows
 SIDE, SAMPLES, CHANNELS = 64, 4, 16
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 PRECISIONS = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["float64", "float32"])
-SETTINGS = {
-    "segmentation": {"base_channels": 4},
-    "steering": {},
-    "box": {"grid": 4, "predictors": 2, "base_channels": 4, "pairs": [1]},
-    "depth": {"encoder": "small", "pretrained": "none"},
+SETTINGS = {"box": {"grid": 4, "predictors": 2}}
+SMALL = {
+    "unet": {"base_channels": 4},
+    "pilotnet": {},
+    "yolov1": {"base_channels": 4, "pairs": [1]},
+    "densedepth": {"encoder": "small", "pretrained": "none"},
 }
 
 
@@ -50,9 +52,13 @@ def raw_labels() -> dict[str, list[Any]]:
 
 
 def made(name: str) -> Task:
-    task = TASKS[name](TASKS[name].Settings(**SETTINGS[name]))
+    task = TASKS[name](TASKS[name].Settings(**SETTINGS.get(name, {})))
     task.fit(raw_labels()[name])
     return task
+
+
+def default_network(task: str) -> nn.Module:
+    return network_of(made(task), **SMALL[TASKS[task].default_network])
 
 
 def images() -> Tensor:
@@ -66,7 +72,7 @@ def moved(target: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
 def output_of(name: str) -> Tensor:
     """What an untrained network says, with some noise, float64 on the CPU."""
     torch.manual_seed(0)
-    output = made(name).network().double()(images()).detach()
+    output = default_network(name).double()(images()).detach()
     return output * (1 + 0.1 * torch.rand_like(output))
 
 
@@ -154,21 +160,25 @@ def test_pinned_memory() -> None:
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 
-def multi_task(encoder: str, norm: str = "group", **heads: nn.Module) -> MultiTask:
-    tasks = {name: made(name) for name in TASKS}
-    heads = {name: task.head(CHANNELS) for name, task in tasks.items()} | heads
+def multi_task(encoder: str, norm: str = "group", **named: str) -> MultiTask:
+    """named: task -> its head, where it is not the task's own."""
+    named = {name: {"name": named[name]} if name in named else {} for name in TASKS}
+    heads = {name: head_of(made(name), CHANNELS, **named[name]) for name in TASKS}
     return MultiTask(encoder=Encoder(name=encoder, norm=norm), channels=CHANNELS, layers=1, heads=heads)
 
 
-def pooled_boxes() -> nn.Module:
-    return PooledBoxHead(channels=CHANNELS, classes=14, grid=4, predictors=2)
+def task_for(part: Part) -> str:
+    """One whose output a network or head gives."""
+    return next(name for name in TASKS if made(name).outputs().keys() == part.outputs.keys())
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    **{f"network of {name}": lambda name=name: made(name).network() for name in TASKS},
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    **{
+        f"network {name}": lambda name=name: network_of(made(task_for(NETWORKS[name])), name=name, **SMALL[name])
+        for name in NETWORKS
+    },
     **{f"encoder {name}": lambda name=name: multi_task(name) for name in [*BLOCKS, "small"]},
-    "heads of steering, segmentation, box, depth": lambda: multi_task("small"),
-    "head pooled": lambda: multi_task("small", box=pooled_boxes()),
+    **{f"head {name}": lambda name=name: multi_task("small", **{task_for(HEADS[name]): name}) for name in HEADS},
     "norm frozen": lambda: multi_task("small", "frozen"),
     "norm train": lambda: multi_task("small", "train"),
 }
@@ -203,12 +213,12 @@ def far(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float)
 
 
 @PRECISIONS
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_network(name: str, dtype: torch.dtype, device: torch.device) -> None:
     found = []
     for place in (torch.device("cpu"), device):
         torch.manual_seed(0)
-        found.append(result(NETWORKS[name](), dtype, place))
+        found.append(result(MODELS[name](), dtype, place))
     tolerance = 1e-8 if dtype == torch.float64 else 5e-2  # float32 gradients through tens of layers
     for ours, expected in zip(found[1], found[0], strict=True):
         assert ours.keys() == expected.keys()

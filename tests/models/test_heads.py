@@ -9,6 +9,7 @@ from models.densedepth import MAX_DEPTH, MIN_DEPTH, DenseDepth, bounded_exp
 from models.heads import BoxHead, DenseHead, DepthHead, PooledBoxHead, SteeringHead
 from models.yolov1 import YOLOv1
 from tasks.box import BoxTask
+from tests.parts import head_of
 
 C = 16
 both_box_heads = pytest.mark.parametrize("kind", [BoxHead, PooledBoxHead])
@@ -204,8 +205,8 @@ def loss_on_small_objects(head, seed, steps=150):
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     looks = 6 * F.normalize(torch.randn(2, C, generator=generator), dim=1)  # 1.5 a channel
-    task = BoxTask(BoxTask.Settings(grid=2, predictors=1, head=head, lambda_coord=0.0))
-    network = task.head(C)
+    task = BoxTask(BoxTask.Settings(grid=2, predictors=1, lambda_coord=0.0))
+    network = head_of(task, C, name=head)
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(steps):
         pyramid, target = small_objects(generator, looks, 8)

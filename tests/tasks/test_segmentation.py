@@ -9,9 +9,10 @@ from datasets.a2d2.classes import IGNORE, SEMANTIC_CLASSES
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from tasks.segmentation import CLASSES, SegmentationMetric, SegmentationTask
+from tests.parts import network_of
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
-WEIGHTED = SegmentationTask.Settings(class_weights="inverse_log", base_channels=4)
+WEIGHTED = SegmentationTask.Settings(class_weights="inverse_log")
 
 
 def random_labels(number: int, height: int = 6, width: int = 9, seed: int = 0) -> list[np.ndarray]:
@@ -351,9 +352,9 @@ def test_blind_without_labels_is_an_error():
 
 
 def test_network_maps_images_to_logits_of_every_class():
-    network = SegmentationTask(WEIGHTED).network()
+    network = network_of(SegmentationTask(), base_channels=4)
     images = torch.randint(0, 256, (1, 3, 32, 48), dtype=torch.uint8)
     assert network(images).shape == (1, CLASSES, 32, 48)
     assert sum(p.numel() for p in network.parameters()) < sum(
-        p.numel() for p in SegmentationTask(SegmentationTask.Settings(base_channels=8)).network().parameters()
+        p.numel() for p in network_of(SegmentationTask(), base_channels=8).parameters()
     )

@@ -44,7 +44,7 @@ BLOCK, EPOCHS, WARMUP, CLIP, DECAY = 8, 2, 0.1, 0.4, 0.01
 BATCH_SIZES = {BACKBONE: 16, "segmentation": 16, "steering": 8, "box": 8, "depth": 8}
 RATES = {BACKBONE: 0.003, "segmentation": 0.002, "steering": 0.004, "box": 0.001, "depth": 0.003}
 WEIGHTS = {"segmentation": 1.0, "steering": 3.0, "box": 0.05, "depth": 2.0}
-SETTINGS = {"box": {"grid": 2, "predictors": 2}, "depth": {"encoder": "small", "pretrained": "none"}}
+SETTINGS = {"box": {"grid": 2, "predictors": 2}}
 
 SHARED = {
     "data": {
