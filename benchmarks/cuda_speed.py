@@ -40,14 +40,14 @@ MODES: dict[str, tuple[type[RunConfig], str]] = {
 }
 # what makes them small enough for a CPU
 TINY = {
-    "segmentation": ["tasks.segmentation.settings.base_channels=4"],
-    "box": ["tasks.box.settings.base_channels=4", "tasks.box.settings.pairs=[1]", "tasks.box.settings.grid=4"],
-    "depth": ["tasks.depth.settings.encoder=small"],
+    "segmentation": ["tasks.segmentation.network.base_channels=4"],
+    "box": ["tasks.box.network.base_channels=4", "tasks.box.network.pairs=[1]", "tasks.box.settings.grid=4"],
+    "depth": ["tasks.depth.network.encoder=small"],
     "steering": ["tasks.steering.batch_size=4", "tasks.steering.micro_batch_size=2"],
     SYMMETRIC: ["network.encoder=small", "network.channels=16", "network.layers=1", "tasks.box.settings.grid=4"],
     ASYMMETRIC: ["network.encoder=small", "network.channels=16", "network.layers=1", "tasks.box.settings.grid=4"],
 }
-PRETRAINED = {"depth": "tasks.depth.settings.pretrained=none", SYMMETRIC: "network.pretrained=none"}
+PRETRAINED = {"depth": "tasks.depth.network.pretrained=none", SYMMETRIC: "network.pretrained=none"}
 PRETRAINED[ASYMMETRIC] = PRETRAINED[SYMMETRIC]
 
 

@@ -34,10 +34,10 @@ from datasets.transforms import Augmentation
 from errors import run_as_script
 from models.multitask import BACKBONE
 from training import checkpoint
-from training.balancing import GradientSimilarity, cosine_similarities
 from training.build import Plan
 from training.config import load_config
 from training.evaluation import make_loader
+from training.methods.similarity import GradientSimilarity, cosine_similarities
 from training.runs import ASYMMETRIC, RUN_CONFIGS, SYMMETRIC
 from training.session import Session, parse_arguments
 

@@ -32,7 +32,7 @@ from errors import run_as_script
 from models.multitask import BACKBONE
 from strict_yaml import validated
 from training import checkpoint
-from training.balancing import total
+from training.methods.similarity import total
 from training.restore import Restored
 from training.runs import AsymmetricRun
 

@@ -16,6 +16,7 @@ from datasets.a2d2.spec import LABELS
 from datasets.files import write_json
 from models.multitask import BACKBONE
 from training.config import load_config
+from training.methods.rows import Rows
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -48,14 +49,14 @@ def exchanges(config: RunConfig, mode: str, name: str) -> list[Exchange]:
     with torch.device("meta"):
         model = config.make_model(mode, tasks)
     configs = config.groups_of(mode)
-    by_gradients = getattr(config, "balancing", "fixed") not in ("fixed", "uncertainty")
+    balancing = config.make_balancing(mode, model, tasks)
     return [
         Exchange(
             mode=name,
             group=group,
             parameters=sum(p.numel() for p in parameters if p.requires_grad),
             batch_size=configs[group].batch_size,
-            rows=len(tasks) if by_gradients and group == BACKBONE else 1,
+            rows=len(tasks) if isinstance(balancing, Rows) and group == BACKBONE else 1,
         )
         for group, parameters in ((group, list(found)) for group, found in model.groups().items())
     ]

@@ -24,9 +24,9 @@ from models.memory_format import lay_out
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE
-from training.balancing import Aggregated
 from training.build import make_groups
 from training.evaluation import Precision
+from training.methods.rows import Rows
 from training.runs import RunConfig
 from training.step import Sums, accumulate
 from training.updates import Group
@@ -147,7 +147,7 @@ class Step:
 
     def rows(self) -> list[Tensor]:
         """The gradients a task that balancing by gradients keeps."""
-        return self.balancing.jacobians if isinstance(self.balancing, Aggregated) else []
+        return self.balancing.jacobians if isinstance(self.balancing, Rows) else []
 
     def optimiser_states(self) -> Iterator[Tensor]:
         for group in self.groups.values():

@@ -7,15 +7,18 @@ the exponential of a bounded log depth, and doubles that log depth once more to 
 """
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import DenseNet121_Weights, DenseNet169_Weights
 from torchvision.models.densenet import DenseNet
 
 from models.normalise import Normalise
 from models.norms import Norm, set_norm
 from models.precision import in_float32
+from models.settings import EncoderSettings, PartSettings
 
 MIN_DEPTH, MAX_DEPTH = 0.5, 256.0  # m; the labels lie between about 1 and 255.9
 SLOPE = 0.2  # of the decoder's leaky ReLUs
@@ -25,6 +28,19 @@ ENCODERS = {
     "densenet121": {"growth_rate": 32, "block_config": (6, 12, 24, 16), "num_init_features": 64},
     "small": {"growth_rate": 12, "block_config": (2, 3, 4, 4), "num_init_features": 24},  # 0.2 M in all: for a CPU
 }
+
+
+IMAGENET_WEIGHTS = {
+    "densenet169": DenseNet169_Weights.IMAGENET1K_V1,
+    "densenet121": DenseNet121_Weights.IMAGENET1K_V1,
+}
+
+
+class DenseDepthSettings(PartSettings, EncoderSettings):
+    IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
+
+    encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
+    """The paper's is densenet169, small trains on a CPU."""
 
 
 class Up(nn.Module):

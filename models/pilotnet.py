@@ -14,7 +14,6 @@ from models.norms import NormFromScratch, set_norm
 from models.precision import in_float32
 
 INPUT_SIZE = (66, 200)  # H, W
-ANGLES = 10  # the frame's last steering angles
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Sequential:
@@ -27,11 +26,11 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int) -> nn.Se
 
 
 class PilotNet(nn.Module):
-    """Images uint8 B x 3 x H x W of any size -> B x 10 angles, in units of 100 degrees. 0.25 M parameters."""
+    """Images uint8 B x 3 x H x W of any size -> B x `numbers`, such as steering angles. 0.25 M parameters."""
 
     divisor = 1
 
-    def __init__(self, *, norm: NormFromScratch = "group") -> None:
+    def __init__(self, *, numbers: int = 10, norm: NormFromScratch = "group") -> None:
         super().__init__()
         self.normalise = Normalise()
         self.convs = nn.Sequential(  # B 3 66 200
@@ -46,7 +45,7 @@ class PilotNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(100, 50),
             nn.ReLU(inplace=True),
-            nn.Linear(50, ANGLES),
+            nn.Linear(50, numbers),
         )
         set_norm(self, norm)
 

@@ -6,11 +6,13 @@ skip is cropped, and a norm (models/norms.py) stands between convolution and ReL
 """
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.normalise import Normalise
 from models.norms import NormFromScratch, set_norm
 from models.precision import in_float32
+from models.settings import FromScratch
 
 DEPTH = 4  # levels below the first; each halves the image
 
@@ -44,6 +46,11 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return self.conv(torch.cat([skip, self.up(x)], dim=1))
+
+
+class UNetSettings(FromScratch):
+    base_channels: PositiveInt = 64
+    """Channels of the first level; each level below doubles them."""
 
 
 class UNet(nn.Module):

@@ -13,63 +13,25 @@ A label passes through these forms:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
-from torchvision.models import WeightsEnum
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.spec import ClassTable, LabelSpec
 from errors import UserError
-from models.norms import Norm, NormFromScratch, check_norm, default_norm
-from strict_yaml import StrictModel
+from strict import StrictModel
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
     from matplotlib.figure import Figure
 
 Target = dict[str, Tensor]
-
-
-class NormSettings(StrictModel):
-    """Base of the settings of a task whose single-task network starts from random weights."""
-
-    norm: NormFromScratch = "group"
-    """The single-task network's norms: group, or train, which is batch norm. With group a result does not depend on how
-    samples are cut into micro-batches. What train gives up: the result depends on micro_batch_size and on the number of
-    processes, and statistics are those of as few images as a micro-batch has."""
-
-
-class EncoderSettings(StrictModel):
-    """Base of a section whose encoder may start from given weights; a subclass tells which encoders there are."""
-
-    IMAGENET_WEIGHTS: ClassVar[Mapping[str, WeightsEnum]]  # encoder -> torchvision's entry
-
-    encoder: str
-    pretrained: str = "imagenet"
-    """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
-    norm: Norm = Field(default_factory=lambda before: default_norm(before.get("pretrained", "none")))
-    """The encoder's norms (models/norms.py): frozen, group, or train, which is batch norm that learns. Default: frozen
-    where the encoder is pretrained, else group. With both a result does not depend on how samples are cut into
-    micro-batches. What train gives up: the result depends on micro_batch_size and on the number of processes, and
-    statistics are those of as few images as a micro-batch has, and mix unlike data."""
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if self.pretrained == "imagenet" and self.encoder not in self.IMAGENET_WEIGHTS:
-            raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
-        check_norm(self.norm, self.pretrained)
-        return self
-
-    def imagenet_weights(self) -> WeightsEnum | None:
-        """Those that `pretrained` asks for."""
-        return self.IMAGENET_WEIGHTS[self.encoder] if self.pretrained == "imagenet" else None
 
 
 @dataclass(frozen=True)
@@ -92,6 +54,8 @@ class Task(ABC):
     scene_axis: ClassVar[str | None] = None  # what `scene_value` is, with its unit; None: nothing to plot over time
     higher_is_better: ClassVar[bool]
     unscorable: ClassVar[str] = "none has a label"  # what is wrong where no label is `scorable`, for messages
+    default_head: ClassVar[str]  # models/registry.py: HEADS
+    default_network: ClassVar[str | None] = None  # NETWORKS; None: none of its own, unless a config names one
     likelihood: ClassVar[Literal["regression", "classification"]]  # which the loss resembles; for uncertainty weights
 
     class Settings(StrictModel):
@@ -175,22 +139,8 @@ class Task(ABC):
         """Restore what `state` gave."""
 
     @abstractmethod
-    def network(self) -> nn.Module:
-        """The single-task network, random weights: uint8 B x 3 x H x W -> output. Call `fit` or `load_state` first."""
-
-    @abstractmethod
-    def head(self, channels: int) -> nn.Module:
-        """The task's head on the multi-task network, random weights. Call `fit` or `load_state` first.
-
-        It turns [P2, P3, P4, P5], B x `channels` at 1/4, 1/8, 1/16 and 1/32 of the image, into the output of `network`.
-        """
-
-    def imagenet_weights(self) -> WeightsEnum | None:
-        """torchvision's entry of the ImageNet weights that the settings name. Default: none."""
-        return None
-
-    def load_pretrained(self, network: nn.Module) -> None:
-        """Put the initial weights that the settings name into a network from `network()`. Default: there are none."""
+    def outputs(self) -> dict[str, Any]:
+        """What its network and its head must know of the output: their keywords. Call `fit` or `load_state` first."""
 
     # ---- pictures ---------------------------------------------------------------------------------------------
 

@@ -13,21 +13,20 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from pydantic import Field, NonNegativeFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from models.heads import BoxHead, PooledBoxHead
-from models.yolov1 import BOX_VALUES, YOLOv1
-from tasks.base import DrawOptions, NormSettings, Target, Task
+from models.yolov1 import BOX_VALUES
+from strict import StrictModel
+from tasks.base import DrawOptions, Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
 from tasks.drawing import Tags, dashed_rectangle, line_width, text_size
 
-HEADS = {"levels": BoxHead, "pooled": PooledBoxHead}
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
 
 
@@ -45,8 +44,9 @@ class BoxTask(Task):
     unscorable = "no label has a box"
     higher_is_better = True
     likelihood = "classification"  # of objectness and class; position and size are squares
+    default_network, default_head = "yolov1", "levels"
 
-    class Settings(NormSettings):
+    class Settings(StrictModel):
         grid: PositiveInt = 8
         """The image is divided into grid x grid cells."""
         predictors: PositiveInt = 10
@@ -63,13 +63,6 @@ class BoxTask(Task):
         """Decoding drops boxes below it. Low, because average precision lives on the ranking, not on a threshold."""
         nms_threshold: float = Field(0.5, gt=0, le=1)
         """Decoding drops a box that overlaps a better one of its class by more than this IoU."""
-        head: Literal["levels", "pooled"] = "levels"
-        """Head of the multi-task network: looks at P2-P5 at their own resolution, or averages them to 2 grid x 2 grid
-        cells first (models/heads.py: BoxHead, PooledBoxHead)."""
-        base_channels: PositiveInt = 64
-        """Channels of the first convolution; the others are multiples."""
-        pairs: tuple[PositiveInt, ...] = Field((2, 5, 2), strict=False)  # YAML has no tuples
-        """Pairs of 1x1 and 3x3 convolutions in each stage of the encoder; each stage halves the map."""
 
     settings: Settings
 
@@ -195,21 +188,8 @@ class BoxTask(Task):
         order = predictions["scores"].argsort(descending=True, stable=True)
         return [{name: values[order] for name, values in predictions.items()}]
 
-    def network(self) -> nn.Module:
-        return YOLOv1(
-            classes=len(self.classes),
-            grid=self.settings.grid,
-            predictors=self.settings.predictors,
-            base_channels=self.settings.base_channels,
-            pairs=self.settings.pairs,
-            norm=self.settings.norm,
-        )
-
-    def head(self, channels: int) -> nn.Module:
-        kind = HEADS[self.settings.head]
-        return kind(
-            channels=channels, classes=len(self.classes), grid=self.settings.grid, predictors=self.settings.predictors
-        )
+    def outputs(self) -> dict[str, Any]:
+        return {"classes": len(self.classes), "grid": self.settings.grid, "predictors": self.settings.predictors}
 
     def draw(
         self, image: np.ndarray, prediction: Predictions | None, target: Target | None, options: DrawOptions

@@ -6,25 +6,22 @@ positive.
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from pydantic import PositiveFloat
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
-from torchvision.models import DenseNet121_Weights, DenseNet169_Weights, WeightsEnum
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.spec import LabelSpec
 from errors import UserError
-from models.densedepth import DenseDepth
-from models.heads import DepthHead
-from models.pretrained import load_pretrained
-from tasks.base import DrawOptions, EncoderSettings, Target, Task, masked_mean
+from strict import StrictModel
+from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import BLACK, fitted, font, greyed, text_size, with_strip
 from tasks.maps import flip_maps, read_map, stack_maps
 
@@ -32,11 +29,6 @@ STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
 TYPICAL_DEPTH = 16.0  # m, about the median of a sweep: where a network starts that never sees a measurement
 DEFAULT_RANGE = (0.1, 255.9)  # m, evaluated where the data set does not say: nearly all that a label can hold
-
-IMAGENET_WEIGHTS = {
-    "densenet169": DenseNet169_Weights.IMAGENET1K_V1,
-    "densenet121": DenseNet121_Weights.IMAGENET1K_V1,
-}
 
 
 class DepthTask(Task):
@@ -47,12 +39,9 @@ class DepthTask(Task):
     unscorable = "no label has a measurement within the range that is evaluated"
     higher_is_better = False
     likelihood = "regression"
+    default_network, default_head = "densedepth", "depth"
 
-    class Settings(EncoderSettings):
-        IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
-
-        encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
-        """DenseDepth's encoder; the paper's is densenet169, small trains on a CPU."""
+    class Settings(StrictModel):
         cap: PositiveFloat | None = None
         """Metres; the metrics are over measurements from the data set's nearest to here (default: its farthest)."""
 
@@ -132,19 +121,8 @@ class DepthTask(Task):
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.median_depth = state["median_depth"].item() if "median_depth" in state else None
 
-    def network(self) -> nn.Module:
-        encoder, norm = self.settings.encoder, self.settings.norm
-        return DenseDepth(median_depth=self._fitted_median(), encoder=encoder, norm=norm)
-
-    def head(self, channels: int) -> nn.Module:
-        return DepthHead(channels=channels, median_depth=self._fitted_median())
-
-    def imagenet_weights(self) -> WeightsEnum | None:
-        return self.settings.imagenet_weights()
-
-    def load_pretrained(self, network: DenseDepth) -> None:
-        what = f"depth, {self.settings.encoder}"
-        load_pretrained(network.encoder, self.settings.pretrained, self.imagenet_weights(), what)
+    def outputs(self) -> dict[str, Any]:
+        return {"median_depth": self._fitted_median()}
 
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.spec import IGNORE, LabelSpec
-from models.heads import DenseHead
-from models.unet import UNet
-from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean
+from strict import StrictModel
+from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import blended, fitted, greyed, legend, with_strip
 from tasks.maps import flip_maps, read_map, stack_maps
 
@@ -38,10 +36,9 @@ class SegmentationTask(Task):
     unscorable = "no label has a pixel with a class"
     higher_is_better = True
     likelihood = "classification"
+    default_network, default_head = "unet", "dense"
 
-    class Settings(NormSettings):
-        base_channels: PositiveInt = 64
-        """Channels of UNet's first level; each level below doubles them."""
+    class Settings(StrictModel):
         class_weights: Literal["none", "inverse_log"] = "none"
         """inverse_log: rare classes weigh more in the loss, by their share of the training pixels."""
 
@@ -118,11 +115,8 @@ class SegmentationTask(Task):
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.class_weights = state.get("class_weights")
 
-    def network(self) -> nn.Module:
-        return UNet(classes=len(self.classes), base_channels=self.settings.base_channels, norm=self.settings.norm)
-
-    def head(self, channels: int) -> nn.Module:
-        return DenseHead(channels=channels, out_channels=len(self.classes))
+    def outputs(self) -> dict[str, Any]:
+        return {"channels_out": len(self.classes)}
 
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions

@@ -8,21 +8,21 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import ImageDraw
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from models.heads import SteeringHead
-from models.pilotnet import ANGLES, PilotNet
-from tasks.base import DrawOptions, NormSettings, Target, Task, masked_mean
+from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import BLACK, GREY, Colour, dashed_line, font, text_size, with_strip
 
+ANGLES = 10  # the last ones of a frame
 DEGREES_PER_UNIT = 100  # of the networks' output
 TURN = 10.0  # degrees; from here on the car is turning
 BLUE = (31, 119, 180)  # of predictions in pictures
@@ -36,11 +36,7 @@ class SteeringTask(Task):
     scene_axis = "steering angle, degrees, left positive"
     higher_is_better = False
     likelihood = "regression"
-
-    class Settings(NormSettings):
-        """PilotNet has no other."""
-
-    settings: Settings
+    default_network, default_head = "pilotnet", "steering"
 
     def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
         content = processed.read(self.kind, frame)
@@ -88,11 +84,8 @@ class SteeringTask(Task):
             raise ValueError("no training label to fit the constant baseline to")
         return torch.full((1, ANGLES), total / count)
 
-    def network(self) -> nn.Module:
-        return PilotNet(norm=self.settings.norm)
-
-    def head(self, channels: int) -> nn.Module:
-        return SteeringHead(channels=channels, outputs=ANGLES)
+    def outputs(self) -> dict[str, Any]:
+        return {"numbers": ANGLES}
 
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
-LIBRARIES = ("errors", "progress", "strict_yaml")  # modules beside the packages that are no scripts
+LIBRARIES = ("errors", "progress", "strict", "strict_yaml")  # modules beside the packages that are no scripts
 
 FILES = (
     "datasets.files",
@@ -28,7 +28,8 @@ EVERYTHING = (*LIBRARIES, "datasets", "models", "preprocessing", "tasks", "train
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "errors": (),
     "progress": (),
-    "strict_yaml": ("errors",),
+    "strict": (),
+    "strict_yaml": ("errors", "strict"),
     "datasets.files": ("errors",),
     "datasets.frames": (),
     "datasets.images": (),
@@ -55,8 +56,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "preprocessing.overview": (*EVERYTHING, "visual"),  # a script for people to look, not a stage
     "datasets": ("datasets", *LIBRARIES),
-    "models": ("errors",),
-    "tasks": (*FILES, "models", "errors", "strict_yaml"),
+    "models": ("errors", "strict"),
+    "tasks": (*FILES, "models", "errors", "strict"),
     "training": EVERYTHING,
     "benchmarks": EVERYTHING,
     "visual": EVERYTHING,

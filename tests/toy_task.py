@@ -15,7 +15,8 @@ from torchmetrics import Metric
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from strict_yaml import StrictModel
+from models.registry import Part
+from strict import StrictModel
 from tasks.base import DrawOptions, Target, Task
 
 KIND = "balance"
@@ -28,6 +29,7 @@ class BalanceTask(Task):
     best_metric_title = "MAE, grey levels / 10"
     higher_is_better = False
     likelihood = "regression"
+    default_network, default_head = KIND, KIND
 
     class Settings(StrictModel):
         cells: int = 4
@@ -71,11 +73,8 @@ class BalanceTask(Task):
         picture[0] = np.clip(128 + 5 * value, 0, 255)
         return picture
 
-    def network(self) -> nn.Module:
-        return BalanceNet(self.settings.cells)
-
-    def head(self, channels: int) -> nn.Module:
-        return BalanceHead(channels)
+    def outputs(self) -> dict[str, Any]:
+        return {"cells": self.settings.cells}
 
 
 class MeanAbsoluteError(Metric):
@@ -110,12 +109,16 @@ class BalanceNet(nn.Module):
 class BalanceHead(nn.Module):
     """[P2, P3, P4, P5] -> B."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, *, channels: int, cells: int) -> None:
         super().__init__()
         self.output = nn.Linear(channels, 1)
 
     def forward(self, pyramid: list[Tensor]) -> Tensor:
         return self.output(pyramid[-1].mean((2, 3))).squeeze(1)
+
+
+NETWORK = Part(BalanceNet, {"cells": "cells"})
+HEAD = Part(BalanceHead, {"cells": "cells"})
 
 
 def balance_of(rgb: np.ndarray) -> float:

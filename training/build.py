@@ -17,10 +17,11 @@ from models.multitask import BACKBONE
 from models.norms import training_batch_norms
 from tasks.base import Task
 from training import distributed
-from training.balancing import Aggregated, Balancing
 from training.evaluation import Precision, Results
 from training.fits import labels_of
 from training.loop import Data, Trainer
+from training.methods.base import Balancing
+from training.methods.rows import Rows
 from training.runs import RunConfig
 from training.session import Session, check_size
 from training.updates import Group, LossScale, Schedule, Updates
@@ -199,8 +200,8 @@ def make_groups(config: RunConfig, mode: str, model: nn.Module, balancing: Balan
             parameters,
             configs[name],
             config.training.clip,
-            make_gradient=balancing.aggregate if name == BACKBONE and isinstance(balancing, Aggregated) else None,
-            balancing=balancing.parameters_of(name) if name != BACKBONE else (),
+            make_gradient=balancing.aggregate if name == BACKBONE and isinstance(balancing, Rows) else None,
+            balancing=balancing.parameters_of(name),
             balancing_rate=balancing.learning_rate,
         )
         for name, parameters in model.groups().items()
@@ -227,7 +228,7 @@ def check_norms(model: nn.Module, session: Session) -> None:
 
 
 def check_precision(balancing: Balancing, precision: Precision) -> None:
-    if isinstance(balancing, Aggregated) and precision.dtype is torch.float16:
+    if isinstance(balancing, Rows) and precision.dtype is torch.float16:
         raise UserError("training.precision: balancing by gradients does not work with fp16; set it to bf16 or fp32")
 
 
@@ -235,7 +236,7 @@ def check_sync_bn(config: RunConfig, model: nn.Module, balancing: Balancing, dev
     """UserError where batch norm can't be synchronised: every process must go backward as often as all others."""
     if not config.training.sync_bn:
         return
-    if isinstance(balancing, Aggregated) or config.training.similarity_every:
+    if isinstance(balancing, Rows) or config.training.similarity_every:
         raise UserError("training.sync_bn works neither with balancing by gradients nor with similarity_every")
     if not training_batch_norms(model):
         raise UserError("training.sync_bn needs norm: train; the network has no batch norm whose statistics learn")

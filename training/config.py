@@ -20,11 +20,15 @@ from pydantic import (
 
 from errors import UserError
 from models.encoder import IMAGENET_WEIGHTS, EncoderName
-from strict_yaml import Config, StrictModel, read_yaml, validated, with_exponents
+from models.registry import HEADS, NETWORKS
+from models.settings import EncoderSettings, PartSettings
+from strict import StrictModel
+from strict_yaml import Config, read_yaml, validated, with_exponents
 from tasks import TASKS
-from tasks.base import EncoderSettings
+from training.methods import METHODS, MethodSettings
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
+PARTS = {"network": NETWORKS, "head": HEADS}
 
 
 class SplitConfig(StrictModel):
@@ -171,8 +175,10 @@ class NetworkConfig(EncoderSettings):
     """BiFPN layers."""
 
 
-def with_task_settings(tasks: Any) -> Any:
-    """The sections with their `settings` checked by the task that they name. ValueError: an unknown task.
+def with_task_settings(tasks: Any, part: str) -> Any:
+    """The sections with their `settings` checked by the task that they name, and their network or head (`part`).
+
+    ValueError: an unknown task.
 
     A task whose section is null is left out of training.
     """
@@ -184,7 +190,7 @@ def with_task_settings(tasks: Any) -> Any:
     return {
         name: section
         if not isinstance(section, dict)
-        else {**section, "settings": _task_settings(name, label_of(name, section), section.get("settings") or {})}
+        else with_kind_settings(name, label_of(name, section), section, part)
         for name, section in tasks.items()
     }
 
@@ -202,16 +208,51 @@ def label_of(task: str, section: Mapping[str, Any]) -> str:
     return kind
 
 
-def _task_settings(task: str, kind: str, settings: Any) -> StrictModel:
+def with_kind_settings(task: str, kind: str, section: dict[str, Any], part: str) -> dict[str, Any]:
+    """A task's section with what the kind of its labels decides: its settings, and its network or head."""
+    return {
+        **section,
+        "settings": checked(TASKS[kind].Settings, section.get("settings") or {}, task, "settings"),
+        part: part_settings(task, kind, part, section.get(part)),
+    }
+
+
+def part_settings(task: str, kind_of_label: str, part: str, content: Any) -> PartSettings:
+    """Of a task's network or head, from its name alone, a section, or nothing: then the task's own."""
+    if isinstance(content, PartSettings):
+        return content
+    kind = TASKS[kind_of_label]
+    wanted = HEADS[kind.default_head].outputs.keys()
+    fitting = {name: one for name, one in PARTS[part].items() if one.outputs.keys() == wanted}
+    section = {"name": content} if isinstance(content, str) else content or {}
+    name = section.get("name", getattr(kind, f"default_{part}")) if isinstance(section, dict) else None
+    if name not in fitting:
+        raise ValueError(f"{task}.{part} must name one of {', '.join(fitting) or '(none fits this task)'}")
+    return checked(fitting[name].settings, {"name": name, **section}, task, part)
+
+
+def checked(kind: type[Config], content: Any, *path: str) -> Config:
+    """The content of a section whose kind another key decides; errors name its place below the field in hand."""
     try:
-        return TASKS[kind].Settings.model_validate(settings)
-    except ValidationError as error:  # pydantic puts `tasks` before the names of the keys; give the whole path
+        return kind.model_validate(content)
+    except ValidationError as error:  # pydantic puts the field before the names of the keys; give the whole path
         details = [
-            {"type": detail["type"], "loc": (task, "settings", *detail["loc"]), "input": detail["input"]}
+            {"type": detail["type"], "loc": (*path, *detail["loc"]), "input": detail["input"]}
             | ({"ctx": detail["ctx"]} if "ctx" in detail else {})
             for detail in error.errors()
         ]
         raise ValidationError.from_exception_data(error.title, details) from None
+
+
+def method_settings(content: Any) -> MethodSettings:
+    """Of a balancing method, from its name alone or a section with its name and parameters."""
+    if isinstance(content, MethodSettings):
+        return content
+    section = {"name": content} if isinstance(content, str) else content
+    name = section.get("name") if isinstance(section, dict) else None
+    if name not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}, or a section with that name and parameters")
+    return checked(METHODS[name].settings, section)
 
 
 class MicroBatchSizes(StrictModel):

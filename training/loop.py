@@ -22,9 +22,9 @@ from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint, distributed
-from training.balancing import Balancing
 from training.config import TrainingConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
+from training.methods.base import Balancing
 from training.panels import Panels
 from training.step import Sums, accumulate
 from training.tracking import Tracker, TrainingLog
@@ -169,6 +169,7 @@ class Trainer:
                 self._save(self.run.last)
                 raise Interrupted
         self._step(self.updates.step_rest, order[-1])
+        self.balancing.epoch_ended()
         self.log.write(self.updates)
         done = epoch + 1
         due = done % self.config.validate_every == 0 or done == self.config.epochs

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Container, Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny, field_validator, model_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -18,11 +18,12 @@ from datasets.spec import LabelSpec
 from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
+from models.registry import make_head, make_network
+from models.settings import EncoderSettings, PartSettings
 from models.single import SingleTask
-from strict_yaml import StrictModel
+from strict import StrictModel
 from tasks import TASKS
 from tasks.base import Task
-from training.balancing import AGGREGATORS, Aggregated, Balancing, Fixed, GradientSimilarity, Uncertainty
 from training.config import (
     AugmentationConfig,
     DataConfig,
@@ -30,18 +31,23 @@ from training.config import (
     NetworkConfig,
     TaskSettings,
     TrainingConfig,
+    method_settings,
     with_task_settings,
 )
+from training.methods import METHODS, Context, MethodSettings
+from training.methods.base import Balancing
+from training.methods.fixed import Fixed
+from training.methods.rows import Rows
+from training.methods.similarity import GradientSimilarity
 
 SYMMETRIC, ASYMMETRIC = "symmetric", "asymmetric"  # modes beside the tasks' own
-# Some units of s must be passed in the first per cent of a long run; learnt with the shipped schedules (a test)
-UNCERTAINTY_LEARNING_RATE = 0.005
 
 
 class RunConfig(StrictModel):
     """What all runs share, and what a subclass must tell. `mode` is the value of --train-mode."""
 
     kind: ClassVar[str]  # the name in checkpoints
+    part: ClassVar[str]  # what a task's section chooses: its network or its head
     compares_tasks: ClassVar[bool]  # whether "best" is a mean over tasks, not one task's own metric
     steps_together: ClassVar[bool] = True  # all groups at every block's border; else each when it has its batch_size
 
@@ -54,7 +60,7 @@ class RunConfig(StrictModel):
     @field_validator("tasks", mode="before", check_fields=False)
     @classmethod
     def _known_tasks(cls, tasks: Any) -> Any:
-        return with_task_settings(tasks)
+        return with_task_settings(tasks, cls.part)
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -129,6 +135,8 @@ class RunConfig(StrictModel):
 class SingleTaskConfig(GroupConfig, TaskSettings):
     """One task of train_single_task.py."""
 
+    network: SerializeAsAny[PartSettings]
+    """Its name and parameters (models/registry.py: NETWORKS); the name may be left out for the task's own."""
     micro_batch_size: PositiveInt
     """Samples in one forward and backward pass; divides batch_size. Decides the memory, and with norm: train the result
     too; with other norms the result depends on it by rounding only."""
@@ -142,7 +150,7 @@ class SingleTaskConfig(GroupConfig, TaskSettings):
 class SingleTaskRun(RunConfig):
     """configs/single_task_conf.yaml: what all single-task networks share, and one section a task."""
 
-    kind = "single_task"
+    kind, part = "single_task", "network"
     compares_tasks = False
 
     tasks: dict[str, SingleTaskConfig]
@@ -154,14 +162,17 @@ class SingleTaskRun(RunConfig):
         return self.tasks[mode].micro_batch_size
 
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> SingleTask:
-        return SingleTask(mode, tasks[mode].network())
+        return SingleTask(mode, make_network(self.tasks[mode].network, tasks[mode].outputs()))
 
     def imagenet_weights(self) -> list[WeightsEnum]:
-        found = (TASKS[self.kind_of(name)](task.settings).imagenet_weights() for name, task in self.tasks.items())
-        return [weights for weights in found if weights is not None]
+        networks = [task.network for task in self.tasks.values() if isinstance(task.network, EncoderSettings)]
+        return [weights for network in networks if (weights := network.imagenet_weights()) is not None]
 
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
-        tasks[model.task].load_pretrained(model.network)
+        network = self.tasks[model.task].network
+        if isinstance(network, EncoderSettings):
+            what = f"{model.task}, {network.encoder}"
+            load_pretrained(model.network.encoder, network.pretrained, network.imagenet_weights(), what)
 
     def make_balancing(self, mode: str, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
         return Fixed({mode: 1.0})
@@ -170,20 +181,20 @@ class SingleTaskRun(RunConfig):
 class MultiTaskRun(RunConfig):
     """The multi-task network: what its symmetric and its asymmetric training share."""
 
+    part = "head"
     compares_tasks = True
 
     network: NetworkConfig = NetworkConfig()
     micro_batch_size: PositiveInt
     """Samples in one forward and backward pass. Decides the memory, and with norm: train the result too; with other
     norms the result depends on it by rounding only."""
-    uncertainty_learning_rate: PositiveFloat | None = None
-    """Of the log-variances that `balancing: uncertainty` learns; default 0.005."""
+    balancing: SerializeAsAny[MethodSettings] = MethodSettings(name="fixed")
+    """How the tasks' losses are weighed (training/methods): the name of a method, or {name: NAME, PARAMETER: VALUE}."""
 
-    @model_validator(mode="after")
-    def _has_log_variances(self) -> Self:
-        if self.uncertainty_learning_rate is not None and self.balancing != "uncertainty":
-            raise ValueError(f"uncertainty_learning_rate needs balancing: uncertainty, not {self.balancing}")
-        return self
+    @field_validator("balancing", mode="before")
+    @classmethod
+    def _known_method(cls, balancing: Any) -> MethodSettings:
+        return method_settings(balancing)
 
     def micro_batch_size_of(self, mode: str) -> int:
         return self.micro_batch_size
@@ -193,7 +204,10 @@ class MultiTaskRun(RunConfig):
             encoder=Encoder(name=self.network.encoder, norm=self.network.norm),
             channels=self.network.channels,
             layers=self.network.layers,
-            heads={name: task.head(self.network.channels) for name, task in tasks.items()},
+            heads={
+                name: make_head(self.tasks[name].head, task.outputs(), self.network.channels)
+                for name, task in tasks.items()
+            },
         )
 
     def imagenet_weights(self) -> list[WeightsEnum]:
@@ -205,17 +219,15 @@ class MultiTaskRun(RunConfig):
         load_pretrained(model.encoder.resnet, network.pretrained, network.imagenet_weights(), network.encoder)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
-        weights = {name: self.tasks[name].weight for name in tasks}
-        if self.balancing == "uncertainty":
-            parameter = next(model.parameters())
-            likelihoods = {name: task.likelihood for name, task in tasks.items()}
-            rate = self.uncertainty_learning_rate or UNCERTAINTY_LEARNING_RATE
-            balancing = Uncertainty(likelihoods, learning_rate=rate, device=parameter.device, dtype=parameter.dtype)
-        elif self.balancing == "fixed":
-            balancing = Fixed(weights)
-        else:  # which has the similarity of every step
-            return Aggregated(self.balancing, weights, model.groups()[BACKBONE], seed=self.seed)
-        if every := self.training.similarity_every:
+        context = Context(
+            weights={name: self.tasks[name].weight for name in tasks},
+            likelihoods={name: task.likelihood for name, task in tasks.items()},
+            groups=model.groups(),
+            seed=self.seed,
+        )
+        balancing = METHODS[self.balancing.name].make(self.balancing, context)
+        every = self.training.similarity_every
+        if every and not isinstance(balancing, Rows):  # which has the similarity of every step
             balancing.similarity = GradientSimilarity(model.groups()[BACKBONE], list(tasks), every)
         return balancing
 
@@ -223,6 +235,8 @@ class MultiTaskRun(RunConfig):
 class SymmetricTaskConfig(TaskSettings):
     """One task of train_symmetric.py."""
 
+    head: SerializeAsAny[PartSettings]
+    """Its name and parameters (models/registry.py: HEADS); the name may be left out for the task's own."""
     weight: PositiveFloat = 1.0
     """Factor of the task's loss (balancing fixed, and of the gradients that are aggregated)."""
 
@@ -237,9 +251,13 @@ class SymmetricRun(GroupConfig, MultiTaskRun):
 
     frames: Literal["complete", "any"] = "complete"
     """complete: frames that carry the labels of all tasks; any: also those that lack some, by the losses that exist."""
-    balancing: Literal["fixed", "uncertainty", *AGGREGATORS] = "fixed"
-    """How the tasks' losses are weighed (training/balancing.py)."""
     tasks: dict[str, SymmetricTaskConfig]
+
+    @model_validator(mode="after")
+    def _has_the_frames_that_balancing_needs(self) -> Self:
+        if METHODS[self.balancing.name].complete and self.frames != "complete":
+            raise ValueError(f"balancing {self.balancing.name} needs frames: complete, not {self.frames}")
+        return self
 
     def modes(self) -> list[str]:
         return [SYMMETRIC, *self.tasks]
@@ -274,8 +292,6 @@ class AsymmetricRun(MultiTaskRun):
     samples, has a fourth of the sum of the frame's losses (so `clip` and rates mean something else)."""
     sampling: Sampling = "proportional"
     """proportional: every sample once an epoch; uniform: as many of each task; or {task: weight} (visit: label)."""
-    balancing: Literal["fixed", "uncertainty"] = "fixed"
-    """How the tasks' losses are weighed (training/balancing.py)."""
     tasks: dict[str, AsymmetricTaskConfig]
 
     @field_validator("sampling")
@@ -286,6 +302,16 @@ class AsymmetricRun(MultiTaskRun):
         if min(sampling.values(), default=0) < 0 or not any(sampling.values()):
             raise ValueError(f"weights {sampling} must not be negative, nor all 0")
         return sampling
+
+    @field_validator("balancing")
+    @classmethod
+    def _works_at_each_pace(cls, balancing: MethodSettings) -> MethodSettings:
+        if not METHODS[balancing.name].asymmetric:
+            names = ", ".join(name for name, method in METHODS.items() if method.asymmetric)
+            raise ValueError(
+                f"{balancing.name} needs groups that step together; in asymmetric training there are {names}"
+            )
+        return balancing
 
     @model_validator(mode="after")
     def _draws_labels(self) -> Self:

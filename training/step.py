@@ -16,8 +16,8 @@ from datasets.samples import Batch
 from models.multitask import BACKBONE
 from tasks.base import Task
 from training import distributed
-from training.balancing import Balancing
 from training.evaluation import Precision
+from training.methods.base import Balancing
 
 
 @dataclass

@@ -92,7 +92,7 @@ class Group:
         else:
             self.rescale(1 / (self.count * loss_scale))
         norm = nn.utils.clip_grad_norm_(self.network, self.clip, foreach=True)
-        return torch.stack([norm, *(p.grad.abs().to(norm) for p in self.balancing if p.grad is not None)])
+        return torch.stack([norm, *(p.grad.abs().max().to(norm) for p in self.balancing if p.grad is not None)])
 
     def step(self, norms: list[float]) -> StepReport | None:
         """Step and clear. None where the gradient, with these norms, is not finite: it is dropped with its count."""

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 from pydantic import model_validator as after
 
 from datasets.folders.patterns import Pattern
-from strict_yaml import StrictModel
+from strict import StrictModel
 
 NO_CLASS = 255
 MAX_CLASSES = 255

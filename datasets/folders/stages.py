@@ -19,7 +19,7 @@ from datasets.folders.pictures import nearest, pixels_of, read_numbers, read_rgb
 from datasets.folders.recipe import NO_CLASS, Box, Depth, Image, Recipe, Segmentation, Steering
 from datasets.frames import Frame
 from datasets.images import read_png
-from strict_yaml import StrictModel
+from strict import StrictModel
 
 UNKNOWN = -1  # a mask's number that means neither a class nor none
 DESCRIPTION = {"classes", "range"}  # keys of a section that stand in the settings by themselves

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from models.encoder import BLOCKS
+from models.registry import HEADS, NETWORKS
 from tasks import TASKS
 from tests.conftest import ROOT
-from training.balancing import AGGREGATORS
+from training.methods import METHODS
 
 
 def command(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,14 +35,13 @@ REGISTERED = {
     "test_decode_and_metric": TASKS,
     "test_flip": TASKS,
     "test_network": [
-        *(f"network of {name}" for name in TASKS),
+        *(f"network {name}" for name in NETWORKS),
+        *(f"head {name}" for name in HEADS),
         *(f"encoder {name}" for name in [*BLOCKS, "small"]),
-        "heads of " + ", ".join(sorted(TASKS, key=["steering", "segmentation", "box", "depth"].index)),
-        "head pooled",
         "norm frozen",
         "norm train",
     ],
-    "test_balancing": ["fixed", "uncertainty", *AGGREGATORS],
+    "test_balancing": METHODS,
     **{name: [*TASKS, "symmetric", "asymmetric"] for name in ("test_bf16", "test_fp16", "test_micro_batches")},
 }
 

@@ -13,23 +13,28 @@ from datasets.frames import Frame
 from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation
 from models.encoder import BLOCKS, Encoder
-from models.heads import PooledBoxHead
 from models.memory_format import lay_out
 from models.multitask import BACKBONE, MultiTask
+from models.registry import HEADS, NETWORKS, Part
 from tasks import TASKS
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth import STEPS_PER_METRE, metres
-from training.balancing import AGGREGATORS, Aggregated, Balancing, Fixed, Uncertainty
+from tests.parts import head_of, network_of
+from training.config import method_settings
+from training.methods import METHODS, Context
+from training.methods.base import Balancing
+from training.methods.rows import Rows
 
 SIDE, SAMPLES, CHANNELS = 64, 4, 16
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 PRECISIONS = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["float64", "float32"])
-SETTINGS = {
-    "segmentation": {"base_channels": 4},
-    "steering": {},
-    "box": {"grid": 4, "predictors": 2, "base_channels": 4, "pairs": [1]},
-    "depth": {"encoder": "small", "pretrained": "none"},
+SETTINGS = {"box": {"grid": 4, "predictors": 2}}
+SMALL = {
+    "unet": {"base_channels": 4},
+    "pilotnet": {},
+    "yolov1": {"base_channels": 4, "pairs": [1]},
+    "densedepth": {"encoder": "small", "pretrained": "none"},
 }
 
 
@@ -48,9 +53,13 @@ def raw_labels() -> dict[str, list[Any]]:
 
 
 def made(name: str) -> Task:
-    task = TASKS[name](TASKS[name].Settings(**SETTINGS[name]), spec=LABELS.get(name))
+    task = TASKS[name](TASKS[name].Settings(**SETTINGS.get(name, {})), spec=LABELS.get(name))
     task.fit(raw_labels()[name])
     return task
+
+
+def default_network(task: str) -> nn.Module:
+    return network_of(made(task), **SMALL[TASKS[task].default_network])
 
 
 def images() -> Tensor:
@@ -64,7 +73,7 @@ def moved(target: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
 def output_of(name: str) -> Tensor:
     """What an untrained network says, with some noise, float64 on the CPU."""
     torch.manual_seed(0)
-    output = made(name).network().double()(images()).detach()
+    output = default_network(name).double()(images()).detach()
     return output * (1 + 0.1 * torch.rand_like(output))
 
 
@@ -152,21 +161,25 @@ def test_pinned_memory() -> None:
 # ---- networks --------------------------------------------------------------------------------------------------------
 
 
-def multi_task(encoder: str, norm: str = "group", **heads: nn.Module) -> MultiTask:
-    tasks = {name: made(name) for name in TASKS}
-    heads = {name: task.head(CHANNELS) for name, task in tasks.items()} | heads
+def multi_task(encoder: str, norm: str = "group", **named: str) -> MultiTask:
+    """named: task -> its head, where it is not the task's own."""
+    named = {name: {"name": named[name]} if name in named else {} for name in TASKS}
+    heads = {name: head_of(made(name), CHANNELS, **named[name]) for name in TASKS}
     return MultiTask(encoder=Encoder(name=encoder, norm=norm), channels=CHANNELS, layers=1, heads=heads)
 
 
-def pooled_boxes() -> nn.Module:
-    return PooledBoxHead(channels=CHANNELS, classes=14, grid=4, predictors=2)
+def task_for(part: Part) -> str:
+    """One whose output a network or head gives."""
+    return next(name for name in TASKS if made(name).outputs().keys() == part.outputs.keys())
 
 
-NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    **{f"network of {name}": lambda name=name: made(name).network() for name in TASKS},
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    **{
+        f"network {name}": lambda name=name: network_of(made(task_for(NETWORKS[name])), name=name, **SMALL[name])
+        for name in NETWORKS
+    },
     **{f"encoder {name}": lambda name=name: multi_task(name) for name in [*BLOCKS, "small"]},
-    "heads of steering, segmentation, box, depth": lambda: multi_task("small"),
-    "head pooled": lambda: multi_task("small", box=pooled_boxes()),
+    **{f"head {name}": lambda name=name: multi_task("small", **{task_for(HEADS[name]): name}) for name in HEADS},
     "norm frozen": lambda: multi_task("small", "frozen"),
     "norm train": lambda: multi_task("small", "train"),
 }
@@ -201,12 +214,12 @@ def far(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float)
 
 
 @PRECISIONS
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", MODELS)
 def test_network(name: str, dtype: torch.dtype, device: torch.device) -> None:
     found = []
     for place in (torch.device("cpu"), device):
         torch.manual_seed(0)
-        found.append(result(NETWORKS[name](), dtype, place))
+        found.append(result(MODELS[name](), dtype, place))
     tolerance = 1e-8 if dtype == torch.float64 else 5e-2  # float32 gradients through tens of layers
     for ours, expected in zip(found[1], found[0], strict=True):
         assert ours.keys() == expected.keys()
@@ -229,33 +242,29 @@ def test_channels_last(device: torch.device) -> None:
 # ---- balancing -------------------------------------------------------------------------------------------------------
 
 
-def balancings(model: MultiTask) -> dict[str, Callable[[], Balancing]]:
-    device, kinds = next(model.parameters()).device, {name: TASKS[name].likelihood for name in TASKS}
-    weights, shared = dict.fromkeys(TASKS, 0.5), model.groups()[BACKBONE]
-    return {
-        "fixed": lambda: Fixed(weights),
-        "uncertainty": lambda: Uncertainty(kinds, learning_rate=0.01, device=device, dtype=torch.float64),
-        **{name: lambda name=name: Aggregated(name, weights, shared) for name in AGGREGATORS},
-    }
+def balancing_of(name: str, model: MultiTask) -> Balancing:
+    kinds = {task: TASKS[task].likelihood for task in TASKS}
+    context = Context(dict.fromkeys(TASKS, 0.5), kinds, model.groups())
+    return METHODS[name].make(method_settings(name), context)
 
 
-@pytest.mark.parametrize("name", ["fixed", "uncertainty", *AGGREGATORS])
+@pytest.mark.parametrize("name", METHODS)
 def test_balancing(name: str, device: torch.device) -> None:
     """The gradient of the backbone after two micro-batches."""
     found = []
     for place in (torch.device("cpu"), device):
         torch.manual_seed(0)
         model = multi_task("small").to(place, torch.float64)
-        balancing, tasks = balancings(model)[name](), {task: made(task) for task in TASKS}
+        balancing, tasks = balancing_of(name, model), {task: made(task) for task in TASKS}
         for part in (slice(0, 2), slice(2, 4)):
             outputs = model(images()[part].to(place), dict.fromkeys(TASKS))
             targets = {task: moved(tasks[task].collate(raw_labels()[task][part]), place) for task in TASKS}
             both = {task: tasks[task].loss(outputs[task], targets[task]) for task in TASKS}
             balancing.backward(*({task: pair[i] for task, pair in both.items()} for i in (0, 1)))
-        if isinstance(balancing, Aggregated):
+        if isinstance(balancing, Rows):
             balancing.aggregate(SAMPLES)
         found.append(torch.cat([p.grad.flatten().cpu() for p in model.groups()[BACKBONE]]))
-    if name == "graddrop":  # its random numbers are the device's
+    if name in ("graddrop", "random"):  # their random numbers are the device's
         assert found[1].isfinite().all()
     else:
         torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-6 * float(found[0].norm()))

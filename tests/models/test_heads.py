@@ -10,6 +10,7 @@ from models.heads import BoxHead, DenseHead, DepthHead, PooledBoxHead, SteeringH
 from models.yolov1 import YOLOv1
 from tasks.box import BoxTask
 from tests.a2d2 import BOX
+from tests.parts import head_of
 
 C = 16
 both_box_heads = pytest.mark.parametrize("kind", [BoxHead, PooledBoxHead])
@@ -205,8 +206,8 @@ def loss_on_small_objects(head, seed, steps=150):
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     looks = 6 * F.normalize(torch.randn(2, C, generator=generator), dim=1)  # 1.5 a channel
-    task = BoxTask(BoxTask.Settings(grid=2, predictors=1, head=head, lambda_coord=0.0), spec=BOX)
-    network = task.head(C)
+    task = BoxTask(BoxTask.Settings(grid=2, predictors=1, lambda_coord=0.0), spec=BOX)
+    network = head_of(task, C, name=head)
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(steps):
         pyramid, target = small_objects(generator, looks, 8)

@@ -8,6 +8,7 @@ from datasets.a2d2.spec import LABELS
 from models.encoder import Encoder
 from models.multitask import MultiTask, at
 from tasks import TASKS
+from tests.parts import head_of
 
 SUBSETS = [
     (),
@@ -29,7 +30,7 @@ def _one_thread():
 def build(name="small", channels=16, layers=2, **options):
     tasks = {task: kind() for task, kind in TASKS.items()}
     tasks["depth"].median_depth = 15.0
-    heads = {task: kind.head(channels) for task, kind in tasks.items()}
+    heads = {task: head_of(kind, channels) for task, kind in tasks.items()}
     return MultiTask(encoder=Encoder(name=name, **options), channels=channels, layers=layers, heads=heads)
 
 

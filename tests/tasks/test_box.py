@@ -20,6 +20,7 @@ from datasets.processed import ProcessedData
 from tasks.box import BoxLabel, BoxTask, commonest_boxes
 from tasks.box_grid import assign, encode, to_boxes
 from tests.a2d2 import BOX
+from tests.parts import head_of, network_of
 
 CAR, PEDESTRIAN, BUS = (BOX_CLASSES.index(name) for name in ("Car", "Pedestrian", "Bus"))
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
@@ -514,15 +515,15 @@ def test_a_box_of_the_wrong_class_counts_when_all_classes_are_one():
 
 def test_settings_choose_the_head():
     pyramid = [torch.randn(1, 16, 64 >> i, 64 >> i) for i in range(4)]
-    heads = {name: task(grid=16, predictors=3, head=name).head(16) for name in ("levels", "pooled")}
+    heads = {name: head_of(task(grid=16, predictors=3), 16, name=name) for name in ("levels", "pooled")}
     assert {name: type(head).__name__ for name, head in heads.items()} == {
         "levels": "BoxHead",
         "pooled": "PooledBoxHead",
     }
-    assert type(task().head(16)) is type(heads["levels"])
+    assert type(head_of(task(), 16)) is type(heads["levels"])
     assert {head(pyramid).shape for head in heads.values()} == {(1, 16, 16, 3, 19)}
     with pytest.raises(ValueError, match="levels"):
-        task(head="mean")
+        head_of(task(), 16, name="anything")
 
 
 def test_metric_of_a_perfect_output():
@@ -735,11 +736,12 @@ def test_constant_without_any_box_says_nothing(labels):
 
 
 def test_settings_are_those_of_yaml():
-    read = BoxTask.Settings.model_validate({"pairs": [1, 2], "grid": 4, "predictors": 3, "base_channels": 4})
-    assert read.pairs == (1, 2)
-    output = BoxTask(read, spec=BOX).network().eval()(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+    read = BoxTask.Settings.model_validate({"grid": 4, "predictors": 3})
+    output = network_of(BoxTask(read, spec=BOX), pairs=[1, 2], base_channels=4).eval()(
+        torch.zeros(1, 3, 64, 96, dtype=torch.uint8)
+    )
     assert output.shape == (1, 4, 4, 3, 19)
-    for wrong in ({"grid": "8"}, {"pairs": [1.5]}, {"grid": 0}, {"nms": 0.5}, {"class_loss": "l2"}):
+    for wrong in ({"grid": "8"}, {"pairs": [1]}, {"grid": 0}, {"nms": 0.5}, {"class_loss": "l2"}):
         with pytest.raises(ValueError, match="Settings"):
             BoxTask.Settings.model_validate(wrong)
 
@@ -756,8 +758,8 @@ def test_it_can_memorise_coloured_rectangles():
             image[:, top : top + height, left : left + width] = 255 * np.eye(3)[index][:, None, None]
             boxes.append([left / 96, top / 64, (left + width) / 96, (top + height) / 64])
         labels.append(label(*boxes, classes=classes))
-    box = task(grid=4, predictors=3, base_channels=8, pairs=(1,))
-    network, images, target = box.network(), torch.from_numpy(images), box.collate(labels)
+    box = task(grid=4, predictors=3)
+    network, images, target = network_of(box, base_channels=8, pairs=[1]), torch.from_numpy(images), box.collate(labels)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     for _ in range(150):
         losses, _ = box.loss(network(images), target)

@@ -10,12 +10,13 @@ from pydantic import ValidationError
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from errors import UserError
-from models.densedepth import ENCODERS
+from models.densedepth import ENCODERS, DenseDepthSettings
 from tasks.depth import DepthMetric, DepthTask
 from tests.a2d2 import DEPTH
+from tests.parts import network_of
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
-SMALL = DepthTask.Settings(encoder="small", pretrained="none")
+SMALL = {"encoder": "small", "pretrained": "none"}
 
 
 def random_labels(number: int, height: int = 6, width: int = 9, seed: int = 0) -> list[np.ndarray]:
@@ -259,39 +260,38 @@ def test_a_split_without_measurements_has_no_score():
 
 @pytest.mark.parametrize(("values", "expected"), [([3.0, 1.0, 0.0, 200.0], 3.0), ([3.0, 1.0, 4.0, 200.0], 3.5)])
 def test_fit_finds_the_median_of_all_measurements(values, expected):
-    task = DepthTask(SMALL, spec=DEPTH)
+    task = DepthTask(spec=DEPTH)
     task.fit(target_of(value)["depth"][0].numpy() for value in values)
     assert task.median_depth == expected
 
 
 def test_fit_against_numpy():
-    task, labels = DepthTask(SMALL, spec=DEPTH), random_labels(5)
+    task, labels = DepthTask(spec=DEPTH), random_labels(5)
     task.fit(iter(labels))
     measurements = np.concatenate([label[label > 0] for label in labels])
     assert task.median_depth == np.median(measurements) / 256
 
 
 def test_state_restores_the_median_depth():
-    fitted, restored = DepthTask(SMALL, spec=DEPTH), DepthTask(SMALL, spec=DEPTH)
+    fitted, restored = DepthTask(spec=DEPTH), DepthTask(spec=DEPTH)
     fitted.fit(iter(random_labels(2)))
     restored.load_state(fitted.state())
     assert restored.median_depth == fitted.median_depth
 
 
 def test_a_new_network_says_the_median_depth_everywhere():
-    task = DepthTask(SMALL, spec=DEPTH)
+    task = DepthTask(spec=DEPTH)
     task.fit(iter([np.full((2, 2), 20 * 256, np.uint16)]))
-    network = task.network()
-    task.load_pretrained(network)
+    network = network_of(task, **SMALL)
     depth = task.decode(network(torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)))
     assert depth.shape == (1, 64, 96)
     assert depth.median().item() == pytest.approx(20, rel=0.05)
 
 
 def test_what_needs_labels_says_so():
-    task = DepthTask(SMALL, spec=DEPTH)
+    task = DepthTask(spec=DEPTH)
     with pytest.raises(RuntimeError, match="fit"):
-        task.network()
+        task.outputs()
     nothing = np.zeros((2, 2), np.uint16)
     for labels in ([], [nothing]):
         with pytest.raises(ValueError, match="no training label"):
@@ -299,9 +299,9 @@ def test_what_needs_labels_says_so():
 
 
 def test_without_measurements_the_network_starts_at_a_typical_depth():
-    task = DepthTask(SMALL, spec=DEPTH)
+    task = DepthTask(spec=DEPTH)
     task.fit(iter([np.zeros((2, 2), np.uint16)]))
-    depth = task.network().eval()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    depth = network_of(task, **SMALL).eval()(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
     assert 5 < depth.median() < 50
 
 
@@ -343,12 +343,12 @@ def test_constant_takes_each_pixels_median():
 
 
 def test_settings_know_every_encoder():
-    assert set(get_args(DepthTask.Settings.model_fields["encoder"].annotation)) == set(ENCODERS)
+    assert set(get_args(DenseDepthSettings.model_fields["encoder"].annotation)) == set(ENCODERS)
 
 
 def test_settings_refuse_what_can_not_be():
     with pytest.raises(ValidationError, match="no ImageNet weights"):
-        DepthTask.Settings(encoder="small")
+        DenseDepthSettings(name="densedepth", encoder="small")
     for cap in (0.0, math.inf, math.nan):
         with pytest.raises(ValidationError, match="cap"):
             DepthTask.Settings(cap=cap)

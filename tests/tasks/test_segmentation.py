@@ -11,9 +11,10 @@ from datasets.processed import ProcessedData
 from datasets.spec import IGNORE
 from tasks.segmentation import SegmentationMetric, SegmentationTask
 from tests.a2d2 import SEGMENTATION
+from tests.parts import network_of
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
-WEIGHTED = SegmentationTask.Settings(class_weights="inverse_log", base_channels=4)
+WEIGHTED = SegmentationTask.Settings(class_weights="inverse_log")
 
 CLASSES = len(SEMANTIC_CLASSES)
 
@@ -360,10 +361,9 @@ def test_constant_without_labels_is_an_error():
 
 
 def test_network_maps_images_to_logits_of_every_class():
-    network = SegmentationTask(WEIGHTED, spec=SEGMENTATION).network()
+    network = network_of(SegmentationTask(spec=SEGMENTATION), base_channels=4)
     images = torch.randint(0, 256, (1, 3, 32, 48), dtype=torch.uint8)
     assert network(images).shape == (1, CLASSES, 32, 48)
     assert sum(p.numel() for p in network.parameters()) < sum(
-        p.numel()
-        for p in SegmentationTask(SegmentationTask.Settings(base_channels=8), spec=SEGMENTATION).network().parameters()
+        p.numel() for p in network_of(SegmentationTask(spec=SEGMENTATION), base_channels=8).parameters()
     )

@@ -8,6 +8,7 @@ import torch
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from tasks.steering import SteeringMetric, SteeringTask
+from tests.parts import network_of
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")
 
@@ -247,7 +248,7 @@ def test_constant_without_labels_is_an_error():
 
 def test_network_maps_images_to_ten_angles():
     images = torch.randint(0, 256, (2, 3, 60, 96), dtype=torch.uint8)
-    assert SteeringTask().network()(images).shape == (2, 10)
+    assert network_of(SteeringTask())(images).shape == (2, 10)
 
 
 def test_there_is_nothing_to_restore():

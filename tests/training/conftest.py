@@ -32,10 +32,15 @@ training:
   log_every: 1
   images: 1
 tasks:
-  segmentation: {batch_size: 4, micro_batch_size: 2, learning_rate: 0.001, settings: {base_channels: 2}}
+  segmentation: {batch_size: 4, micro_batch_size: 2, learning_rate: 0.001, network: {base_channels: 2}}
   steering: {batch_size: 4, micro_batch_size: 4, learning_rate: 0.001}
-  box: {batch_size: 4, micro_batch_size: 4, learning_rate: 0.001, settings: {base_channels: 2, pairs: [1], grid: 4}}
-  depth: {batch_size: 4, micro_batch_size: 2, learning_rate: 0.001, settings: {encoder: small, pretrained: none}}
+  box:
+    batch_size: 4
+    micro_batch_size: 4
+    learning_rate: 0.001
+    network: {base_channels: 2, pairs: [1]}
+    settings: {grid: 4}
+  depth: {batch_size: 4, micro_batch_size: 2, learning_rate: 0.001, network: {encoder: small, pretrained: none}}
 """
 
 

@@ -30,7 +30,7 @@ from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from tasks import TASKS
 from training import checkpoint
-from training.balancing import AGGREGATORS
+from training.methods.gradients import AGGREGATORS
 from training.runs import ASYMMETRIC, SYMMETRIC
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +39,12 @@ DRIVER = Path(__file__).with_name("one_process.py")
 SIDE, SCENE, FRAMES, STEP_OF_IDS = 64, "20180807_145028", 24, 30
 EPOCHS, BLOCK, STEPS = 6, 4, 30  # 20 training frames: 5 blocks an epoch
 SIZES = {"batch_size": BLOCK, "learning_rate": 0.002}
-SETTINGS = {
+NETWORKS = {
     "segmentation": {"base_channels": 2},
-    "box": {"base_channels": 2, "pairs": [1], "grid": 4, "predictors": 2},
+    "box": {"base_channels": 2, "pairs": [1]},
     "depth": {"encoder": "small", "pretrained": "none"},
 }
-HEAD_SETTINGS = {"box": {"grid": 4, "predictors": 2}, "depth": SETTINGS["depth"]}
+SETTINGS = {"box": {"grid": 4, "predictors": 2}}
 SHARED = {
     "data": {
         "size": [SIDE, SIDE],
@@ -62,9 +62,12 @@ NETWORK = {"network": {"encoder": "small", "pretrained": "none", "channels": 16,
 
 def cases() -> dict[str, tuple[str, str, dict[str, Any]]]:
     """Name -> script, mode, config."""
-    single = {task: {**SIZES, "micro_batch_size": 2, "settings": SETTINGS.get(task, {})} for task in TASKS}
+    single = {
+        task: {**SIZES, "micro_batch_size": 2, "network": NETWORKS.get(task, {}), "settings": SETTINGS.get(task, {})}
+        for task in TASKS
+    }
     found = {task: ("train_single_task", task, {**SHARED, "tasks": single}) for task in TASKS}
-    weights = {task: {"weight": 1.0 / (1 + i), "settings": HEAD_SETTINGS.get(task, {})} for i, task in enumerate(TASKS)}
+    weights = {task: {"weight": 1.0 / (1 + i), "settings": SETTINGS.get(task, {})} for i, task in enumerate(TASKS)}
     symmetric = {**SHARED, **NETWORK, **SIZES, "frames": "any", "tasks": weights}
     for method in ("fixed", "uncertainty", *AGGREGATORS):
         found[f"symmetric {method}"] = ("train_symmetric", SYMMETRIC, {**symmetric, "balancing": method})

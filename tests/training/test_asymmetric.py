@@ -44,7 +44,7 @@ BLOCK, EPOCHS, WARMUP, CLIP, DECAY = 8, 2, 0.1, 0.4, 0.01
 BATCH_SIZES = {BACKBONE: 16, "segmentation": 16, "steering": 8, "box": 8, "depth": 8}
 RATES = {BACKBONE: 0.003, "segmentation": 0.002, "steering": 0.004, "box": 0.001, "depth": 0.003}
 WEIGHTS = {"segmentation": 1.0, "steering": 3.0, "box": 0.05, "depth": 2.0}
-SETTINGS = {"box": {"grid": 2, "predictors": 2}, "depth": {"encoder": "small", "pretrained": "none"}}
+SETTINGS = {"box": {"grid": 2, "predictors": 2}}
 
 SHARED = {
     "data": {
@@ -532,6 +532,25 @@ def test_resumed_with_half_full_groups_is_as_if_nothing_had_happened(
     run_to_end(second)
     for name in ("last.pt", "best.pt"):
         assert_same_state(saved(second, name), saved(whole, name))
+    assert rows_of(second) == rows_of(whole)
+
+
+@pytest.mark.parametrize("method", ["dwa", "imtl_l"])
+def test_a_scalarization_resumes_in_the_midst_of_an_epoch(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    changes = ("training.epochs=4", f"balancing={method}", "batch_size=4", "micro_batch_size=2")
+    whole = make_plan(place, *changes, kind="symmetric", name="whole")
+    run_to_end(whole)
+    first = make_plan(place, *changes, kind="symmetric", name="parts")
+    trainer = first.trainer()
+    interrupt_at(trainer, monkeypatch, 6)
+    first.session.train(trainer)
+    assert saved(first, "last.pt")["position"]["blocks"] > 0
+    torch.manual_seed(99)  # another process
+    second = make_plan(place, *changes, kind="symmetric", name="parts", resume="auto")
+    run_to_end(second)
+    assert_same_state(saved(second, "last.pt"), saved(whole, "last.pt"))
     assert rows_of(second) == rows_of(whole)
 
 

@@ -12,15 +12,12 @@ from errors import UserError
 from models.encoder import Encoder
 from models.multitask import MultiTask
 from tasks import TASKS
-from training.balancing import (
-    AGGREGATORS,
-    Aggregated,
-    Fixed,
-    GradientSimilarity,
-    Uncertainty,
-    cosine_similarities,
-)
+from tests.parts import head_of
 from training.config import GroupConfig
+from training.methods.fixed import Fixed
+from training.methods.gradients import AGGREGATORS, Aggregated
+from training.methods.similarity import GradientSimilarity, cosine_similarities
+from training.methods.uncertainty import Uncertainty
 from training.updates import Group
 
 WEIGHTS = {"a": 1.0, "b": 0.5, "c": 3.0}
@@ -399,7 +396,7 @@ def test_on_the_multi_task_network():
     torch.manual_seed(0)
     tasks = {name: task(spec=LABELS[name]) for name, task in TASKS.items()}
     tasks["depth"].median_depth = 15.0
-    heads = {name: task.head(8) for name, task in tasks.items()}
+    heads = {name: head_of(task, 8) for name, task in tasks.items()}
     network = MultiTask(encoder=Encoder(name="small"), channels=8, layers=1, heads=heads).double()
     groups = network.groups()
     balancing = Aggregated("upgrad", dict.fromkeys(TASKS, 1.0), groups["backbone"])

@@ -18,7 +18,8 @@ from training.runs import kind_of as kind_of_content
 
 ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
 GPUS = sorted((ROOT / "configs" / "gpu").glob("*.yaml"))
-SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - set(GPUS))
+RECIPES = (ROOT / "configs" / "recipes").glob("*.yaml")
+SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES})
 
 
 @pytest.fixture
@@ -81,12 +82,18 @@ def test_the_main_config_has_every_task() -> None:
         ("tasks.depth.learning_rate=0", "tasks.depth.learning_rate", "greater than 0"),
         ("tasks.depth.settings.capp=9", "tasks.depth.settings.capp", "not permitted"),
         ("tasks.depth.settings.cap=far", "tasks.depth.settings.cap", "number"),
-        ("tasks.depth.settings.pretrained=imagenet", "tasks.depth.settings", "small has no ImageNet weights"),
-        ("tasks.depth.settings.norm=frozen", "tasks.depth.settings", "random weights have none of"),
-        ("tasks.depth.settings.norm=batch", "tasks.depth.settings.norm", "'frozen', 'group' or 'train'"),
-        ("tasks.segmentation.settings.norm=frozen", "tasks.segmentation.settings.norm", "'group' or 'train'"),
-        ("tasks.steering.settings.norm=frozen", "tasks.steering.settings.norm", "'group' or 'train'"),
-        ("tasks.box.settings.norm=frozen", "tasks.box.settings.norm", "'group' or 'train'"),
+        ("tasks.depth.network.pretrained=imagenet", "tasks.depth.network", "small has no ImageNet weights"),
+        ("tasks.depth.network.norm=frozen", "tasks.depth.network", "random weights have none of"),
+        ("tasks.depth.network.norm=batch", "tasks.depth.network.norm", "'frozen', 'group' or 'train'"),
+        ("tasks.segmentation.network.norm=frozen", "tasks.segmentation.network.norm", "'group' or 'train'"),
+        ("tasks.steering.network.norm=frozen", "tasks.steering.network.norm", "'group' or 'train'"),
+        ("tasks.box.network.norm=frozen", "tasks.box.network.norm", "'group' or 'train'"),
+        ("tasks.segmentation.settings.base_channels=4", "tasks.segmentation.settings.base_channels", "not permitted"),
+        ("tasks.segmentation.network.cells=4", "tasks.segmentation.network.cells", "not permitted"),
+        ("tasks.segmentation.network=pilotnet", "tasks", "segmentation.network must name one of unet"),
+        ("tasks.depth.network.name=nothing", "tasks", "depth.network must name one of densedepth"),
+        ("tasks.depth.network=[unet]", "tasks", "depth.network must name one of densedepth"),
+        ("tasks.depth.head=depth", "tasks.depth.head", "not permitted"),
         ("tasks.lanes.batch_size=4", "tasks", "unknown kind of label lanes; there are segmentation"),
         ("tasks=3", "tasks", "one section a task"),
         ("training=3", "training", "dictionary"),
@@ -237,7 +244,7 @@ def test_a_gpu_must_say_something_of_the_run(gpu: Path) -> None:
         ("none", "train", "train"),
     ],
 )
-@pytest.mark.parametrize("section", ["network", "tasks.depth.settings"])
+@pytest.mark.parametrize("section", ["network", "tasks.depth.network"])
 def test_the_norm_follows_from_the_initial_weights(
     path: Path, section: str, pretrained: str, norm: str | None, resolved: str
 ) -> None:
@@ -254,7 +261,7 @@ def test_the_norm_follows_from_the_initial_weights(
 
 def test_every_single_network_says_its_norm_in_the_saved_config(path: Path) -> None:
     saved = yaml.safe_load(to_yaml(load_config(SingleTaskRun, path, [])))
-    assert {name: task["settings"]["norm"] for name, task in saved["tasks"].items()} == dict.fromkeys(TASKS, "group")
+    assert {name: task["network"]["norm"] for name, task in saved["tasks"].items()} == dict.fromkeys(TASKS, "group")
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ CASES = [
     case("any", "train_symmetric", SYMMETRIC, "symmetric", **MICRO, frames="any"),
     case("symmetric", "train_symmetric", SYMMETRIC, "symmetric", **MICRO),
     case("upgrad", "train_symmetric", SYMMETRIC, "symmetric", **UPGRAD),
+    case("imtl_l", "train_symmetric", SYMMETRIC, "symmetric", **UPGRAD | {"balancing": "imtl_l"}),
     case("one_label", "train_symmetric", SYMMETRIC, "depth", **MICRO),
     *map(single, TASKS),
 ]

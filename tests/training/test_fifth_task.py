@@ -12,8 +12,9 @@ import evaluate
 import train_single_task
 from datasets.images import read_png
 from datasets.processed import OTHER_SUFFIXES
+from models.registry import HEADS, NETWORKS
 from tasks import TASKS
-from tests.toy_task import KIND, SUFFIXES, BalanceTask, balance_of, write_balances
+from tests.toy_task import HEAD, KIND, NETWORK, SUFFIXES, BalanceTask, balance_of, write_balances
 from tests.training.conftest import Printed, Workplace
 from training import checkpoint
 
@@ -32,6 +33,8 @@ tasks:
 def lab(own_workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     """The task is registered and has labels made from the images."""
     monkeypatch.setitem(TASKS, KIND, BalanceTask)
+    monkeypatch.setitem(NETWORKS, KIND, NETWORK)
+    monkeypatch.setitem(HEADS, KIND, HEAD)
     monkeypatch.setitem(OTHER_SUFFIXES, KIND, SUFFIXES)
     raw = own_workplace.raw
     values = {frame: balance_of(read_png(raw.path("camera", frame))) for frame in raw.frames("camera")}

@@ -25,12 +25,12 @@ from errors import UserError
 from models.single import SingleTask
 from tasks.base import Target
 from tests.raw_files import frames, random_picture, small_raw_data, write_png
-from tests.toy_task import KIND, SUFFIXES, BalanceTask, balance_of, write_balances
+from tests.toy_task import KIND, SUFFIXES, BalanceNet, BalanceTask, balance_of, write_balances
 from training import checkpoint
-from training.balancing import Fixed
 from training.config import GroupConfig, TrainingConfig
 from training.evaluation import Precision, make_loader
 from training.loop import Data, Interrupted, Trainer
+from training.methods.fixed import Fixed
 from training.tracking import Tracker
 from training.updates import Group, LossScale, Schedule, Updates
 
@@ -67,7 +67,7 @@ class Lab:
         tasks = {KIND: task}
         camera = Roots([Root.open(self.raw, self.processed, SIZE)])
         train, val = (LabelledFrames(camera, tasks, [Sample(f, (KIND,)) for f in part]) for part in (TRAIN, VALIDATION))
-        model = SingleTask(KIND, nn.Sequential(task.network(), nn.Dropout(dropout)))
+        model = SingleTask(KIND, nn.Sequential(BalanceNet(**task.outputs()), nn.Dropout(dropout)))
         settings = TrainingConfig(**{"epochs": EPOCHS, "log_every": 1, "warmup": 0.1} | config)
         updates = Updates(
             [Group(KIND, model.parameters(), GroupConfig(batch_size=4, learning_rate=0.05), settings.clip)],

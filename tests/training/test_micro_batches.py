@@ -29,10 +29,10 @@ SIDE, SAMPLES = 64, 16
 KINDS = {"single_task": SingleTaskRun, "symmetric": SymmetricRun, "asymmetric": AsymmetricRun}
 # mode of the shipped config -> its kind, the section of its norm, and what makes it small
 MODES = {
-    "segmentation": ("single_task", "tasks.segmentation.settings", {"base_channels": 8}),
-    "steering": ("single_task", "tasks.steering.settings", {}),
-    "box": ("single_task", "tasks.box.settings", {"base_channels": 8}),
-    "depth": ("single_task", "tasks.depth.settings", {"encoder": "small", "pretrained": "densenet.pt"}),
+    "segmentation": ("single_task", "tasks.segmentation.network", {"base_channels": 8}),
+    "steering": ("single_task", "tasks.steering.network", {}),
+    "box": ("single_task", "tasks.box.network", {"base_channels": 8}),
+    "depth": ("single_task", "tasks.depth.network", {"encoder": "small", "pretrained": "densenet.pt"}),
     SYMMETRIC: ("symmetric", "network", {"encoder": "small", "pretrained": "resnet.pt", "channels": 16}),
     ASYMMETRIC: ("asymmetric", "network", {"encoder": "small", "pretrained": "resnet.pt", "channels": 16}),
 }
@@ -166,7 +166,7 @@ def test_these_are_the_norms_as_shipped(mode: str, weights: Path) -> None:
 
 
 def norm_of(config: RunConfig, section: str) -> str:
-    return config.network.norm if section == "network" else config.tasks[section.split(".")[1]].settings.norm
+    return config.network.norm if section == "network" else config.tasks[section.split(".")[1]].network.norm
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "asymmetric", "depth"])

@@ -37,14 +37,21 @@ SETTINGS = {
     "segmentation": {},
     "steering": {},
     "box": {"grid": 2, "predictors": 2},
-    "depth": {"encoder": "small", "pretrained": "none"},
+    "depth": {},
 }
+SINGLE = {"box": {"base_channels": 2, "pairs": [1]}, "depth": {"encoder": "small", "pretrained": "none"}}
 CONFIGS: dict[str, dict[str, Any]] = {
     "single": SHARED
     | {
         "tasks": {
-            task: {"batch_size": 8, "micro_batch_size": 4, "learning_rate": 0.001, "settings": settings}
-            for task, settings in (SETTINGS | {"box": {"base_channels": 2, "pairs": [1], "grid": 4}}).items()
+            task: {
+                "batch_size": 8,
+                "micro_batch_size": 4,
+                "learning_rate": 0.001,
+                "network": SINGLE.get(task, {}),
+                "settings": settings,
+            }
+            for task, settings in (SETTINGS | {"box": {"grid": 4}}).items()
         }
     },
     "symmetric": SHARED
@@ -323,6 +330,8 @@ def logged(place: Workplace, what: str) -> set[str]:
         ("symmetric", "uncertainty"),
         ("symmetric", "pcgrad"),
         ("symmetric", "upgrad"),
+        ("symmetric", "stch"),
+        ("symmetric", "imtl_l"),
         ("asymmetric", "fixed"),
         ("asymmetric", "uncertainty"),
     ],
@@ -372,7 +381,20 @@ MISTAKES = [
     ("asymmetric", ["visit=task"], ["asymmetric.yaml", "visit", "label"]),
     ("symmetric", ["frames=some"], ["symmetric.yaml", "frames", "complete"]),
     ("asymmetric", ["frames=any"], ["asymmetric.yaml", "frames", "not permitted"]),
-    ("symmetric", ["uncertainty_learning_rate=0.01"], ["uncertainty_learning_rate", "balancing: uncertainty"]),
+    ("symmetric", ["balancing={name: fixed, learning_rate: 0.01}"], [": balancing.learning_rate: ", "not permitted"]),
+    (
+        "symmetric",
+        ["balancing={name: uncertainty, learning_rate: 0}"],
+        [": balancing.learning_rate: ", "greater than 0"],
+    ),
+    ("symmetric", ["balancing={learning_rate: 0.01}"], [": balancing: must be one of fixed, uncertainty, upgrad"]),
+    ("symmetric", ["balancing=[fixed]"], [": balancing: must be one of fixed, uncertainty, upgrad"]),
+    ("symmetric", ["balancing=dwa", "frames=any"], ["balancing dwa needs frames: complete, not any"]),
+    (
+        "asymmetric",
+        ["balancing={name: dwa}"],
+        [": balancing: dwa needs groups that step together", "fixed, uncertainty"],
+    ),
     ("symmetric", ["data.labels={kinds: [box]}"], ["data.labels", "kinds need regime: one"]),
     ("symmetric", ["data.labels={regime: one, kinds: [lanes]}"], ["data.labels.kinds", "lanes"]),
     ("symmetric", ["data.labels={regime: one, kinds: []}"], ["data.labels", "kinds"]),
@@ -406,7 +428,7 @@ MISTAKES = [
     ("asymmetric", ["tasks.depth.weight=0"], ["asymmetric.yaml", "tasks.depth.weight", "greater than 0"]),
     ("symmetric", ["tasks.depth.batch_size=8"], ["symmetric.yaml", "tasks.depth.batch_size", "not permitted"]),
     ("asymmetric", ["backbone.rate=1"], ["asymmetric.yaml", "backbone.rate", "not permitted"]),
-    ("single", ["training.sync_bn=true", "tasks.depth.settings.norm=train"], ["training.sync_bn", "GPUs only"]),
+    ("single", ["training.sync_bn=true", "tasks.depth.network.norm=train"], ["training.sync_bn", "GPUs only"]),
     ("asymmetric", ["training.sync_bn=true", "network.norm=train"], ["training.sync_bn", "GPUs only"]),
     ("symmetric", ["training.sync_bn=true", "balancing=pcgrad"], ["training.sync_bn", "balancing by gradients"]),
     ("asymmetric", ["training.sync_bn=true", "training.similarity_every=2"], ["training.sync_bn", "similarity_every"]),

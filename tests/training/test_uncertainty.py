@@ -9,9 +9,9 @@ from torch import nn
 
 from datasets.a2d2.spec import LABELS
 from tasks import TASKS
-from training.balancing import Uncertainty
 from training.build import make_groups
 from training.config import load_config
+from training.methods.uncertainty import Uncertainty
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SymmetricRun
 from training.updates import LossScale, Schedule, Updates
 
@@ -35,7 +35,7 @@ def trained(config: RunConfig, mode: str, frames: int = FRAMES) -> Uncertainty:
     """All epochs over frames that have all labels; losses scatter around their means by a factor of 1.6."""
     model = Stub()
     likelihoods = {name: task.likelihood for name, task in config.make_tasks(mode, LABELS).items()}
-    balancing = Uncertainty(likelihoods, learning_rate=config.make_balancing(mode, model, {}).learning_rate)
+    balancing = Uncertainty(likelihoods, learning_rate=config.balancing.learning_rate)
     block = config.block_size_of(mode)
     planned = config.training.epochs * frames
     updates = Updates(
@@ -72,7 +72,7 @@ def test_all_log_variances_reach_their_optimum(kind: type[RunConfig], mode: str,
 
 def test_at_the_heads_own_rate_they_would_not() -> None:
     """What the rate is for: box's head learns at 0.00001 in the asymmetric config."""
-    changes = ["balancing=uncertainty", "uncertainty_learning_rate=0.00001", "training.epochs=5"]
+    changes = ["balancing={name: uncertainty, learning_rate: 0.00001}", "training.epochs=5"]
     config = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", changes)
     assert optimum("box") - trained(config, ASYMMETRIC).s["box"].item() > 3
 

@@ -1,0 +1,51 @@
+"""What the settings of networks and heads share."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Self
+
+from pydantic import Field, model_validator
+from torchvision.models import WeightsEnum
+
+from models.norms import Norm, NormFromScratch, check_norm, default_norm
+from strict import StrictModel
+
+
+class PartSettings(StrictModel):
+    """The section of a config that names a network or a head; one with parameters adds its keys."""
+
+    name: str
+
+
+class FromScratch(PartSettings):
+    """Of a network that starts from random weights."""
+
+    norm: NormFromScratch = "group"
+    """The network's norms: group, or train, which is batch norm. With group a result does not depend on how
+    samples are cut into micro-batches. What train gives up: the result depends on micro_batch_size and on the number of
+    processes, and statistics are those of as few images as a micro-batch has."""
+
+
+class EncoderSettings(StrictModel):
+    """Of what has an encoder that may start from given weights; a subclass tells which encoders there are."""
+
+    IMAGENET_WEIGHTS: ClassVar[Mapping[str, WeightsEnum]]  # encoder -> torchvision's entry
+
+    encoder: str
+    pretrained: str = "imagenet"
+    """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
+    norm: Norm = Field(default_factory=lambda before: default_norm(before.get("pretrained", "none")))
+    """The encoder's norms (models/norms.py): frozen, group, or train, which is batch norm that learns. Default: frozen
+    where the encoder is pretrained, else group. With both a result does not depend on how samples are cut into
+    micro-batches. What train gives up: the result depends on micro_batch_size and on the number of processes, and
+    statistics are those of as few images as a micro-batch has, and mix unlike data."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.pretrained == "imagenet" and self.encoder not in self.IMAGENET_WEIGHTS:
+            raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
+        check_norm(self.norm, self.pretrained)
+        return self
+
+    def imagenet_weights(self) -> WeightsEnum | None:
+        """Those that `pretrained` asks for."""
+        return self.IMAGENET_WEIGHTS[self.encoder] if self.pretrained == "imagenet" else None
