@@ -18,9 +18,9 @@ DEMO = ["single_task", "symmetric", "asymmetric"]
 
 @pytest.fixture(scope="module")
 def names_only(tmp_path_factory: pytest.TempPathFactory) -> RawData:
-    """The demo's frames without their content: 8 scenes of 60."""
+    """The demo's frames without their content: 8 scenes of 20 with boxes and 40 without."""
     raw = RawData(tmp_path_factory.mktemp("names"))
-    for plan in (plan for index in range(8) for plan in plan_scene(index, 60, 0)):
+    for plan in (plan for index in range(8) for plan in plan_scene(index, 20, 0, 40)):
         path = raw.path("camera", plan.frame)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
