@@ -27,6 +27,7 @@ from datasets.classes import BOX_CLASSES
 from datasets.geometry import FRONT_CENTER
 from datasets.layout import Frame, ProcessedData
 from tasks import TASKS
+from tests.processes import PYTHON_PATH
 from training import checkpoint
 from training.balancing import AGGREGATORS
 from training.runs import ASYMMETRIC, SYMMETRIC
@@ -90,7 +91,7 @@ def trace(folder: Path, processes: int, names: list[str]) -> dict[str, Any]:
         flags += ["--config", path, "--name", name.replace(" ", "_"), "--train-mode", mode, "--wandb", "disabled"]
         driven.append({"script": script, "flags": [str(flag) for flag in flags], "formula": True})
     (folder / "runs.json").write_text(json.dumps(driven))
-    settings = {"PYTHONPATH": str(ROOT), "A2D2_STOP_FILE": str(folder / "stop"), "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": PYTHON_PATH, "A2D2_STOP_FILE": str(folder / "stop"), "OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), str(DRIVER), str(folder / "runs.json")]
     done = subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True)

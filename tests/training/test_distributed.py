@@ -15,6 +15,7 @@ from torch import nn
 
 from datasets.layout import ProcessedData, RawData
 from tasks import TASKS
+from tests.processes import PYTHON_PATH
 from tests.training.conftest import CONFIG, Workplace
 from tests.training.test_asymmetric import ASYMMETRIC, SYMMETRIC, uneven_data
 from training import checkpoint, distributed
@@ -75,7 +76,7 @@ def write_runs(place: Workplace, cases: list[dict[str, Any]], suffix: str, **mor
 
 
 def start(place: Workplace, runs: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    settings = {"PYTHONPATH": str(ROOT), "A2D2_STOP_FILE": str(place.dir / "stop"), "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": PYTHON_PATH, "A2D2_STOP_FILE": str(place.dir / "stop"), "OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), str(DRIVER), str(runs)]
     return subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, timeout=300)
