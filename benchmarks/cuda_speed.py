@@ -21,7 +21,7 @@ from benchmarks.bare import BareLoop, DistributedLoop, TrainingLoop
 from benchmarks.dataset import prepare
 from benchmarks.flops import flop_counter
 from benchmarks.steps import Step
-from datasets.roots import Root, Roots
+from datasets.frames import Frame
 from datasets.samples import Batch, LabelledFrames, Sample
 from tasks import TASKS
 from training.config import load_config
@@ -93,6 +93,11 @@ class Bench:
         config = self.config(mode)
         size = (64, 64) if self.tiny else tuple(config.data.size)
         return Step(config, mode, size=size, precision=precision, device=self.device)
+
+    @property
+    def size_on_disk(self) -> tuple[int, int]:
+        """Of the files that the loader reads."""
+        return (64, 64) if self.tiny else (1024, 1024)
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -207,30 +212,42 @@ def shares(report: Report, bench: Bench, mode: str) -> None:
 
 
 def loading(report: Report, bench: Bench) -> None:
+    """Every mode from the loader: symmetric training, which reads all labels, with several numbers of processes, the
+    others with as many as their configs say.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with redirect_stdout(io.StringIO()):
+            raw, loose, _ = prepare(Path(folder), bench.size_on_disk)
+        frames = sorted(set.intersection(*(set(loose.frames(name)) for name in TASKS)))
+        for mode in sorted(MODES, key=lambda mode: mode != SYMMETRIC):
+            if report.seconds_left < 0:
+                report.add("left out", f"{mode} from the loader", reason="no time left")
+                continue
+            step = bench.step(mode, "bf16" if bench.device.type == "cuda" else "fp32")
+            counts = (1, 2, 4, 8, 16) if mode == SYMMETRIC else (step.config.data.workers,)
+            load_and_train(report, bench, step, Roots([Root.open(raw, loose, bench.size_on_disk)]), frames, counts)
+
+
+def load_and_train(
+    report: Report, bench: Bench, step: Step, roots: Roots, frames: list[Frame], counts: tuple[int, ...]
+) -> None:
     """Samples a second by number of loader processes: loaded alone, and trained on as they come."""
-    size = (64, 64) if bench.tiny else (1024, 1024)
-    step = bench.step(SYMMETRIC, "bf16" if bench.device.type == "cuda" else "fp32")
     loop = TrainingLoop(step)
     (held,) = bench.seconds(loop)
     rate = loop.micro_batches * len(step.batch) / held
-    report.add("speed", f"{SYMMETRIC}, the batch on the device", images_per_second=rate)
-    with tempfile.TemporaryDirectory() as folder:
-        with redirect_stdout(io.StringIO()):
-            raw, loose, _ = prepare(Path(folder), size)
-        frames = sorted(set.intersection(*(set(loose.frames(name)) for name in TASKS)))
-        roots = Roots([Root.open(raw, loose, size)])
-        for workers in (1, 2, 4, 8, 16)[: 1 if bench.tiny else 5]:
-            # what the processes have ready at the start is not counted, and four times as much is
-            count = len(step.batch) * 2 * workers * 5
-            samples = [Sample(frame, tuple(TASKS)) for frame in islice(cycle(frames), count)]
-            data = LabelledFrames(roots, step.tasks, samples)
-            loader = make_loader(data, step.tasks, workers, bench.device, batch_size=len(step.batch))
-            alone, trained = (
-                images_per_second(bench, loader, 2 * workers, use)
-                for use in (lambda batch: batch.to(bench.device), lambda batch: loop.train_on(batch.to(bench.device)))
-            )
-            values = {"loaded_per_second": alone, "trained_per_second": trained, "share_of_held": trained / rate}
-            report.add("speed", f"{SYMMETRIC} from the loader, {workers} processes", **values)
+    report.add("speed", f"{step.mode}, the batch on the device", images_per_second=rate)
+    for workers in (1,) if bench.tiny else counts:
+        # what the processes have ready at the start is not counted, and four times as much is
+        count = len(step.batch) * 2 * workers * 5
+        samples = [Sample(frame, tuple(step.tasks)) for frame in islice(cycle(frames), count)]
+        data = LabelledFrames(roots, step.tasks, samples)
+        loader = make_loader(data, step.tasks, workers, bench.device, batch_size=len(step.batch))
+        alone, trained = (
+            images_per_second(bench, loader, 2 * workers, use)
+            for use in (lambda batch: batch.to(bench.device), lambda batch: loop.train_on(batch.to(bench.device)))
+        )
+        values = {"loaded_per_second": alone, "trained_per_second": trained, "share_of_held": trained / rate}
+        report.add("speed", f"{step.mode} from the loader, {workers} processes", **values)
 
 
 def images_per_second(bench: Bench, batches: Iterable[Batch], left_out: int, use: Callable[[Batch], Any]) -> float:

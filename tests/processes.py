@@ -1,4 +1,4 @@
-"""Looks at processes through /proc."""
+"""What the tests' own processes import from, and processes seen through /proc."""
 
 import os
 import time
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+# the repository, and what this process was given: libraries may lie there
+PYTHON_PATH = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
 PATIENCE = 120  # seconds until a process that should end is given up; how fast it is does not matter
 
 

@@ -30,19 +30,21 @@ Quirks of the real data set. Each scene of six frames or more has every one of t
 
 Beside the scenes lie files, as in the real data set: cams_lidars.json, class_list.json, and synthetic.json (settings).
 `--semantic N`: a second folder, as the real set's, with N further frames of each scene that have no boxes and no
-angles, and with copies of those in the first. N = 0, the default, leaves it out. They have none of the quirks.
+angles, and with copies of those in the first. Times are those of a scene of all these frames, so it becomes longer.
+N = 0, the default, leaves it out. They have none of the quirks.
 
 A rerun with the same settings goes on where an earlier one stopped; with other settings it refuses.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -124,32 +126,23 @@ def frame_numbers(count: int, rng: np.random.Generator) -> np.ndarray:
     return 90 + np.cumsum(np.rint(gaps * FRAMES_PER_SECOND).astype(int))
 
 
-def plan_scene(index: int, frames: int, seed: int) -> list[FramePlan]:
-    """The frames of a scene, in order of time."""
+def plan_scene(index: int, frames: int, seed: int, semantic: int = 0) -> list[FramePlan]:
+    """The frames of a scene, in order of time: `frames` with boxes and, all over its time, `semantic` without."""
     rng = np.random.default_rng([seed, index, 2])
-    name, numbers = scene_name(index, seed), frame_numbers(frames, rng)
+    name, numbers = scene_name(index, seed), frame_numbers(frames + semantic, rng)
     quirks: list[set[str]] = [set() for _ in range(frames)]
     if frames >= FEWEST_FRAMES_FOR_QUIRKS:
         order = rng.permutation(frames)
         for place, quirk in enumerate(QUIRKS):
             quirks[order[place % frames]].add(quirk)
+    with_boxes = np.arange(frames) * len(numbers) // frames  # evenly: a split by time has its share of them
+    odd = dict(zip(with_boxes.tolist(), quirks, strict=True))
     return [
-        FramePlan(Frame(NAME, name, f"{number:09d}"), index, seed, frozenset(odd))
-        for number, odd in zip(numbers, quirks, strict=True)
+        FramePlan(
+            Frame(NAME, name, f"{number:09d}"), index, seed, frozenset(odd.get(place, ())), has_boxes=place in odd
+        )
+        for place, number in enumerate(numbers)
     ]
-
-
-def plan_semantic(scene: list[FramePlan], frames: int) -> list[FramePlan]:
-    """Further frames of a planned scene, all over its time, without boxes."""
-    first = scene[0]
-    rng = np.random.default_rng([first.seed, first.scene_index, 4])
-    taken = {int(plan.frame.id) for plan in scene}
-    last = max(taken) + frames  # enough numbers, however few frames the scene has
-    free = [number for number in range(91, last + 1) if number not in taken]
-    names = [
-        Frame(NAME, first.frame.scene, f"{number:09d}") for number in sorted(rng.choice(free, frames, replace=False))
-    ]
-    return [replace(first, frame=frame, quirks=frozenset(), has_boxes=False) for frame in names]
 
 
 @lru_cache(maxsize=4)
@@ -319,17 +312,17 @@ def write_dataset(
     _claim(raw, settings | ({"semantic": semantic} if semantic else {}))
     write_json(raw.class_list_path, COLOURS, indent=4)
     write_json(raw.calibration_path, calibration_json(image_size), indent=2)
-    plans = [plan_scene(index, frames, seed) for index in range(scenes)]
-    further = [plan for scene in plans for plan in plan_semantic(scene, semantic)] if semantic else []
-    jobs = [Job(raw.root, image_size, plan) for plan in [*(plan for scene in plans for plan in scene), *further]]
+    plans = [plan for index in range(scenes) for plan in plan_scene(index, frames, seed, semantic)]
+    jobs = [Job(raw.root, image_size, plan) for plan in plans]
     todo = [job for job in jobs if not raw.copies("camera", job.plan.frame)]
     for count, _ in enumerate(_run(todo, threads), 1):
         if sys.stderr.isatty():
             print(f"\r{count} of {len(todo)} frames", end="" if count < len(todo) else "\n", file=sys.stderr)
-    for scene in plans:
-        write_json(raw.bus_path(scene[0].frame.scene), list(_bus(scene)))
+    with_boxes = [plan for plan in plans if plan.has_boxes]
+    for scene, planned in groupby(with_boxes, lambda plan: plan.frame.scene):
+        write_json(raw.bus_path(scene), list(_bus(planned)))
     if semantic:
-        for plan in (plan for scene in plans for plan in scene):
+        for plan in with_boxes:
             _copy_to_second_folder(raw, plan.frame)
         for path in (raw.class_list_path, raw.calibration_path):
             _copy(path, raw.semantic_dir / path.name)
@@ -384,7 +377,7 @@ def calibration_json(image_size: tuple[int, int]) -> dict[str, Any]:
     return {"vehicle": {"view": view | {"origin": [0.0, 0.0, 0.0]}}, "cameras": {"front_center": front_center}}
 
 
-def _bus(scene: list[FramePlan]) -> Iterator[dict[str, Any]]:
+def _bus(scene: Iterable[FramePlan]) -> Iterator[dict[str, Any]]:
     for plan in scene:
         yield bus_entry(plan)
         if "other camera" in plan.quirks:

@@ -24,9 +24,15 @@ def command(*flags: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.fixture(scope="module")
-def tests() -> list[str]:
+def listed() -> subprocess.CompletedProcess[str]:
+    """The tests for a GPU, run where there is none."""
+    only_list = ["--collect-only", "-q"] if torch.cuda.is_available() else ["-v"]
+    return command("-m", "pytest", *only_list, "-m", "cuda", "tests/cuda", "-p", "no:cacheprovider")
+
+
+@pytest.fixture(scope="module")
+def tests(listed: subprocess.CompletedProcess[str]) -> list[str]:
     """The names of the tests for a GPU."""
-    listed = command("-m", "pytest", "tests/cuda", "--collect-only", "-q", "-p", "no:cacheprovider")
     return [line for line in listed.stdout.splitlines() if "::" in line]
 
 
@@ -61,11 +67,10 @@ def test_without_cuda_it_says_so() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_tests_for_a_gpu_are_skipped_with_the_reason() -> None:
-    done = command("-m", "pytest", "-q", "-m", "cuda", "tests/cuda", "-p", "no:cacheprovider")
-    assert done.returncode == 0
-    assert "no CUDA device here" in done.stdout
-    assert "passed" not in done.stdout
+def test_tests_for_a_gpu_are_skipped_with_the_reason(listed: subprocess.CompletedProcess[str]) -> None:
+    assert listed.returncode == 0
+    assert "no CUDA device here" in listed.stdout
+    assert "passed" not in listed.stdout
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:
@@ -73,7 +78,8 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 
 
 WHOLE_PATH = """
-import sys, benchmarks.cuda as c, benchmarks.cuda_speed as s
+import sys, benchmarks.cuda as c, benchmarks.cuda_speed as s, benchmarks.dataset as d
+d.FRAMES = 2
 c.TESTS = "tests/cuda/test_parts.py::test_flip"
 s.SECONDS_A_SPEED = 0
 s.MODES = {mode: s.MODES[mode] for mode in ("steering", "symmetric", "segmentation")}
@@ -89,7 +95,10 @@ def test_the_whole_path_runs_on_a_cpu(tmp_path: Path) -> None:
     lines = lines_of(tmp_path)
     assert {line["kind"] for line in lines} == {"machine", "correctness", "speed", "learning"}
     assert [line["outcome"] for line in lines if line["kind"] == "correctness"] == ["passed"] * len(TASKS)
-    assert len([line for line in done.stdout.splitlines() if line.startswith("speed: ")]) > 12
+    speeds = {line["name"]: line for line in lines if line["kind"] == "speed"}
+    assert len(speeds) > 12
+    for mode in ("steering", "symmetric", "segmentation"):
+        assert {"loaded_per_second", "trained_per_second"} < speeds[f"{mode} from the loader, 1 processes"].keys()
 
 
 def test_what_no_time_is_left_for_is_named(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import train_single_task
 import train_symmetric
 from datasets.processed import ProcessedData
 from errors import UserError
+from tests.processes import PYTHON_PATH
 from tests.training.golden import ROOT, cases
 from tests.training.test_train_single_task import interrupt_at
 from training import checkpoint
@@ -152,7 +153,7 @@ def test_nan(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
 def spawned(command: list[str], processes: int) -> subprocess.CompletedProcess[str]:
     script, *flags = command
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    settings = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, *torchrun, str(ROOT / f"{script}.py"), *flags]
     return subprocess.run(line, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, timeout=300)
 

@@ -29,6 +29,7 @@ from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from tasks import TASKS
+from tests.processes import PYTHON_PATH
 from training import checkpoint
 from training.methods.gradients import AGGREGATORS
 from training.runs import ASYMMETRIC, SYMMETRIC
@@ -96,7 +97,7 @@ def trace(folder: Path, processes: int, names: list[str]) -> dict[str, Any]:
         flags += ["--config", path, "--name", name.replace(" ", "_"), "--train-mode", mode, "--wandb", "disabled"]
         driven.append({"script": script, "flags": [str(flag) for flag in flags], "formula": True})
     (folder / "runs.json").write_text(json.dumps(driven))
-    settings = {"PYTHONPATH": str(ROOT), "A2D2_STOP_FILE": str(folder / "stop"), "OMP_NUM_THREADS": "1"}
+    settings = {"PYTHONPATH": PYTHON_PATH, "A2D2_STOP_FILE": str(folder / "stop"), "OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), str(DRIVER), str(folder / "runs.json")]
     done = subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True)

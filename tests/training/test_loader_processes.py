@@ -14,7 +14,7 @@ import pytest
 import train_single_task
 from datasets.files import whole_file
 from tests.conftest import ROOT
-from tests.processes import PATIENCE, descendants, marked, wait_until
+from tests.processes import PATIENCE, PYTHON_PATH, descendants, marked, wait_until
 from tests.training.conftest import Printed, Workplace
 from tests.training.test_loop import assert_same_state
 from training import checkpoint
@@ -30,7 +30,7 @@ class Started:
     """A script in a process group of its own; `left` are the processes of it that live, wherever they have gone."""
 
     def __init__(self, command: list[str], mark: str):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "A2D2_TEST": mark}
+        environment = os.environ | {"PYTHONPATH": PYTHON_PATH, "OMP_NUM_THREADS": "1", "A2D2_TEST": mark}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.mark = f"A2D2_TEST={mark}"
         self.process = subprocess.Popen(
