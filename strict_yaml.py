@@ -19,7 +19,9 @@ Config = TypeVar("Config", bound=StrictModel)
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's keys. UserError: it can't be read or holds none."""
     try:
-        content = with_exponents(yaml.safe_load(path.read_text()))
+        text = path.read_text()
+        check_keys_once(yaml.compose(text, yaml.SafeLoader), path)
+        content = with_exponents(yaml.safe_load(text))
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -27,6 +29,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no keys")
     return content
+
+
+def check_keys_once(node: yaml.Node | None, path: Path) -> None:
+    """UserError: a section has a key twice, of which YAML would silently take the second."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in seen:
+                raise UserError(f"{path}, line {key.start_mark.line + 1}: {key.value} is there twice")
+            seen.add((key.tag, key.value))
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            for part in child if isinstance(child, tuple) else (child,):
+                check_keys_once(part, path)
 
 
 def with_exponents(content: Any) -> Any:

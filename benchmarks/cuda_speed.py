@@ -22,6 +22,7 @@ from benchmarks.dataset import prepare
 from benchmarks.flops import flop_counter
 from benchmarks.steps import Step
 from datasets.frames import Frame
+from datasets.roots import Root, Roots
 from datasets.samples import Batch, LabelledFrames, Sample
 from tasks import TASKS
 from training.config import load_config

@@ -86,12 +86,16 @@ Labels = Iterable[tuple[Frame | None, str, Path, Any]]  # frame, its name in the
 
 
 def _add(found: Found, kind: str, labels: Labels, source: str) -> None:
-    """Keep the labels that have an image, and name the others. UserError: none has one."""
+    """Keep the labels that have an image, and name the others. UserError: none has one, or one has two."""
     entries: dict[Frame, Job] = {}
     found.without_image[kind] = []
     for frame, name, path, content in labels:
         if frame is None or frame not in found.images:
             found.without_image[kind].append(name)
+        elif frame in entries:
+            raise UserError(
+                f"{source}: {kind}: two labels for frame {frame.in_dataset}, in {entries[frame].path}, {path}"
+            )
         else:
             entries[frame] = Job(frame, path, found.images[frame], content)
     if not entries:

@@ -1,5 +1,6 @@
 """The official split and the times of a data set in folders."""
 
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -40,7 +41,9 @@ def _times_in_table(table: CsvTimes, names: FrameNames, source: str) -> dict[Fra
             try:
                 times[frame] = float(row[table.seconds]) * table.factor
             except ValueError:
-                raise UserError(f"{path}: {row[table.seconds]!r} of {frame.in_dataset} is not a time") from None
+                times[frame] = math.nan
+            if not math.isfinite(times[frame]):
+                raise UserError(f"{path}: {row[table.seconds]!r} of {frame.in_dataset} is not a time")
     return times
 
 

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from datasets.folders.pictures import nearest, pixels_of, read_numbers, read_rgb
 from datasets.folders.recipe import NO_CLASS, Box, Depth, Image, Recipe, Segmentation, Steering
 from datasets.frames import Frame
 from datasets.images import read_png
-from strict import StrictModel
 
 UNKNOWN = -1  # a mask's number that means neither a class nor none
 DESCRIPTION = {"classes", "range"}  # keys of a section that stand in the settings by themselves
@@ -43,7 +42,6 @@ class FolderStage(Stage[KindSource]):
     """A kind of label as a recipe's section describes it."""
 
     advice = "see the recipe's patterns and --data-root"
-    section_type: ClassVar[type[StrictModel]]
 
     def __init__(self, section: Any):
         self.section = section

@@ -426,6 +426,11 @@ ROOT_ERRORS: dict[str, tuple[Any, str]] = {
     "wrong type": ({"name": "toy", "image": {"files": "{id}.tif"}}, "does not end in"),
     "bad name": (recipe() | {"name": "my set"}, "name: 'my set'"),
     "class twice": (recipe(segmentation=MASKS | {"classes": ["a", "b", "a"]}), "a is listed twice"),
+    "class twice in a mapping": (
+        "name: toy\nimage: {files: '{scene}/image/{id}.png'}\nsegmentation:\n  files: '{scene}/label/{id}.png'\n"
+        "  classes:\n    road: '#000000'\n    road: '#000001'\n",
+        "line 7: road is there twice",
+    ),
     "no classes": (recipe(segmentation=MASKS | {"classes": []}), "0 classes"),
     "256 classes": (recipe(segmentation=MASKS | {"classes": [str(i) for i in range(256)]}), "256 classes"),
     "bad colour": (recipe(segmentation=MASKS | {"classes": {"a": "red"}}), "'red' is not a colour"),
@@ -466,7 +471,8 @@ def test_a_wrong_recipe_is_one_line_and_writes_nothing(
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "JSON"), ("[]", "not COCO"), ('{"images": [], "annotations": []}', "categories"),
+    [(json.dumps(COCO | {"images": [{"id": 7, "file_name": "1.png"}, {"id": 8, "file_name": "1.png"}]}), "two labels"),
+     ("{", "JSON"), ("[]", "not COCO"), ('{"images": [], "annotations": []}', "categories"),
      (json.dumps(COCO | {"annotations": [{"image_id": 5, "category_id": 3, "bbox": []}]}), "not COCO")],
 )  # fmt: skip
 def test_a_broken_coco_file(tmp_path: Path, images: Path, processed: ProcessedData, text: str, words: str) -> None:

@@ -18,7 +18,7 @@ from training.runs import kind_of as kind_of_content
 
 ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
 GPUS = sorted((ROOT / "configs" / "gpu").glob("*.yaml"))
-RECIPES = (ROOT / "configs" / "recipes").glob("*.yaml")
+RECIPES = (ROOT / "configs" / "recipes").glob("*.yaml")  # of data sets: tests/preprocessing/test_recipes.py
 SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES})
 
 
