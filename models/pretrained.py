@@ -60,8 +60,11 @@ def load_file(module: nn.Module, path: Path, what: str) -> None:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{what}: {path} holds no state dict (a dict of tensors)")
     state = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
-    check_norms(module, state, f"{what}: {path}")
     own = module.state_dict()
+    # timm's names of a whole network; where it gives maps only, it joins them: stages_0 for stages.0
+    joined = {name.replace(".", "_"): name for name in own}
+    state = {joined.get(name.replace(".", "_"), name): value for name, value in state.items()}
+    check_norms(module, state, f"{what}: {path}")
     unfit = [
         name
         for name, value in own.items()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -20,7 +21,7 @@ from pydantic import (
 )
 
 from errors import UserError
-from models.encoder import IMAGENET_WEIGHTS, EncoderName
+from models.encoder import check_encoder, imagenet_weights
 from models.registry import HEADS, NETWORKS
 from models.settings import EncoderSettings, PartSettings
 from strict import StrictModel
@@ -162,9 +163,13 @@ class TaskSettings(StrictModel):
 class NetworkConfig(EncoderSettings):
     """The multi-task network (models/multitask.py). Its BiFPN and its heads have group norms, whatever `norm` says."""
 
-    IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
+    published = staticmethod(imagenet_weights)
 
-    encoder: EncoderName = "resnet50"
+    encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
+    """resnet18, resnet34, resnet50, resnet101, small, or timm/NAME: one of timm's that gives maps at strides 4 to 32
+    (models/timm_encoder.py)."""
+    encoder_rate: PositiveFloat = 1.0
+    """The encoder's learning rate as a factor of the backbone's."""
     channels: PositiveInt = 256
     """Channels of the BiFPN and of what the heads read."""
     layers: PositiveInt = 2

@@ -14,7 +14,7 @@ from torchvision.models import WeightsEnum
 from datasets.labels import Labelled, frame_samples, label_samples
 from datasets.samples import Sample
 from datasets.sampling import Sampling
-from models.encoder import Encoder
+from models.encoder import make_encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
 from models.registry import make_head, make_network
@@ -119,6 +119,10 @@ class RunConfig(StrictModel):
     def imagenet_weights(self) -> list[WeightsEnum]:
         """torchvision's entries of the ImageNet weights that the file names."""
 
+    def slowed(self, model: nn.Module) -> tuple[list[nn.Parameter], float]:
+        """Parameters whose learning rate is a factor of their group's, and this factor."""
+        return [], 1.0
+
     @abstractmethod
     def make_balancing(self, mode: str, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
         """How the tasks' losses are weighed; the network is on its device."""
@@ -193,7 +197,7 @@ class MultiTaskRun(RunConfig):
 
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> MultiTask:
         return MultiTask(
-            encoder=Encoder(name=self.network.encoder, norm=self.network.norm),
+            encoder=make_encoder(self.network.encoder, self.network.norm),
             channels=self.network.channels,
             layers=self.network.layers,
             heads={
@@ -208,7 +212,13 @@ class MultiTaskRun(RunConfig):
 
     def load_pretrained(self, model: MultiTask, tasks: Mapping[str, Task]) -> None:
         network = self.network
-        load_pretrained(model.encoder.resnet, network.pretrained, network.imagenet_weights(), network.encoder)
+        load_pretrained(
+            model.encoder.pretrained_part(), network.pretrained, network.imagenet_weights(), network.encoder
+        )
+
+    def slowed(self, model: MultiTask) -> tuple[list[nn.Parameter], float]:
+        rate = self.network.encoder_rate
+        return ([], rate) if rate == 1 else (list(model.encoder.parameters()), rate)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
         context = Context(
