@@ -17,9 +17,10 @@ STRIDES = (4, 8, 16, 32)
 
 @dataclass(frozen=True)
 class TimmWeights:
-    """Where timm's weights of a network lie, as torchvision's entries tell it."""
+    """Where timm's weights of a network lie, as torchvision's entries tell it, and what the fetched file is called."""
 
     url: str
+    file: str
 
 
 class TimmEncoder(nn.Module):
@@ -82,7 +83,10 @@ def weights_of(name: str) -> TimmWeights | None:
     """timm's published weights of the network; None where there are none."""
     published = config_of(name)
     if published.url:
-        return TimmWeights(published.url)
+        return TimmWeights(published.url, published.url.rsplit("/", 1)[-1])
     if published.hf_hub_id:
-        return TimmWeights(f"https://huggingface.co/{published.hf_hub_id}/resolve/main/pytorch_model.bin")
+        hub = published.hf_hub_id
+        return TimmWeights(
+            f"https://huggingface.co/{hub}/resolve/main/pytorch_model.bin", f"{hub.replace('/', '--')}.bin"
+        )
     return None

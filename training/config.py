@@ -34,6 +34,17 @@ PARTS = {"network": NETWORKS, "head": HEADS}
 EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
+def check_unused(config: StrictModel, keys: Iterable[str], need: str, *, used: bool) -> None:
+    """ValueError where a key that needs something else differs from its default.
+
+    (A saved config names its defaults too, so they must pass.)
+    """
+    fields = type(config).model_fields
+    for key in () if used else keys:
+        if getattr(config, key) != fields[key].default:
+            raise ValueError(f"{key} needs {need}")
+
+
 class SplitConfig(StrictModel):
     """Which frames train, validate and test (datasets/splits.py)."""
 
@@ -51,6 +62,12 @@ class SplitConfig(StrictModel):
     """Scenes of the validation part (mode scenes)."""
     test: list[str] = []
     """Scenes of the test part (mode scenes)."""
+
+    @model_validator(mode="after")
+    def _has_no_use_for_others(self) -> Self:
+        for mode, keys in (("time", ("fractions", "gap_frames", "gap_seconds")), ("scenes", ("train", "val", "test"))):
+            check_unused(self, keys, f"mode: {mode}", used=self.mode == mode)
+        return self
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
@@ -81,6 +98,7 @@ class LabelsConfig(StrictModel):
 
     @model_validator(mode="after")
     def _fits_the_regime(self) -> Self:
+        check_unused(self, ["seed"], "regime: one or fractions", used=self.regime != "every")
         for regime, key in (("one", "kinds"), ("one", "proportions"), ("fractions", "fractions")):
             if getattr(self, key) and self.regime != regime:
                 raise ValueError(f"{key} need regime: {regime}, not {self.regime}")

@@ -151,6 +151,12 @@ class SingleTaskRun(RunConfig):
 
     tasks: dict[str, SingleTaskConfig]
 
+    @model_validator(mode="after")
+    def _has_one_gradient(self) -> Self:
+        if self.training.similarity_every:
+            raise ValueError("training.similarity_every compares the gradients of tasks; a single-task run has one")
+        return self
+
     def groups_of(self, mode: str) -> dict[str, GroupConfig]:
         return {mode: self.tasks[mode]}
 
