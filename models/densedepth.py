@@ -37,7 +37,7 @@ IMAGENET_WEIGHTS = {
 
 
 class DenseDepthSettings(PartSettings, EncoderSettings):
-    IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
+    published = staticmethod(IMAGENET_WEIGHTS.get)
 
     encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
     """The paper's is densenet169, small trains on a CPU."""

@@ -5,16 +5,13 @@ table's conv2_x to conv5_x, as Lin et al. 2017 (FPN) call them. Networks and nam
 ImageNet files fit `Encoder.resnet`.
 """
 
-from typing import Literal
-
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights
+from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights, WeightsEnum
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from models.normalise import Normalise
 from models.norms import Norm, set_norm
-
-EncoderName = Literal["resnet18", "resnet34", "resnet50", "resnet101", "small"]
+from models.timm_encoder import PREFIX, TimmEncoder, TimmWeights, check_maps, weights_of
 
 BLOCKS = {  # kind of block, blocks in each stage
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -38,7 +35,7 @@ class Encoder(nn.Module):
 
     divisor = 32
 
-    def __init__(self, *, name: EncoderName = "resnet50", norm: Norm = "group") -> None:
+    def __init__(self, *, name: str = "resnet50", norm: Norm = "group") -> None:
         super().__init__()
         self.normalise = Normalise()
         if name == "small":
@@ -48,6 +45,10 @@ class Encoder(nn.Module):
             self.resnet, self.channels = ResNet(block, layers), tuple(c * block.expansion for c in (64, 128, 256, 512))
             self.resnet.fc = nn.Identity()  # not part of the encoder
         set_norm(self.resnet, norm)
+
+    def pretrained_part(self) -> nn.Module:
+        """What files of initial weights are for."""
+        return self.resnet
 
     def forward(self, images: Tensor) -> list[Tensor]:
         r = self.resnet
@@ -77,6 +78,28 @@ class SmallResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+ENCODERS = (*BLOCKS, "small")  # beside timm's
+
+
+def check_encoder(name: str) -> str:
+    """The name of an encoder; ValueError: there is none."""
+    if name.startswith(PREFIX):
+        check_maps(name)
+    elif name not in ENCODERS:
+        raise ValueError(f"must be one of {', '.join(ENCODERS)}, or timm/NAME")
+    return name
+
+
+def make_encoder(name: str, norm: Norm) -> Encoder | TimmEncoder:
+    """By its name in a config, with random weights."""
+    return (TimmEncoder if name.startswith(PREFIX) else Encoder)(name=name, norm=norm)
+
+
+def imagenet_weights(name: str) -> WeightsEnum | TimmWeights | None:
+    """The published weights of an encoder."""
+    return weights_of(name) if name.startswith(PREFIX) else IMAGENET_WEIGHTS.get(name)
 
 
 def small_stage(in_channels: int, out_channels: int) -> BasicBlock:

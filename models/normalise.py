@@ -1,5 +1,7 @@
 """The first layer of every network: bytes to the scale that ImageNet networks are trained on."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -14,11 +16,12 @@ class Normalise(nn.Module):
     part of its state. The output has the network's memory format (models/memory_format.py).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
+        """mean, std: red, green, blue, of images scaled to 0-1."""
         super().__init__()
         self.memory_format = torch.contiguous_format
-        self.register_buffer("mean", 255 * torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=self.memory_format)

@@ -54,26 +54,62 @@ class GroupNorm(nn.GroupNorm):
             return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
+class FrozenBatchNormAct2d(FrozenBatchNorm2d):
+    """And then an activation, as timm's BatchNormAct2d."""
+
+    def __init__(self, channels: int, act: nn.Module) -> None:
+        super().__init__(channels)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class GroupNormAct(GroupNorm):
+    """And then an activation."""
+
+    def __init__(self, groups: int, channels: int, act: nn.Module) -> None:
+        super().__init__(groups, channels)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
 def group_norm(channels: int) -> GroupNorm:
+    """Of so many channels."""
+    return GroupNorm(groups_of(channels), channels)
+
+
+def groups_of(channels: int) -> int:
     """As many groups as divide the channels, up to 32: 36 channels are 18 groups of 2, 320 are 32 of 10.
 
     Wide groups cost narrow networks much: with groups of 8, PilotNet and a UNet of 8 base channels learn more slowly
     than with batch norm, with groups of 2 they don't.
     """
     most = min(GROUPS, max(channels // CHANNELS_PER_GROUP, 1))
-    return GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels)
+    return next(groups for groups in range(most, 0, -1) if channels % groups == 0)
 
 
 def set_norm(module: nn.Module, norm: Norm) -> None:
     """Put the norm in the place of each batch norm within the module, which must be a new one."""
     if norm == "train":
         return
-    make = group_norm if norm == "group" else FrozenBatchNorm2d
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, make(child.num_features))
+            setattr(module, name, in_place_of(child, norm))
         else:
             set_norm(child, norm)
+
+
+def in_place_of(child: nn.BatchNorm2d, norm: Norm) -> nn.Module:
+    """The norm for one batch norm; an activation that is part of it stays."""
+    channels, act = child.num_features, getattr(child, "act", None)
+    if norm == "group":
+        return group_norm(channels) if act is None else GroupNormAct(groups_of(channels), channels, act)
+    frozen = FrozenBatchNorm2d(channels) if act is None else FrozenBatchNormAct2d(channels, act)
+    frozen.eps = child.eps  # belongs to the weights
+    return frozen
 
 
 def training_batch_norms(module: nn.Module) -> list[_BatchNorm]:

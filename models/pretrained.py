@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from errors import UserError
+from models.timm_encoder import TimmWeights
 
 # The published DenseNet files are older than the rule against dots in module names: 'denselayer1.norm.1.weight'
 OLD_DENSENET_NAME = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 
 
-def load_pretrained(module: nn.Module, pretrained: str, weights: WeightsEnum | None, what: str) -> None:
+def load_pretrained(module: nn.Module, pretrained: str, weights: WeightsEnum | TimmWeights | None, what: str) -> None:
     """Fill `module` with the weights that a config names: "imagenet", "none" (leaves it as it is) or a file.
 
     `weights` is torchvision's entry for ImageNet, `what` the module's name in error messages.
@@ -30,9 +31,13 @@ def load_pretrained(module: nn.Module, pretrained: str, weights: WeightsEnum | N
         load_file(module, Path(pretrained), what)
 
 
-def load_imagenet(module: nn.Module, weights: WeightsEnum, what: str) -> None:
+def load_imagenet(module: nn.Module, weights: WeightsEnum | TimmWeights, what: str) -> None:
     """Fill a torchvision network (its classifier may be removed) with the fetched ImageNet weights."""
     path = imagenet_path(weights)
+    if not path.is_file() and isinstance(weights, TimmWeights):
+        raise UserError(
+            f"{what}: the ImageNet weights {path} are missing; put {weights.url} there, or pretrained: none"
+        )
     if not path.is_file():
         raise UserError(
             f"{what}: the ImageNet weights {path} are missing; fetch them where there is internet (the login node): "
@@ -41,9 +46,10 @@ def load_imagenet(module: nn.Module, weights: WeightsEnum, what: str) -> None:
     load_file(module, path, what)
 
 
-def imagenet_path(weights: WeightsEnum) -> Path:
-    """Where torch.hub keeps the file of a torchvision entry."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+def imagenet_path(weights: WeightsEnum | TimmWeights) -> Path:
+    """Where torch.hub keeps the file of a published entry."""
+    name = weights.file if isinstance(weights, TimmWeights) else weights.url.rsplit("/", 1)[-1]
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
 def load_file(module: nn.Module, path: Path, what: str) -> None:
@@ -60,8 +66,11 @@ def load_file(module: nn.Module, path: Path, what: str) -> None:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{what}: {path} holds no state dict (a dict of tensors)")
     state = {OLD_DENSENET_NAME.sub(r"\1\2", name): value for name, value in state.items()}
-    check_norms(module, state, f"{what}: {path}")
     own = module.state_dict()
+    # timm's names of a whole network; where it gives maps only, it joins them: stages_0 for stages.0
+    joined = {name.replace(".", "_"): name for name in own}
+    state = {joined.get(name.replace(".", "_"), name): value for name, value in state.items()}
+    check_norms(module, state, f"{what}: {path}")
     unfit = [
         name
         for name, value in own.items()

@@ -1,7 +1,7 @@
 """What the settings of networks and heads share."""
 
-from collections.abc import Mapping
-from typing import ClassVar, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 from torchvision.models import WeightsEnum
@@ -28,7 +28,7 @@ class FromScratch(PartSettings):
 class EncoderSettings(StrictModel):
     """Of what has an encoder that may start from given weights; a subclass tells which encoders there are."""
 
-    IMAGENET_WEIGHTS: ClassVar[Mapping[str, WeightsEnum]]  # encoder -> torchvision's entry
+    published: ClassVar[Callable[[str], Any]]  # encoder -> where its ImageNet weights are; None: there are none
 
     encoder: str
     pretrained: str = "imagenet"
@@ -41,11 +41,11 @@ class EncoderSettings(StrictModel):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        if self.pretrained == "imagenet" and self.encoder not in self.IMAGENET_WEIGHTS:
+        if self.pretrained == "imagenet" and self.imagenet_weights() is None:
             raise ValueError(f"encoder {self.encoder} has no ImageNet weights; set pretrained to none or a file")
         check_norm(self.norm, self.pretrained)
         return self
 
     def imagenet_weights(self) -> WeightsEnum | None:
         """Those that `pretrained` asks for."""
-        return self.IMAGENET_WEIGHTS[self.encoder] if self.pretrained == "imagenet" else None
+        return self.published(self.encoder) if self.pretrained == "imagenet" else None

@@ -203,6 +203,7 @@ def make_groups(config: RunConfig, mode: str, model: nn.Module, balancing: Balan
             make_gradient=balancing.aggregate if name == BACKBONE and isinstance(balancing, Rows) else None,
             balancing=balancing.parameters_of(name),
             balancing_rate=balancing.learning_rate,
+            slowed=config.slowed(model),
         )
         for name, parameters in model.groups().items()
     ]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from errors import UserError
-from models.encoder import IMAGENET_WEIGHTS, EncoderName
+from models.encoder import check_encoder, imagenet_weights
 from models.registry import HEADS, NETWORKS
 from models.settings import EncoderSettings, PartSettings
 from strict import StrictModel
@@ -29,6 +30,17 @@ from training.methods import METHODS, MethodSettings
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 PARTS = {"network": NETWORKS, "head": HEADS}
+
+
+def check_unused(config: StrictModel, keys: Iterable[str], need: str, *, used: bool) -> None:
+    """ValueError where a key that needs something else differs from its default.
+
+    (A saved config names its defaults too, so they must pass.)
+    """
+    fields = type(config).model_fields
+    for key in () if used else keys:
+        if getattr(config, key) != fields[key].default:
+            raise ValueError(f"{key} needs {need}")
 
 
 class SplitConfig(StrictModel):
@@ -49,6 +61,12 @@ class SplitConfig(StrictModel):
     """Scenes of the validation part (mode scenes)."""
     test: list[str] = []
     """Scenes of the test part (mode scenes)."""
+
+    @model_validator(mode="after")
+    def _has_no_use_for_others(self) -> Self:
+        for mode, keys in (("time", ("fractions", "gap_frames", "gap_seconds")), ("scenes", ("train", "val", "test"))):
+            check_unused(self, keys, f"mode: {mode}", used=self.mode == mode)
+        return self
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
@@ -79,6 +97,7 @@ class LabelsConfig(StrictModel):
 
     @model_validator(mode="after")
     def _fits_the_regime(self) -> Self:
+        check_unused(self, ["seed"], "regime: one or fractions", used=self.regime != "every")
         for regime, key in (("one", "kinds"), ("one", "proportions"), ("fractions", "fractions")):
             if getattr(self, key) and self.regime != regime:
                 raise ValueError(f"{key} need regime: {regime}, not {self.regime}")
@@ -166,9 +185,13 @@ class TaskSettings(StrictModel):
 class NetworkConfig(EncoderSettings):
     """The multi-task network (models/multitask.py). Its BiFPN and its heads have group norms, whatever `norm` says."""
 
-    IMAGENET_WEIGHTS = IMAGENET_WEIGHTS
+    published = staticmethod(imagenet_weights)
 
-    encoder: EncoderName = "resnet50"
+    encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
+    """resnet18, resnet34, resnet50, resnet101, small, or timm/NAME: one of timm's that gives maps at strides 4 to 32
+    (models/timm_encoder.py)."""
+    encoder_rate: PositiveFloat = 1.0
+    """The encoder's learning rate as a factor of the backbone's."""
     channels: PositiveInt = 256
     """Channels of the BiFPN and of what the heads read."""
     layers: PositiveInt = 2

@@ -15,7 +15,7 @@ from datasets.labels import Labelled, frame_samples, label_samples
 from datasets.samples import Sample
 from datasets.sampling import Sampling
 from datasets.spec import LabelSpec
-from models.encoder import Encoder
+from models.encoder import make_encoder
 from models.multitask import BACKBONE, MultiTask
 from models.pretrained import load_pretrained
 from models.registry import make_head, make_network
@@ -127,6 +127,10 @@ class RunConfig(StrictModel):
     def imagenet_weights(self) -> list[WeightsEnum]:
         """torchvision's entries of the ImageNet weights that the file names."""
 
+    def slowed(self, model: nn.Module) -> tuple[list[nn.Parameter], float]:
+        """Parameters whose learning rate is a factor of their group's, and this factor."""
+        return [], 1.0
+
     @abstractmethod
     def make_balancing(self, mode: str, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
         """How the tasks' losses are weighed; the network is on its device."""
@@ -154,6 +158,12 @@ class SingleTaskRun(RunConfig):
     compares_tasks = False
 
     tasks: dict[str, SingleTaskConfig]
+
+    @model_validator(mode="after")
+    def _has_one_gradient(self) -> Self:
+        if self.training.similarity_every:
+            raise ValueError("training.similarity_every compares the gradients of tasks; a single-task run has one")
+        return self
 
     def groups_of(self, mode: str) -> dict[str, GroupConfig]:
         return {mode: self.tasks[mode]}
@@ -201,7 +211,7 @@ class MultiTaskRun(RunConfig):
 
     def make_model(self, mode: str, tasks: Mapping[str, Task]) -> MultiTask:
         return MultiTask(
-            encoder=Encoder(name=self.network.encoder, norm=self.network.norm),
+            encoder=make_encoder(self.network.encoder, self.network.norm),
             channels=self.network.channels,
             layers=self.network.layers,
             heads={
@@ -216,7 +226,13 @@ class MultiTaskRun(RunConfig):
 
     def load_pretrained(self, model: MultiTask, tasks: Mapping[str, Task]) -> None:
         network = self.network
-        load_pretrained(model.encoder.resnet, network.pretrained, network.imagenet_weights(), network.encoder)
+        load_pretrained(
+            model.encoder.pretrained_part(), network.pretrained, network.imagenet_weights(), network.encoder
+        )
+
+    def slowed(self, model: MultiTask) -> tuple[list[nn.Parameter], float]:
+        rate = self.network.encoder_rate
+        return ([], rate) if rate == 1 else (list(model.encoder.parameters()), rate)
 
     def make_balancing(self, mode: str, model: MultiTask, tasks: Mapping[str, Task]) -> Balancing:
         context = Context(

@@ -6,7 +6,7 @@ cut into micro-batches nor on the processes that shared them.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -40,19 +40,19 @@ class Group:
         make_gradient: Callable[[int], None] | None = None,
         balancing: Iterable[nn.Parameter] = (),
         balancing_rate: float = 0.0,
+        slowed: tuple[Sequence[nn.Parameter], float] = ((), 1.0),
     ):
         """make_gradient: puts a mean gradient into `.grad` before a step, where it is not a sum of pending ones; it
         gets the number of samples. balancing: parameters of the losses' weights that step with this group, at a
-        learning rate of their own, without decay, and neither clipped nor counted for the clip."""
+        learning rate of their own, without decay, and neither clipped nor counted for the clip. slowed: those of the
+        parameters whose learning rate is a factor of the group's, and this factor."""
         self.name, self.clip, self.config, self.make_gradient = name, clip, config, make_gradient
         self.network = [parameter for parameter in parameters if parameter.requires_grad]
         self.balancing = list(balancing)
-        # Biases and norms (one dimension) are not decayed
-        decayed = [p for p in self.network if p.ndim > 1]
-        others = [p for p in self.network if p.ndim <= 1]
+        slow = {id(parameter) for parameter in slowed[0]}
         parts = [
-            {"params": decayed, "lr": config.learning_rate, "weight_decay": config.weight_decay},
-            {"params": others, "lr": config.learning_rate, "weight_decay": 0.0},
+            *with_decay([p for p in self.network if id(p) not in slow], config, 1.0),
+            *with_decay([p for p in self.network if id(p) in slow], config, slowed[1]),
             {"params": self.balancing, "lr": balancing_rate, "weight_decay": 0.0},
         ]
         parts = [{**part, "initial_lr": part["lr"]} for part in parts if part["params"]]
@@ -122,6 +122,16 @@ class Group:
         for parameter, gradient in zip(self.parameters, state["gradients"], strict=True):
             pending = gradient is not None and distributed.is_main()
             parameter.grad = gradient.to(parameter) if pending else None
+
+
+def with_decay(parameters: list[nn.Parameter], config: GroupConfig, factor: float) -> list[dict[str, Any]]:
+    """An optimiser's groups; biases and norms (one dimension) are not decayed. factor: of the learning rate."""
+    decayed, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    rate = factor * config.learning_rate
+    return [
+        {"params": decayed, "lr": rate, "weight_decay": config.weight_decay},
+        {"params": others, "lr": rate, "weight_decay": 0.0},
+    ]
 
 
 class LossScale:

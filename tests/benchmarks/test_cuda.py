@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.encoder import BLOCKS
+from models.encoder import ENCODERS
 from models.registry import HEADS, NETWORKS
 from tasks import TASKS
 from tests.conftest import ROOT
@@ -43,7 +43,7 @@ REGISTERED = {
     "test_network": [
         *(f"network {name}" for name in NETWORKS),
         *(f"head {name}" for name in HEADS),
-        *(f"encoder {name}" for name in [*BLOCKS, "small"]),
+        *(f"encoder {name}" for name in [*ENCODERS, "timm/"]),
         "norm frozen",
         "norm train",
     ],

@@ -12,7 +12,7 @@ from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.samples import Batch, Collate, Sample
 from datasets.transforms import Augmentation
-from models.encoder import BLOCKS, Encoder
+from models.encoder import ENCODERS, make_encoder
 from models.memory_format import lay_out
 from models.multitask import BACKBONE, MultiTask
 from models.registry import HEADS, NETWORKS, Part
@@ -165,7 +165,7 @@ def multi_task(encoder: str, norm: str = "group", **named: str) -> MultiTask:
     """named: task -> its head, where it is not the task's own."""
     named = {name: {"name": named[name]} if name in named else {} for name in TASKS}
     heads = {name: head_of(made(name), CHANNELS, **named[name]) for name in TASKS}
-    return MultiTask(encoder=Encoder(name=encoder, norm=norm), channels=CHANNELS, layers=1, heads=heads)
+    return MultiTask(encoder=make_encoder(encoder, norm), channels=CHANNELS, layers=1, heads=heads)
 
 
 def task_for(part: Part) -> str:
@@ -178,7 +178,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
         f"network {name}": lambda name=name: network_of(made(task_for(NETWORKS[name])), name=name, **SMALL[name])
         for name in NETWORKS
     },
-    **{f"encoder {name}": lambda name=name: multi_task(name) for name in [*BLOCKS, "small"]},
+    **{f"encoder {name}": lambda name=name: multi_task(name) for name in [*ENCODERS, "timm/tf_efficientnet_lite0"]},
     **{f"head {name}": lambda name=name: multi_task("small", **{task_for(HEADS[name]): name}) for name in HEADS},
     "norm frozen": lambda: multi_task("small", "frozen"),
     "norm train": lambda: multi_task("small", "train"),

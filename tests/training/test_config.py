@@ -77,6 +77,11 @@ def test_the_main_config_has_every_task() -> None:
         ("data.size=[64]", "data.size", "2 items"),
         ("data.size=[64, -64]", "data.size.1", "greater than 0"),
         ("data.split.fractions=[0.8, 0.1, 0.2]", "data.split", "do not sum to 1"),
+        ("data.split.train=[scene]", "data.split", "train needs mode: scenes"),
+        ("data.split={mode: overfit, fractions: [0.5, 0.3, 0.2]}", "data.split", "fractions needs mode: time"),
+        ("data.split={mode: scenes, gap_frames: 7}", "data.split", "gap_frames needs mode: time"),
+        ("data.labels.seed=3", "data.labels", "seed needs regime: one or fractions"),
+        ("training.similarity_every=2", "the file", "a single-task run has one"),
         ("data.split.mode=random", "data.split.mode", "overfit"),
         ("tasks.depth.micro_batch_size=3", "tasks.depth", "micro_batch_size 3 does not divide the block of 4"),
         ("tasks.depth.learning_rate=0", "tasks.depth.learning_rate", "greater than 0"),
@@ -294,3 +299,36 @@ def test_round_trip(path_: Path) -> None:
     assert validated(kind_of(path_), content, "saved") == config
     dumped = config.model_dump(mode="json")  # what checkpoints hold
     assert validated(kind_of(path_), dumped, "checkpoint") == config
+
+
+# ---- networks, heads, encoders ------------------------------------------------------------------------------------
+
+
+def test_a_task_may_have_no_network_of_its_own(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TASKS["box"], "default_network", None)
+    assert mistake(path).endswith("box.network must name one of yolov1")
+    assert load_config(AsymmetricRun, ASYMMETRIC, []).tasks["box"].head.name == "levels"
+    assert load_config(SingleTaskRun, path, ["tasks.box.network.name=yolov1"]).tasks["box"].network.name == "yolov1"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tasks.box.network={name: yolov1}", "tasks.box.network: Extra inputs are not permitted"),
+        ("tasks.box.settings.head=pooled", "tasks.box.settings.head: Extra inputs are not permitted"),
+        ("tasks.depth.settings={encoder: small}", "tasks.depth.settings.encoder: Extra inputs are not permitted"),
+        ("tasks.box.head={name: levels, cells: 2}", "tasks.box.head.cells: Extra inputs are not permitted"),
+        ("tasks.box.head=dense", "tasks: box.head must name one of levels, pooled"),
+        (
+            "network.encoder=resnet19",
+            "network.encoder: must be one of resnet18, resnet34, resnet50, resnet101, small, o",
+        ),
+        ("network.encoder=timm/nothing", "network.encoder: timm/nothing is no network"),
+        ("network.encoder_rate=0", "network.encoder_rate: Input should be greater than 0"),
+    ],
+)
+def test_what_the_multi_task_network_has_no_use_for_is_an_error(override: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        load_config(AsymmetricRun, ASYMMETRIC, [override])
+    assert str(error.value).startswith(f"{ASYMMETRIC} with --set: {message}")
+    assert "\n" not in str(error.value)

@@ -101,7 +101,7 @@ def test_the_same_command_gives_the_same_weights(workplace: Workplace, call: Cal
 
 
 def test_overfit_validates_on_the_training_frames(workplace: Workplace, call: Call) -> None:
-    assert train(call, workplace, "steering", "--set", "data.split.mode=overfit").code == 0
+    assert train(call, workplace, "steering", "--set", "data.split={mode: overfit}").code == 0
     split = json.loads((workplace.runs / "steering" / "split.json").read_text())
     assert split["train"] == split["val"]
     assert len(split["train"]) == 24
@@ -142,7 +142,7 @@ def test_no_data_at_all(workplace: Workplace, call: Call) -> None:
         (["--config", "no.yaml"], ["no.yaml"]),
         (["--device", "toaster"], ["--device toaster"]),
         (["--resume", "no.pt"], ["no.pt does not exist"]),
-        (["--set", "data.split.mode=scenes"], ["0 train"]),
+        (["--set", "data.split={mode: scenes}"], ["0 train"]),
     ],
 )
 def test_mistakes_are_one_line(workplace: Workplace, call: Call, flags: list[str], words: list[str]) -> None:

@@ -412,3 +412,15 @@ def test_state_round_trip_in_the_middle_of_everything() -> None:
     train(resumed, restored, range(5, 11))
     assert torch.equal(weights(resumed), weights(whole))
     assert restored.steps == 5 + 1
+
+
+def test_slowed_parameters_have_a_factor_of_the_groups_rate_in_the_same_optimiser() -> None:
+    encoder, neck = nn.Linear(2, 3), nn.Linear(3, 1)
+    config = GroupConfig(batch_size=1, learning_rate=0.5, weight_decay=0.1)
+    both = [*encoder.parameters(), *neck.parameters()]
+    group = Group("backbone", both, config, NO_CLIP, slowed=(list(encoder.parameters()), 0.25))
+    found = {id(p): (part["lr"], part["weight_decay"]) for part in group.optimizer.param_groups for p in part["params"]}
+    assert [found[id(p)] for p in both] == [(0.125, 0.1), (0.125, 0.0), (0.5, 0.1), (0.5, 0.0)]
+    assert group.learning_rate == 0.5
+    group.set_learning_rate(0.5)
+    assert [part["lr"] for part in group.optimizer.param_groups] == [0.25, 0.25, 0.0625, 0.0625]
