@@ -271,3 +271,27 @@ def test_the_checker_lets_safe_loads_pass() -> None:
 def test_no_file_loads_in_an_unsafe_way(path: Path) -> None:
     lines = unsafe_loads(path.read_text())
     assert not lines, f"{path.relative_to(ROOT)}: lines {lines}"
+
+
+# ---- a data set is data -----------------------------------------------------------------------------------------
+
+# what may know A2D2: itself, the generator of synthetic A2D2, its preprocessing scripts, what fetches it, and the
+# measurements of its shipped configs
+KNOW_A2D2 = ("datasets.a2d2", "datasets.synthetic", "preprocessing", "fetching", "benchmarks")
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if not any(fits(module, of) for of in KNOW_A2D2)])
+def test_nothing_else_imports_a_constant_of_a2d2(module: str) -> None:
+    imported = [
+        alias.name
+        for node in ast.walk(ast.parse(MODULES[module].read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("datasets.a2d2")
+        for alias in node.names
+    ]
+    assert set(imported) <= {"RawData", "RawImages"}  # where its raw pictures are read
+
+
+def test_generic_preprocessing_does_not_know_a2d2() -> None:
+    modules = [module for module in MODULES if fits(module, "datasets.folders")]
+    for module in (*modules, "preprocessing.folders", "preprocessing.pack", "preprocessing.report"):
+        assert not any(fits(name, "datasets.a2d2") for name in project_imports(module)), module
