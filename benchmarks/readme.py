@@ -82,7 +82,7 @@ def sample_table(results: dict[str, Any]) -> str:
     imread, packed = results["imread_ms"], results["packed_ms"]
     times = [f"{results['sample_ms']:.1f}", f"{packed:.1f}", f"{packed / results['sample_ms']:.2f}"]
     row = [*times, f"{results['sample_mb']:.1f}", f"{results['sample_ms'] / imread:.3f}"]
-    head = ["ms a sample, loose files", "from packs", "ratio", "MB a sample"]
+    head = ["ms per sample, loose files", "from packs", "ratio", "MB per sample"]
     return table([*head, "loose, ratio to cv2.imread of one full-size camera PNG"], [row])
 
 

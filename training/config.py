@@ -350,7 +350,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     try:
         value = with_exponents(yaml.safe_load(value))
     except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is no YAML") from None
+        raise UserError(f"--set {override}: the value is not YAML") from None
     task = key.removeprefix("tasks.")
     if value is None and task != key and "." not in task and task not in (content.get("tasks") or {}):
         raise UserError(f"--set {override}: there is no task {task}; there are {', '.join(content.get('tasks') or {})}")

@@ -30,7 +30,7 @@ def start(device: str) -> torch.device:
     """Join the other processes of torchrun, if there are any -> this process's device.
 
     device: `cuda` gives each process of a node its own GPU, over NCCL; `cuda:0` makes them share that one, over gloo.
-    UserError where the device is not to be had.
+    UserError where the device is not available.
     """
     several, backend = int(os.environ.get("WORLD_SIZE", "1")) > 1, "nccl" if device == "cuda" else "gloo"
     if several and device == "cuda":
@@ -39,7 +39,7 @@ def start(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device} is not to be had: {str(error).splitlines()[0]}") from None
+        raise UserError(f"--device {device} is not available: {str(error).splitlines()[0]}") from None
     if several and not dist.is_initialized():
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)

@@ -294,9 +294,15 @@ class Trainer:
         distributed.average_batch_norm(self.model)
         if what := checkpoint.first_not_finite(self._must_be_finite()):
             raise self._diverged(what)
-        state = self.state()
+        self._collect()
         if distributed.is_main():
-            checkpoint.save(path, {**self.constants, **state})
+            checkpoint.save(path, {**self.constants, **self.state()})
+
+    def _collect(self) -> None:
+        """What the processes hold in parts becomes the first one's."""
+        self.unreadable = distributed.union(self.unreadable)
+        self.updates.collect()
+        self.balancing.collect()
 
     def _must_be_finite(self) -> Iterator[tuple[str, Tensor]]:
         """Weights, buffers and the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
@@ -306,8 +312,7 @@ class Trainer:
                 yield from ((f"{key} of {name}", value) for key, value in state.items() if isinstance(value, Tensor))
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes during training; what processes hold in parts moves to the first."""
-        self.unreadable = distributed.union(self.unreadable)
+        """Everything that changes during training: the first process's is the run's, once it has been collected."""
         return {
             "model": self.model.state_dict(),
             "updates": self.updates.state(),

@@ -107,12 +107,15 @@ class Group:
         self.optimizer.zero_grad(set_to_none=True)
         self.count = 0
 
-    def state(self) -> dict[str, Any]:
-        """The pending gradients of all processes become the first one's: the sum stays as it is."""
+    def collect(self) -> None:
+        """Every process calls it: their pending gradients become the first one's; the sum stays as it is."""
         if self.count and not self.make_gradient:
             distributed.sum_gradients(self.parameters)
             if not distributed.is_main():
                 self.optimizer.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Any]:
+        """Of this process; the first one's is the run's, after `collect`."""
         gradients = [parameter.grad for parameter in self.parameters]
         return {"optimizer": self.optimizer.state_dict(), "count": self.count, "gradients": gradients}
 
@@ -257,6 +260,11 @@ class Updates:
             for group in self.groups.values():
                 group.rescale(growth)  # what is pending; those that stepped have nothing
         return reports
+
+    def collect(self) -> None:
+        """Every process calls it: what is pending becomes the first one's."""
+        for group in self.groups.values():
+            group.collect()
 
     def state(self) -> dict[str, Any]:
         return {

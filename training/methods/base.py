@@ -82,8 +82,13 @@ class Balancing(ABC):
         if self.similarity:
             self.similarity.clear()
 
+    def collect(self) -> None:
+        """Every process calls it: what is pending becomes the first one's; the sum stays as it is."""
+        if self.similarity:
+            self.similarity.collect()
+
     def state(self) -> dict[str, Any]:
-        """What changes during training, for the checkpoint."""
+        """What changes during training, for the checkpoint: the first process's, after `collect`."""
         return {"similarity": self.similarity.state()} if self.similarity else {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

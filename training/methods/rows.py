@@ -97,11 +97,12 @@ class Rows(Fixed):
         for tensor in self.pending():
             tensor.zero_()
 
-    def state(self) -> dict[str, Any]:
-        """What the processes hold becomes the first one's: the sum stays as it is."""
+    def collect(self) -> None:
         self._sum_over_processes()
         if not distributed.is_main():
             self.clear()
+
+    def state(self) -> dict[str, Any]:
         return {"pending": self.pending(), "steps": self.steps, "row_weights": self.row_weights}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

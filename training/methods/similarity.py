@@ -53,11 +53,13 @@ class GradientSimilarity:
         """Drop what is pending."""
         self.rows = {}
 
-    def state(self) -> dict[str, Any]:
-        """What the processes hold becomes the first one's: the sum stays as it is."""
+    def collect(self) -> None:
+        """Every process calls it: what they hold becomes the first one's; the sum stays as it is."""
         self._sum()
         if not distributed.is_main():
             self.clear()
+
+    def state(self) -> dict[str, Any]:
         return {"rows": self.rows, "steps": self.steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
