@@ -204,6 +204,18 @@ def cuda_table(results: dict[str, list[dict[str, Any]]]) -> str:
     return table(["device", "line", "result"], rows)
 
 
+def nyuv2_table(results: dict[str, Any]) -> str:
+    """The networks of docs/data.md on NYUv2's validation frames."""
+    networks = [name for name in results if name not in ("comparison", "constant")]
+    metrics = [("segmentation", "miou", "mIoU"), ("segmentation", "accuracy", "pixel accuracy")]
+    metrics += [("depth", "abs_rel", "AbsRel"), ("depth", "rmse", "RMSE, m")]
+    rows = []
+    for name in ("constant", *networks):
+        values = (results[name].get(task, {}).get(key) for task, key, _ in metrics)
+        rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
+    return table(["network", *(text for _, _, text in metrics)], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "demo": ("demo.json", demo_table),
     "stages": ("stages.json", stages_table),
@@ -219,8 +231,14 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "exchange per sample": ("scaling.json", exchange_per_sample_table),
     "loading": ("dataset.json", loading_table),
     "cuda": ("cuda", cuda_table),
+    "nyuv2": ("nyuv2.json", nyuv2_table),
 }
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "scaling.md", ROOT / "docs" / "performance.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "docs" / "scaling.md",
+    ROOT / "docs" / "performance.md",
+    ROOT / "docs" / "data.md",
+]
 
 
 def results_of(path: Path) -> Any:

@@ -4,6 +4,7 @@ Labelled frames of one scene are seconds apart, so a random choice would put nea
 for validation. Frames are split by time within each scene with a gap, by scene, or as the data set itself says.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,13 +51,13 @@ def split_by_time(
 
     Between two splits at least `gap_frames` frames lie unused and at least `gap_seconds` pass. Validation and test get
     their full share of the scene; the gaps are taken from the training frames. seconds: the time of each frame in its
-    scene; a scene with a frame without one goes by the order of names, and by `gap_frames` alone.
+    scene; a scene with a frame without one goes by the order of names (9 before 10), and by `gap_frames` alone.
     """
     parts: dict[str, list[Frame]] = {name: [] for name in SPLITS}
     unused: list[Frame] = []
     for scene_frames in _by_scene(frames).values():
         timed = all(frame in seconds for frame in scene_frames)
-        rest = sorted(scene_frames, key=lambda frame: (seconds[frame], frame)) if timed else scene_frames
+        rest = sorted(scene_frames, key=lambda frame: (seconds[frame] if timed else 0.0, _natural(frame.id)))
         for name, fraction in zip(("test", "val"), fractions[:0:-1], strict=True):
             share = round(fraction * len(scene_frames))
             cut = len(rest) - min(share, len(rest))
@@ -122,6 +123,11 @@ def _scene_named(name: str, by_scene: Mapping[str, Sequence[Frame]]) -> str:
         what = f"{name} is a scene of {len(found)} data sets" if found else f"no frames of {name}"
         raise UserError(f"data.split: {what}; there are {', '.join(by_scene)}")
     return found[0]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts numbers in names as numbers."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _cut_gap(

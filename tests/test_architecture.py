@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.a2d2.stage": (*A2D2, *FILES, "datasets.conversion"),
     "datasets.synthetic": ("datasets.synthetic", *A2D2, *FILES, *LIBRARIES),
     "fetching": (*A2D2, *FILES, "datasets.layout", *LIBRARIES),
-    "datasets.folders": ("datasets.folders", *FILES, *LABELS, "datasets.conversion", *LIBRARIES),
+    "datasets.folders": ("datasets.folders", *FILES, *LABELS, "datasets.conversion", "datasets.splits", *LIBRARIES),
     "preprocessing": (*A2D2, *FILES, *LABELS, "datasets.conversion", "datasets.layout", *LIBRARIES),
     "preprocessing.folders": (
         "datasets.folders",

@@ -8,9 +8,9 @@ from pathlib import Path
 from datasets.folders.found import Found, FrameNames, rows_of
 from datasets.folders.recipe import CsvTimes, FolderSplit, IdTimes, ListSplit, Recipe, TimeSplit
 from datasets.frames import Frame
+from datasets.spec import SPLITS
+from datasets.splits import split_by_time
 from errors import UserError
-
-PARTS = ("train", "val", "test")
 
 
 def times_of(recipe: Recipe, found: Found, source: str) -> dict[Frame, float]:
@@ -57,23 +57,23 @@ def split_of(recipe: Recipe, found: Found, times: dict[Frame, float], source: st
         parts = _by_lists(recipe.split, FrameNames(recipe, found), source)
     else:
         parts = _by_time(recipe.split, found, times)
-    return {part: [frame.in_dataset for frame in sorted(parts[part])] for part in PARTS}
+    return {part: [frame.in_dataset for frame in sorted(parts[part])] for part in SPLITS}
 
 
 def _by_folders(split: FolderSplit, found: Found, source: str) -> dict[str, list[Frame]]:
     folders = defaultdict(list)
     for frame in found.images:
         folders[found.splits.get(frame, frame.scene)].append(frame)
-    for part in PARTS:
+    for part in SPLITS:
         for name in getattr(split, part):
             if name not in folders:
                 there = ", ".join(sorted(folders))
                 raise UserError(f"{source}: split.{part}: no images in a folder {name}; there are {there}")
-    return {part: [frame for name in getattr(split, part) for frame in folders[name]] for part in PARTS}
+    return {part: [frame for name in getattr(split, part) for frame in folders[name]] for part in SPLITS}
 
 
 def _by_lists(split: ListSplit, names: FrameNames, source: str) -> dict[str, list[Frame]]:
-    lists = {part: getattr(split, part) for part in PARTS}
+    lists = {part: getattr(split, part) for part in SPLITS}
     parts = {part: _listed(names.root / name, names) if name else [] for part, name in lists.items()}
     part_of: dict[Frame, str] = {}
     for part, frames in parts.items():
@@ -104,23 +104,5 @@ def _listed(path: Path, names: FrameNames) -> list[Frame]:
 
 
 def _by_time(split: TimeSplit, found: Found, times: dict[Frame, float]) -> dict[str, list[Frame]]:
-    """Each scene in order: validation and test get their full share, the gaps are taken from the part before."""
-    scenes = defaultdict(list)
-    for frame in found.images:
-        scenes[frame.scene].append(frame)
-    parts: dict[str, list[Frame]] = {part: [] for part in PARTS}
-    for frames in scenes.values():
-        rest = sorted(frames, key=lambda frame: (times.get(frame, 0.0), _in_order(frame.id)))
-        for part, share in (("test", split.fractions[2]), ("val", split.fractions[1])):
-            cut = len(rest) - min(round(share * len(frames)), len(rest))
-            rest, taken = rest[:cut], rest[cut:]
-            parts[part] += taken
-            if taken:
-                rest = rest[: max(len(rest) - split.gap_frames, 0)]
-        parts["train"] += rest
-    return parts
-
-
-def _in_order(id: str) -> list[tuple[int, str]]:
-    """Sorts numbers in names as numbers: 9 before 10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", id)]
+    cut = split_by_time(found.images, times, split.fractions, split.gap_frames, gap_seconds=0)
+    return {name: list(cut.of(name)) for name in SPLITS}
