@@ -35,7 +35,7 @@ from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
 from progress import progress, warn
 from tasks.base import DrawOptions, Task
-from tasks.box import BoxTask, parse_label
+from tasks.box import BoxTask
 from tasks.depth import DepthTask
 from tasks.drawing import blank
 from tasks.segmentation import SegmentationTask
@@ -128,8 +128,7 @@ def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: A2D2Stage, task:
         return Cell(blank(image, task.strip_lines), f"{path.name} can't be read")
     if content is None:
         return Cell(blank(image, task.strip_lines), "nothing measured")
-    label = parse_label(json.loads(content), task.classes.index) if isinstance(content, bytes) else content
-    return Cell(task.draw(image, None, task.collate([label]), DrawOptions()))
+    return Cell(task.draw(image, None, task.collate([task.parse(content)]), DrawOptions()))
 
 
 # ---- statistics of the whole set ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ The loop, the dataset and the evaluation know only this class. A new task is one
 `tasks/__init__.py`.
 
 A label passes through these forms:
-    read     processed file -> label, numpy as it lies on disk (None where the frame has no such label)
+    parse    what a processed file holds -> label, numpy as it lies on disk (`read` finds the file of a frame)
     collate  B labels       -> target, a dict of tensors whose first dimension is B; still compact (uint8, uint16)
     loss     (output, target) -> B losses and a mask of the samples that have a valid label
     decode   output         -> predictions in physical units, which `metric` compares with the target
@@ -23,7 +23,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from datasets.frames import Frame
-from datasets.processed import ProcessedData
+from datasets.processed import ProcessedData, suffixes_of
 from datasets.spec import ClassTable, LabelSpec
 from errors import UserError
 from strict import StrictModel
@@ -75,8 +75,20 @@ class Task(ABC):
         return self.spec.classes
 
     @abstractmethod
+    def parse(self, content: Any) -> Any:
+        """The label (numpy) in what a processed file holds: the array of a .npy file, the bytes of any other.
+
+        LookupError, TypeError, ValueError: what is wrong with it.
+        """
+
     def read(self, processed: ProcessedData, frame: Frame) -> Any | None:
         """The frame's label (numpy), or None where it has none. ValueError: the file is not such a label."""
+        is_array = suffixes_of(self.kind) == (".npy",)
+        content = processed.read_array(self.kind, frame) if is_array else processed.read(self.kind, frame)
+        try:
+            return None if content is None else self.parse(content)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{processed.source(self.kind, frame)} is not a {self.kind} label: {error}") from None
 
     @abstractmethod
     def collate(self, labels: list[Any | None]) -> Target:

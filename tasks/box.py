@@ -18,8 +18,6 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from models.yolov1 import BOX_VALUES
 from strict import StrictModel
 from tasks.base import DrawOptions, Target, Task
@@ -66,14 +64,8 @@ class BoxTask(Task):
 
     settings: Settings
 
-    def read(self, processed: ProcessedData, frame: Frame) -> BoxLabel | None:
-        content = processed.read(self.kind, frame)
-        if content is None:
-            return None
-        try:
-            return parse_label(json.loads(content), self.classes.index)
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{processed.source(self.kind, frame)} is not a box label: {error}") from None
+    def parse(self, content: bytes) -> BoxLabel:
+        return label_of(json.loads(content), self.classes.index)
 
     def collate(self, labels: list[BoxLabel | None]) -> Target:
         longest = max((len(label.boxes) for label in labels if label is not None), default=0)
@@ -245,7 +237,7 @@ def _wandb_box(box: Tensor, index: int, name: str, score: float | None = None) -
     return {"position": position, "class_id": index, "box_caption": name, **scores}
 
 
-def parse_label(content: dict, index: Mapping[str, int]) -> BoxLabel:
+def label_of(content: dict, index: Mapping[str, int]) -> BoxLabel:
     """A processed label's JSON -> BoxLabel; index: of each class by name.
 
     LookupError, TypeError, ValueError: it is not such a label.

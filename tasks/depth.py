@@ -16,14 +16,12 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torchmetrics import Metric
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from datasets.spec import LabelSpec
 from errors import UserError
 from strict import StrictModel
 from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import BLACK, fitted, font, greyed, text_size, with_strip
-from tasks.maps import flip_maps, read_map, stack_maps
+from tasks.maps import checked_map, flip_maps, stack_maps
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
@@ -55,8 +53,8 @@ class DepthTask(Task):
             raise UserError(f"tasks.{self.name}.settings.cap: {self.cap} m is not beyond the nearest, {self.nearest} m")
         self.median_depth: float | None = None  # m, of all training measurements; from `fit` or `load_state`
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        return read_map(processed, self.kind, frame, np.uint16)
+    def parse(self, content: np.ndarray) -> np.ndarray:
+        return checked_map(content, np.uint16)
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         return {"depth": stack_maps(labels, missing=0)}

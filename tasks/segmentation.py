@@ -13,13 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from datasets.spec import IGNORE, LabelSpec
 from strict import StrictModel
 from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import blended, fitted, greyed, legend, with_strip
-from tasks.maps import flip_maps, read_map, stack_maps
+from tasks.maps import checked_map, flip_maps, stack_maps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,12 +46,12 @@ class SegmentationTask(Task):
         super().__init__(settings, spec, name)
         self.class_weights: Tensor | None = None  # C, float32; from `fit` or `load_state`
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        label = read_map(processed, self.kind, frame, np.uint8)
+    def parse(self, content: np.ndarray) -> np.ndarray:
+        label = checked_map(content, np.uint8)
         # uint8 wraps: 255 (no class) + 1 is 0, so that one comparison checks both kinds of valid values
-        if label is not None and (label + np.uint8(1) > len(self.classes)).any():
-            source, highest = processed.source(self.kind, frame), label[label != IGNORE].max()
-            raise ValueError(f"{source} has class {highest}; classes are 0-{len(self.classes) - 1} and {IGNORE}")
+        if (label + np.uint8(1) > len(self.classes)).any():
+            highest = label[label != IGNORE].max()
+            raise ValueError(f"it has class {highest}; classes are 0-{len(self.classes) - 1} and {IGNORE}")
         return label
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:

@@ -17,8 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from tasks.base import DrawOptions, Target, Task, masked_mean
 from tasks.drawing import BLACK, GREY, Colour, dashed_line, font, text_size, with_strip
 
@@ -38,14 +36,8 @@ class SteeringTask(Task):
     likelihood = "regression"
     default_network, default_head = "pilotnet", "steering"
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        content = processed.read(self.kind, frame)
-        if content is None:
-            return None
-        try:
-            return parse_angles(json.loads(content))[-ANGLES:]
-        except ValueError as error:
-            raise ValueError(f"{processed.source(self.kind, frame)} is not a steering label: {error}") from None
+    def parse(self, content: bytes) -> np.ndarray:
+        return angles_of(json.loads(content))[-ANGLES:]
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         angles = np.zeros((len(labels), ANGLES), np.float32)
@@ -205,7 +197,7 @@ class SteeringMetric(Metric):
         return scores
 
 
-def parse_angles(content: object) -> np.ndarray:
+def angles_of(content: object) -> np.ndarray:
     """The angles of a processed steering file (degrees, left positive; float32). ValueError: what is wrong with it."""
     if not isinstance(content, dict) or not isinstance(content.get("angles"), list):
         raise ValueError("it has no list of angles")

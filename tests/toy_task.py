@@ -35,14 +35,8 @@ class BalanceTask(Task):
         cells: int = 4
         """The image is reduced to cells x cells means."""
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        content = processed.read(KIND, frame)
-        if content is None:
-            return None
-        try:
-            return np.float64(json.loads(content)["balance"])
-        except KeyError as error:
-            raise ValueError(f"no {error}") from None
+    def parse(self, content: bytes) -> np.float64:
+        return np.float64(json.loads(content)["balance"])
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         values = [0.0 if label is None else float(label) for label in labels]
