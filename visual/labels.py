@@ -16,7 +16,7 @@ from datasets.folders.stages import FolderStage, KindSource
 from datasets.frames import Frame
 from errors import reason_of
 from progress import warn
-from tasks.drawing import Tags, blank, blended, greyed, legend, line_width, text_size, with_strip
+from visual.drawing import Tags, blank, blended, greyed, legend, line_width, text_size, with_strip
 from visual.sheet import Cell, sheet
 
 WIDTH = 480  # px of each picture
