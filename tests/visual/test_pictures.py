@@ -1,5 +1,8 @@
 """Properties of the pictures: what stands where and in which colour. Not golden pixels of whole pictures."""
 
+import math
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -14,9 +17,10 @@ from tasks.depth import DepthTask
 from tasks.segmentation import SegmentationTask
 from tasks.steering import SteeringTask
 from tests.a2d2 import BOX, DEPTH, SEGMENTATION
+from tests.toy_task import BalanceTask
 from visual.drawing import blank, legend, with_strip
 from visual.pictures import picture_of
-from visual.pictures.base import DrawOptions
+from visual.pictures.base import DrawOptions, in_words
 
 H, W = 120, 200
 GREY = np.full((H, W, 3), 100, np.uint8)
@@ -263,3 +267,75 @@ def test_a_frame_with_few_angles_is_drawn() -> None:
     assert picture.draw(GREY, torch.zeros(1, 10), target, PLAIN).shape[0] > H
     assert picture.scene_value(target=target) == 6.0
     assert picture.scene_value(torch.arange(10.0)[None]) == 9.0
+
+
+# ---- what is better said than drawn ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "told"),
+    [
+        ("segmentation", np.array([[0, IGNORE], [IGNORE, IGNORE]], np.uint8), "75% without a class"),
+        ("depth", np.array([[0, 512], [0, 1024]], np.uint16), "2.0 to 4.0 m on 50% of the pixels"),
+        ("depth", np.zeros((2, 2), np.uint16), "nothing measured"),
+        ("steering", np.array([-3.0, 5.04], np.float32), "-3.0°, +5.0°"),
+        ("box", BoxLabel(np.array([[0, 0, 0.5, 0.5]] * 2, np.float32), np.array([0, 1])), "2 boxes"),
+    ],
+)
+def test_a_caption_says_what_a_label_is(name: str, label: Any, told: str) -> None:
+    task = TASKS[name](spec=LABELS.get(name))
+    assert picture_of(task).caption(task.collate([label])) == told
+
+
+# ---- a kind without a picture of its own ----------------------------------------------------------------------
+
+
+class NormalsTask(BalanceTask):
+    """Stands for any kind that visual/pictures does not know."""
+
+    kind = "normals"
+
+
+def plain(prediction: Any, target: Any) -> np.ndarray:
+    return picture_of(NormalsTask()).draw(GREY, prediction, target, PLAIN)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_an_unknown_map_is_shown_in_colours(channels: int) -> None:
+    """Dark to bright over the truth's range, for the prediction too."""
+    truth = torch.linspace(-1, 1, 20).expand(1, channels, 12, 20)
+    target = {"normals": truth, "valid": torch.ones(1, dtype=torch.bool)}
+    shown, bright, dark = (plain(*given)[:H] for given in ((None, target), (truth + 2, target), (truth - 2, target)))
+    expected = np.repeat(np.rint(np.linspace(0, 255, 20)).astype(int), W // 20)
+    assert (np.abs(shown[H // 2].astype(int)[:, 0] - expected) <= 1).all()
+    drawn = [0, 1, 2] if channels == 1 else list(range(channels))
+    assert (bright[..., drawn] == 255).all()
+    assert (dark == 0).all()
+
+
+@pytest.mark.parametrize("values", [math.nan, math.inf, 3.0])
+def test_an_unknown_map_without_a_range_is_dark(values: float) -> None:
+    assert (plain(torch.full((1, 12, 20), values), None)[:H] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        torch.ones(1),
+        torch.ones(1, 100),
+        torch.ones(1, 30, 12, 20),
+        torch.zeros(1, 0, 4),
+        [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}],
+        {"poses": torch.ones(1, 17, 3, dtype=torch.uint8)},
+    ],
+)
+def test_unknown_numbers_are_told_below_the_image(prediction: Any) -> None:
+    picture = plain(prediction, None)
+    assert (picture[:H] == GREY).all()
+    assert (picture[H:] < 128).any()
+    assert picture.shape == blank(GREY, 2).shape == plain(None, NormalsTask().collate([np.float64(2)])).shape
+
+
+def test_few_numbers_are_told_and_of_more_the_range() -> None:
+    assert in_words({"angle": torch.tensor(1.5), "valid": torch.tensor([True, False])}) == "angle 1.5, valid 1 0"
+    assert in_words(torch.arange(30.0).view(3, 10)) == "3 x 10, 0 to 29"

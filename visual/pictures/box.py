@@ -42,6 +42,9 @@ class BoxPicture(Picture):
             tags.add(f"{names[index]}{score}", tuple((box * scale).tolist()), colours[index])
         return np.array(canvas)
 
+    def caption(self, target: Target) -> str:
+        return f"{len(_true_boxes(target))} boxes"
+
     def overlay(self, image: np.ndarray, prediction: Predictions, target: Target) -> dict[str, Any]:
         labels = dict(enumerate(self.task.classes.names))
         predicted = [

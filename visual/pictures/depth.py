@@ -33,6 +33,14 @@ class DepthPicture(Picture):
         self._scale_bar(canvas, pen, picture.shape[0])
         return np.array(canvas)
 
+    def caption(self, target: Target) -> str:
+        depth = metres(target["depth"], torch.float64)
+        measured = depth[depth > 0]
+        if not len(measured):
+            return "nothing measured"
+        share = len(measured) / depth.numel()
+        return f"{measured.min():.1f} to {measured.max():.1f} m on {share:.0%} of the pixels"
+
     def _colours(self, depth: np.ndarray) -> np.ndarray:
         """Metres, any shape H x W -> RGB. Near is bright."""
         place = np.log(np.clip(depth, self.task.nearest, self.task.cap) / self.task.nearest)

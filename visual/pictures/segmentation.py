@@ -44,6 +44,10 @@ class SegmentationPicture(Picture):
         legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
         return np.array(picture)
 
+    def caption(self, target: Target) -> str:
+        share = (target["classes"] == IGNORE).double().mean()
+        return f"{share:.0%} without a class"
+
     def overlay(self, image: np.ndarray, prediction: Tensor, target: Target) -> dict[str, Any]:
         labels = dict(enumerate(self.task.classes.names)) | {IGNORE: "no class"}
         masks = {"prediction": prediction[0], "truth": target["classes"][0]}

@@ -38,6 +38,9 @@ class SteeringPicture(Picture):
         _draw_curves(pen, sides, curves)
         return np.array(canvas)
 
+    def caption(self, target: Target) -> str:
+        return ", ".join(f"{angle:+.1f}°" for angle in _angles_of(target) if not math.isnan(angle))
+
     def scene_value(self, prediction: Tensor | None = None, target: Target | None = None) -> float:
         """The newest angle."""
         return float(prediction[0, -1]) if target is None else _angles_of(target)[-1]
