@@ -17,12 +17,12 @@ from datasets.layout import ResultsDir, add_data_root_argument, add_processed_ro
 from datasets.processed import ProcessedData
 from datasets.spec import SPLITS
 from errors import run_as_script
-from tasks.base import DrawOptions
 from training import distributed
 from training.config import SplitConfig
 from training.session import make_split
 from visual.networks import load_networks
 from visual.output import write_frame, write_scene
+from visual.pictures.base import DrawOptions
 from visual.viewer import Viewer
 
 

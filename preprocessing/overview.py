@@ -34,12 +34,14 @@ from preprocessing.bounding_box import Boxes
 from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
 from progress import progress, warn
-from tasks.base import DrawOptions, Task
-from tasks.box import BoxTask, parse_label
+from tasks.base import Task
+from tasks.box import BoxTask
 from tasks.depth import DepthTask
-from tasks.drawing import blank
 from tasks.segmentation import SegmentationTask
+from visual.drawing import blank
 from visual.output import write_picture
+from visual.pictures import picture_of
+from visual.pictures.base import DrawOptions, Picture
 from visual.sheet import Cell, sheet
 
 WIDTH = 640  # px of each picture
@@ -103,7 +105,7 @@ def contact_sheet(raw: RawData, frames: list[Frame]) -> np.ndarray:
     for name, (stage_class, task_class) in COLUMNS.items():
         stage = stage_class()
         stage.prepare(stage.settings(settings, raw))
-        tools[name] = stage, task_class(spec=LABELS[stage.kind])
+        tools[name] = stage, picture_of(task_class(spec=LABELS[stage.kind]))
     rows = {}
     for frame in frames:
         try:
@@ -111,25 +113,25 @@ def contact_sheet(raw: RawData, frames: list[Frame]) -> np.ndarray:
         except (ValueError, OSError) as error:
             warn(f"left out: {raw.path('camera', frame)}: {reason_of(error)}")
             continue
-        rows[frame.id] = [_cell(raw, frame, image, stage, task) for stage, task in tools.values()]
+        rows[frame.id] = [_cell(raw, frame, image, stage, picture) for stage, picture in tools.values()]
     if not rows:
         raise UserError(f"none of the frames {', '.join(map(str, frames))} can be read")
     return sheet(list(COLUMNS), rows)
 
 
-def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: A2D2Stage, task: Task) -> Cell:
+def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: A2D2Stage, picture: Picture) -> Cell:
     path = raw.path(stage.raw_kind, frame)
     if not path.is_file():
-        return Cell(blank(image, task.strip_lines), f"no {stage.raw_kind} file")
+        return Cell(blank(image, picture.strip_lines), f"no {stage.raw_kind} file")
     try:
         content = stage.convert(path).content
     except Exception as error:  # whatever a broken file raises: it is named, and the others are shown
         warn(f"failed: {path}: {reason_of(error)}")
-        return Cell(blank(image, task.strip_lines), f"{path.name} can't be read")
+        return Cell(blank(image, picture.strip_lines), f"{path.name} can't be read")
     if content is None:
-        return Cell(blank(image, task.strip_lines), "nothing measured")
-    label = parse_label(json.loads(content), task.classes.index) if isinstance(content, bytes) else content
-    return Cell(task.draw(image, None, task.collate([label]), DrawOptions()))
+        return Cell(blank(image, picture.strip_lines), "nothing measured")
+    target = picture.task.collate([picture.task.parse(content)])
+    return Cell(picture.draw(image, None, target, DrawOptions()))
 
 
 # ---- statistics of the whole set ------------------------------------------------------------------------------------

@@ -1,47 +1,30 @@
-"""The contract of a task: everything that differs between steering, segmentation, depth and boxes.
+"""The contract of a task, a label and its objective: what differs between steering, segmentation, depth and boxes.
 
 The loop, the dataset and the evaluation know only this class. A new task is one file beside this one and one line in
-`tasks/__init__.py`.
+`tasks/__init__.py`. How it is drawn is in visual/pictures.
 
 A label passes through these forms:
-    read     processed file -> label, numpy as it lies on disk (None where the frame has no such label)
+    parse    what a processed file holds -> label, numpy as it lies on disk (`read` finds the file of a frame)
     collate  B labels       -> target, a dict of tensors whose first dimension is B; still compact (uint8, uint16)
     loss     (output, target) -> B losses and a mask of the samples that have a valid label
     decode   output         -> predictions in physical units, which `metric` compares with the target
-    draw     a prediction, a target, or both -> a picture
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from datasets.frames import Frame
-from datasets.processed import ProcessedData
+from datasets.processed import ProcessedData, suffixes_of
 from datasets.spec import ClassTable, LabelSpec
 from errors import UserError
 from strict import StrictModel
 
-if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
-    from matplotlib.figure import Figure
-
 Target = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class DrawOptions:
-    """How pictures are drawn; each task looks at what concerns it."""
-
-    threshold: float = 0.3
-    """Boxes with a lower score are not drawn."""
-    errors: bool = False
-    """Show only where prediction and truth differ, where that makes sense."""
 
 
 class Task(ABC):
@@ -50,8 +33,6 @@ class Task(ABC):
     kind: ClassVar[str]  # of its processed labels
     best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
     best_metric_title: ClassVar[str]  # the same as people write it, with its unit
-    strip_lines: ClassVar[int] = 0  # lines of text by which its pictures are higher than the image
-    scene_axis: ClassVar[str | None] = None  # what `scene_value` is, with its unit; None: nothing to plot over time
     higher_is_better: ClassVar[bool]
     unscorable: ClassVar[str] = "none has a label"  # what is wrong where no label is `scorable`, for messages
     default_head: ClassVar[str]  # models/registry.py: HEADS
@@ -75,8 +56,20 @@ class Task(ABC):
         return self.spec.classes
 
     @abstractmethod
+    def parse(self, content: Any) -> Any:
+        """The label (numpy) in what a processed file holds: the array of a .npy file, the bytes of any other.
+
+        LookupError, TypeError, ValueError: what is wrong with it.
+        """
+
     def read(self, processed: ProcessedData, frame: Frame) -> Any | None:
         """The frame's label (numpy), or None where it has none. ValueError: the file is not such a label."""
+        is_array = suffixes_of(self.kind) == (".npy",)
+        content = processed.read_array(self.kind, frame) if is_array else processed.read(self.kind, frame)
+        try:
+            return None if content is None else self.parse(content)
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{processed.source(self.kind, frame)} is not a {self.kind} label: {error}") from None
 
     @abstractmethod
     def collate(self, labels: list[Any | None]) -> Target:
@@ -141,34 +134,6 @@ class Task(ABC):
     @abstractmethod
     def outputs(self) -> dict[str, Any]:
         """What its network and its head must know of the output: their keywords. Call `fit` or `load_state` first."""
-
-    # ---- pictures ---------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def draw(
-        self, image: np.ndarray, prediction: Any | None, target: Target | None, options: DrawOptions
-    ) -> np.ndarray:
-        """One frame's picture, uint8 RGB: the image's size, and below it the height of `strip_lines`.
-
-        image: uint8 H x W x 3, RGB, at any size; prediction: as from `decode`, target: as from `collate`, both B = 1.
-        Without a prediction it shows the truth; with both, the prediction, and the truth where that helps to compare.
-        At least one of them is given.
-        """
-
-    def overlay(self, image: np.ndarray, prediction: Any, target: Target) -> dict[str, Any]:
-        """Keywords of `wandb.Image` that lay a frame's prediction and truth (B = 1) over its image on the dashboard.
-
-        image: uint8 H x W x 3, RGB, at any size. Default: none; then the picture of `draw` is shown.
-        """
-        return {}
-
-    def plots(self, metric: Metric) -> "dict[str, Figure]":
-        """What a metric holds beyond numbers, as plots by name. Default: none."""
-        return {}
-
-    def scene_value(self, prediction: Any | None = None, target: Target | None = None) -> float:
-        """The number of one frame's prediction or truth (B = 1) that is plotted over a scene; NaN where it has none."""
-        return math.nan
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,21 +11,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from models.yolov1 import BOX_VALUES
 from strict import StrictModel
-from tasks.base import DrawOptions, Target, Task
+from tasks.base import Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
-from tasks.drawing import Tags, dashed_rectangle, line_width, text_size
 
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
 
@@ -66,14 +62,8 @@ class BoxTask(Task):
 
     settings: Settings
 
-    def read(self, processed: ProcessedData, frame: Frame) -> BoxLabel | None:
-        content = processed.read(self.kind, frame)
-        if content is None:
-            return None
-        try:
-            return parse_label(json.loads(content), self.classes.index)
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{processed.source(self.kind, frame)} is not a box label: {error}") from None
+    def parse(self, content: bytes) -> BoxLabel:
+        return label_of(json.loads(content), self.classes.index)
 
     def collate(self, labels: list[BoxLabel | None]) -> Target:
         longest = max((len(label.boxes) for label in labels if label is not None), default=0)
@@ -191,61 +181,8 @@ class BoxTask(Task):
     def outputs(self) -> dict[str, Any]:
         return {"classes": len(self.classes), "grid": self.settings.grid, "predictors": self.settings.predictors}
 
-    def draw(
-        self, image: np.ndarray, prediction: Predictions | None, target: Target | None, options: DrawOptions
-    ) -> np.ndarray:
-        """Predicted boxes in solid lines with class and score, true ones dashed; a colour a class.
 
-        The true ones carry their class where no prediction is drawn.
-        """
-        canvas = Image.fromarray(image)
-        pen, line = ImageDraw.Draw(canvas), line_width(canvas.width)
-        scale = torch.tensor([canvas.width - 1, canvas.height - 1] * 2)
-        names, colours = self.classes.names, self.classes.rgb
-        truths = _true_boxes(target) if target is not None else []
-        for box, index in truths:
-            dashed_rectangle(pen, (box * scale).tolist(), colours[index], line)
-        drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
-        for box, index, _ in reversed(drawn):  # the best on top
-            pen.rectangle((box * scale).tolist(), outline=colours[index], width=line)
-        named = [(box, index, f" {score:.2f}") for box, index, score in drawn]
-        if prediction is None:
-            named = [(box, index, "") for box, index in truths]
-        tags = Tags(pen, round(0.8 * text_size(canvas.width)))
-        for box, index, score in named:
-            tags.add(f"{names[index]}{score}", tuple((box * scale).tolist()), colours[index])
-        return np.array(canvas)
-
-    def overlay(self, image: np.ndarray, prediction: Predictions, target: Target) -> dict[str, Any]:
-        labels = dict(enumerate(self.classes.names))
-        predicted = [
-            _wandb_box(box, index, labels[index], score) for box, index, score in _boxes_over(prediction[0], 0.0)
-        ]
-        true = [_wandb_box(box, index, labels[index]) for box, index in _true_boxes(target)]
-        boxes = {"prediction": predicted, "truth": true}
-        return {"boxes": {name: {"box_data": data, "class_labels": labels} for name, data in boxes.items()}}
-
-
-def _true_boxes(target: Target) -> list[tuple[Tensor, int]]:
-    """The boxes of the only image: 4 fractions, class."""
-    boxes, labels = target["boxes"][0].cpu(), target["labels"][0].tolist()
-    return [(box, index) for box, index in zip(boxes, labels, strict=True) if index >= 0]
-
-
-def _boxes_over(image: dict[str, Tensor], threshold: float) -> list[tuple[Tensor, int, float]]:
-    """An image's predicted boxes with at least this score, best first: 4 fractions, class, score."""
-    boxes, labels, scores = image["boxes"].float().cpu(), image["labels"].tolist(), image["scores"].tolist()
-    return [found for found in zip(boxes, labels, scores, strict=True) if found[2] >= threshold]
-
-
-def _wandb_box(box: Tensor, index: int, name: str, score: float | None = None) -> dict[str, Any]:
-    """A box in wandb's format, with its score for the dashboard's slider."""
-    position = dict(zip(("minX", "minY", "maxX", "maxY"), box.tolist(), strict=True))
-    scores = {} if score is None else {"scores": {"score": score}}
-    return {"position": position, "class_id": index, "box_caption": name, **scores}
-
-
-def parse_label(content: dict, index: Mapping[str, int]) -> BoxLabel:
+def label_of(content: dict, index: Mapping[str, int]) -> BoxLabel:
     """A processed label's JSON -> BoxLabel; index: of each class by name.
 
     LookupError, TypeError, ValueError: it is not such a label.

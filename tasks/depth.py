@@ -4,26 +4,20 @@ label: uint16 H x W, metres x 256, 0 = no measurement; target {"depth": uint16 B
 positive.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from pydantic import PositiveFloat
 from torch import Tensor
 from torchmetrics import Metric
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from datasets.spec import LabelSpec
 from errors import UserError
 from strict import StrictModel
-from tasks.base import DrawOptions, Target, Task, masked_mean
-from tasks.drawing import BLACK, fitted, font, greyed, text_size, with_strip
-from tasks.maps import flip_maps, read_map, stack_maps
+from tasks.base import Target, Task, masked_mean
+from tasks.maps import checked_map, flip_maps, stack_maps
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
@@ -34,7 +28,6 @@ DEFAULT_RANGE = (0.1, 255.9)  # m, evaluated where the data set does not say: ne
 class DepthTask(Task):
     kind = "depth"
     best_metric = "abs_rel"
-    strip_lines = 2
     best_metric_title = "AbsRel"
     unscorable = "no label has a measurement within the range that is evaluated"
     higher_is_better = False
@@ -55,8 +48,8 @@ class DepthTask(Task):
             raise UserError(f"tasks.{self.name}.settings.cap: {self.cap} m is not beyond the nearest, {self.nearest} m")
         self.median_depth: float | None = None  # m, of all training measurements; from `fit` or `load_state`
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        return read_map(processed, self.kind, frame, np.uint16)
+    def parse(self, content: np.ndarray) -> np.ndarray:
+        return checked_map(content, np.uint16)
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         return {"depth": stack_maps(labels, missing=0)}
@@ -123,49 +116,6 @@ class DepthTask(Task):
 
     def outputs(self) -> dict[str, Any]:
         return {"median_depth": self._fitted_median()}
-
-    def draw(
-        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
-    ) -> np.ndarray:
-        """Metres by colour, logarithmic over the range that is evaluated, for truth and prediction alike; with scale.
-
-        Predictions fill the picture; measurements are dots on the image in grey.
-        """
-        if prediction is not None:
-            picture = self._colours(fitted(prediction[0].float().cpu().numpy(), image))
-        else:
-            picture = self._dots(image, metres(target["depth"][0].cpu(), torch.float32).numpy())
-        canvas, pen = with_strip(picture, self.strip_lines)
-        self._scale_bar(canvas, pen, picture.shape[0])
-        return np.array(canvas)
-
-    def _colours(self, depth: np.ndarray) -> np.ndarray:
-        """Metres, any shape H x W -> RGB. Near is bright."""
-        place = np.log(np.clip(depth, self.nearest, self.cap) / self.nearest)
-        grey = 255 - np.rint(255 * place / np.log(self.cap / self.nearest)).astype(np.uint8)
-        return cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1]
-
-    def _dots(self, image: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """A dot at the pixel of every measurement, near ones over far ones."""
-        rows, columns = np.nonzero(depth)
-        far_first = np.argsort(-depth[rows, columns], kind="stable")
-        rows, columns = rows[far_first], columns[far_first]
-        colours = self._colours(depth[rows, columns][None])[0].tolist()
-        scale = np.array(image.shape[:2]) / depth.shape
-        picture, radius = greyed(image, 120, 230), max(1, image.shape[1] // 400)
-        for y, x, colour in zip((rows + 0.5) * scale[0], (columns + 0.5) * scale[1], colours, strict=True):
-            cv2.circle(picture, (int(x), int(y)), radius, colour, cv2.FILLED)
-        return picture
-
-    def _scale_bar(self, canvas: Image.Image, pen: ImageDraw.ImageDraw, top: int) -> None:
-        """The colours from the nearest to the cap and numbers below them."""
-        width, size, cap = canvas.width, text_size(canvas.width), self.cap
-        left, length = width // 10, width * 8 // 10
-        bar = np.geomspace(self.nearest, cap, length, dtype=np.float32)[None].repeat(size, 0)
-        canvas.paste(Image.fromarray(self._colours(bar)), (left, top + size // 2))
-        for mark in [mark for mark in (0.2, 0.5, 1, 2, 5, 10, 20, 40) if self.nearest <= mark <= 0.6 * cap] + [cap]:
-            x = left + length * math.log(mark / self.nearest) / math.log(cap / self.nearest)
-            pen.text((x, top + 1.7 * size), f"{mark:g} m", fill=BLACK, font=font(size), anchor="mt")
 
     def _fitted_median(self) -> float:
         if self.median_depth is None:

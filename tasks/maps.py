@@ -4,16 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 
-
-def read_map(processed: ProcessedData, kind: str, frame: Frame, dtype: type[np.generic]) -> np.ndarray | None:
-    """A label map H x W as preprocessing writes it; None where the frame has none. ValueError: not such a file."""
-    label = processed.read_array(kind, frame)
-    if label is not None and (label.dtype != dtype or label.ndim != 2):
-        source = processed.source(kind, frame)
-        raise ValueError(f"{source} is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
+def checked_map(label: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
+    """The label, a map H x W of this type as preprocessing writes it. ValueError: it is something else."""
+    if label.dtype != dtype or label.ndim != 2:
+        raise ValueError(f"it is {label.dtype} with shape {label.shape}; expected {np.dtype(dtype)} H x W")
     return label
 
 

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from datasets.spec import LabelSpec
 from errors import UserError
 from tasks.base import Target
@@ -27,9 +25,8 @@ class MergedSegmentation(SegmentationTask):
         super().__init__(spec=LabelSpec(fine.classes.coarser()), name=fine.name)
         self.fine, self.members = fine, fine.classes.members()
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        label = self.fine.read(processed, frame)
-        return None if label is None else self.fine.classes.merged_of_class()[label]
+    def parse(self, content: np.ndarray) -> np.ndarray:
+        return self.fine.classes.merged_of_class()[self.fine.parse(content)]
 
     def loss(self, output: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         return super().loss(merge_logits(output, self.members), target)

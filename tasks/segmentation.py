@@ -5,7 +5,7 @@ B x C x H x W.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,25 +13,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
-from datasets.frames import Frame
-from datasets.processed import ProcessedData
 from datasets.spec import IGNORE, LabelSpec
 from strict import StrictModel
-from tasks.base import DrawOptions, Target, Task, masked_mean
-from tasks.drawing import blended, fitted, greyed, legend, with_strip
-from tasks.maps import flip_maps, read_map, stack_maps
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from tasks.base import Target, Task, masked_mean
+from tasks.maps import checked_map, flip_maps, stack_maps
 
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
-COLOUR_SHARE = 0.6  # of a class's colour in pictures; the rest is the image
 
 
 class SegmentationTask(Task):
     kind = "segmentation"
     best_metric = "miou"
-    strip_lines = 4
     best_metric_title = "mIoU"
     unscorable = "no label has a pixel with a class"
     higher_is_better = True
@@ -48,12 +40,12 @@ class SegmentationTask(Task):
         super().__init__(settings, spec, name)
         self.class_weights: Tensor | None = None  # C, float32; from `fit` or `load_state`
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        label = read_map(processed, self.kind, frame, np.uint8)
+    def parse(self, content: np.ndarray) -> np.ndarray:
+        label = checked_map(content, np.uint8)
         # uint8 wraps: 255 (no class) + 1 is 0, so that one comparison checks both kinds of valid values
-        if label is not None and (label + np.uint8(1) > len(self.classes)).any():
-            source, highest = processed.source(self.kind, frame), label[label != IGNORE].max()
-            raise ValueError(f"{source} has class {highest}; classes are 0-{len(self.classes) - 1} and {IGNORE}")
+        if (label + np.uint8(1) > len(self.classes)).any():
+            highest = label[label != IGNORE].max()
+            raise ValueError(f"it has class {highest}; classes are 0-{len(self.classes) - 1} and {IGNORE}")
         return label
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
@@ -118,40 +110,6 @@ class SegmentationTask(Task):
     def outputs(self) -> dict[str, Any]:
         return {"channels_out": len(self.classes)}
 
-    def draw(
-        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
-    ) -> np.ndarray:
-        """Classes in their colours over the image, and a legend of those present, the commonest first.
-
-        With `options.errors` a prediction shows only its wrong pixels, on the image in grey.
-        """
-        truth = None if target is None else fitted(target["classes"][0].cpu().numpy(), image)
-        shown = truth if prediction is None else fitted(prediction[0].cpu().numpy(), image)
-        visible = shown != IGNORE
-        if options.errors and prediction is not None and truth is not None:
-            visible &= (truth != IGNORE) & (shown != truth)
-            image = greyed(image, 0, 128)
-        colours = self.classes.palette()
-        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines)
-        counts = np.bincount(shown[visible], minlength=len(self.classes))
-        present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
-        entries = [(self.classes.names[index], tuple(colours[index].tolist())) for index in present]
-        legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
-        return np.array(picture)
-
-    def overlay(self, image: np.ndarray, prediction: Tensor, target: Target) -> dict[str, Any]:
-        labels = dict(enumerate(self.classes.names)) | {IGNORE: "no class"}
-        masks = {"prediction": prediction[0], "truth": target["classes"][0]}
-        return {
-            "masks": {
-                name: {"mask_data": fitted(mask.cpu().numpy(), image), "class_labels": labels}
-                for name, mask in masks.items()
-            }
-        }
-
-    def plots(self, metric: Metric) -> "dict[str, Figure]":
-        return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.classes.names)}
-
     def _class_weights(self, logits: Tensor) -> Tensor | None:
         if self.settings.class_weights == "none":
             return None
@@ -203,25 +161,6 @@ class SegmentationMetric(Metric):
             "classes_present": float(present.sum()),
         }
         return scores | {f"iou/{self.classes[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
-
-
-def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> "Figure":
-    """Truth by row, prediction by column, as shares of the row; classes in neither are left out."""
-    from matplotlib.figure import Figure
-
-    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
-    counts = confusion[np.ix_(present, present)].astype(np.float64)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    names = [classes[index] for index in present]
-    side = 3 + 0.32 * len(names)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
-    axes.set(xlabel="prediction", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))
-    axes.set_xticklabels(names, rotation=90)
-    axes.set_yticklabels(names)
-    figure.colorbar(image, label="share of the true class's pixels", shrink=0.8)
-    return figure
 
 
 def _class_counts(label: np.ndarray, classes: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from models.registry import Part
 from strict import StrictModel
-from tasks.base import DrawOptions, Target, Task
+from tasks.base import Target, Task
 
 KIND = "balance"
 SUFFIXES = (".json",)
@@ -35,14 +35,8 @@ class BalanceTask(Task):
         cells: int = 4
         """The image is reduced to cells x cells means."""
 
-    def read(self, processed: ProcessedData, frame: Frame) -> np.ndarray | None:
-        content = processed.read(KIND, frame)
-        if content is None:
-            return None
-        try:
-            return np.float64(json.loads(content)["balance"])
-        except KeyError as error:
-            raise ValueError(f"no {error}") from None
+    def parse(self, content: bytes) -> np.float64:
+        return np.float64(json.loads(content)["balance"])
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         values = [0.0 if label is None else float(label) for label in labels]
@@ -63,15 +57,6 @@ class BalanceTask(Task):
 
     def constant(self, labels: Iterable[np.ndarray]) -> Tensor:
         return torch.tensor([np.mean(list(labels))])
-
-    def draw(
-        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
-    ) -> np.ndarray:
-        """The image with a first row as bright as the value is high."""
-        value = float((target["balance"] if prediction is None else prediction)[0])
-        picture = image.copy()
-        picture[0] = np.clip(128 + 5 * value, 0, 255)
-        return picture
 
     def outputs(self) -> dict[str, Any]:
         return {"cells": self.settings.cells}

@@ -15,10 +15,12 @@ from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.layout import RunDir
 from datasets.samples import Batch, Collate, LabelledFrames
-from tasks.base import DrawOptions, Task
+from tasks.base import Task
 from training import distributed
 from training.evaluation import Precision, Results
 from training.tracking import Shown, Tracker
+from visual.pictures import picture_of
+from visual.pictures.base import DrawOptions
 
 WIDTH = 640  # px of a picture; its height follows from the camera's aspect ratio
 
@@ -40,6 +42,7 @@ class Panels:
     ):
         self.val, self.tasks, self.precision, self.run, self.tracker = val, tasks, precision, run, tracker
         self.places = sorted({*np.linspace(0, len(val) - 1, count, dtype=int).tolist()}) if len(val) else []
+        self.pictures = {name: picture_of(task) for name, task in tasks.items()}
         self.silent = not distributed.is_main()
 
     def show(self, forward: Callable[..., dict[str, Any]], results: Results, epoch: int, samples: int) -> None:
@@ -61,7 +64,7 @@ class Panels:
 
     def show_plots(self, task: Task, metric: Metric, samples: int) -> None:
         """The task's plots of a complete metric, once at the end."""
-        for name, figure in ({} if self.silent else task.plots(metric)).items():
+        for name, figure in ({} if self.silent else self.pictures[task.name].plots(metric)).items():
             path = self.run.plot(task.name, name)
             with whole_file(path) as file:
                 figure.savefig(file, format="png", dpi=100)
@@ -76,11 +79,11 @@ class Panels:
             outputs = forward(batch.images.to(self.precision.device), batch.places)
         drawn = []
         for name, target in batch.targets.items():
-            task, prediction = self.tasks[name], self.tasks[name].decode(outputs[name])
-            truth = task.draw(image, None, target, DrawOptions())
-            both = np.hstack([truth, task.draw(image, prediction, target, DrawOptions())])
+            picture, prediction = self.pictures[name], self.tasks[name].decode(outputs[name])
+            truth = picture.draw(image, None, target, DrawOptions())
+            both = np.hstack([truth, picture.draw(image, prediction, target, DrawOptions())])
             write_jpeg(self.run.image(epoch, name, frame), both)
-            overlay = task.overlay(image, prediction, target)
+            overlay = picture.overlay(image, prediction, target)
             drawn.append((name, Shown(image if overlay else both, str(frame), overlay)))
         return drawn
 

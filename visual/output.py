@@ -15,7 +15,8 @@ from datasets.frames import Frame
 from datasets.layout import ResultsDir
 from errors import UserError
 from progress import progress
-from tasks.base import DrawOptions, Task
+from visual.pictures import picture_of
+from visual.pictures.base import DrawOptions, Picture
 from visual.viewer import PICTURE_WIDTH, View, Viewer
 
 CODECS = ("vp09", "avc1", "mp4v")  # the first that this build of OpenCV has; browsers play the first two
@@ -41,9 +42,9 @@ def write_frame(view: View, viewer: Viewer, options: DrawOptions, out: Path, tas
 def write_scene(
     frames: list[Frame], viewer: Viewer, options: DrawOptions, results: ResultsDir, *, fps: float, gif: bool
 ) -> list[Path]:
-    """The sheet over time as MP4 (and GIF), and plots of the tasks that have a number to plot -> the files."""
-    tasks = viewer.tasks_of(frames[0].dataset)
-    series = {name: Series(task, list(viewer.networks)) for name, task in tasks.items() if task.scene_axis}
+    """The sheet over time as MP4 (and GIF), and plots of the pictures that have a number to plot -> the files."""
+    pictures = {name: picture_of(task) for name, task in viewer.tasks_of(frames[0].dataset).items()}
+    series = {name: Series(picture, list(viewer.networks)) for name, picture in pictures.items() if picture.scene_axis}
     seconds = viewer.seconds(frames)
 
     def sheets() -> Iterator[np.ndarray]:
@@ -65,19 +66,19 @@ def write_scene(
 class Series:
     """A task's number over a scene: true, and as each network predicts it."""
 
-    def __init__(self, task: Task, networks: Iterable[str]):
-        self.task = task
+    def __init__(self, picture: Picture, networks: Iterable[str]):
+        self.picture, self.task_name = picture, picture.task.name
         self.seconds: list[float] = []
         self.truth: list[float] = []
         self.predictions: dict[str, list[float]] = {name: [] for name in networks}
 
     def add(self, seconds: float, view: View) -> None:
-        target = view.targets[self.task.name]
+        target = view.targets[self.task_name]
         self.seconds.append(seconds)
-        self.truth.append(math.nan if target is None else self.task.scene_value(target=target))
+        self.truth.append(math.nan if target is None else self.picture.scene_value(target=target))
         for name, values in self.predictions.items():
-            prediction = view.predictions[name].get(self.task.name)
-            values.append(math.nan if prediction is None else self.task.scene_value(prediction))
+            prediction = view.predictions[name].get(self.task_name)
+            values.append(math.nan if prediction is None else self.picture.scene_value(prediction))
 
     def figure(self) -> Figure:
         figure = Figure(figsize=(10, 4), layout="constrained")
@@ -86,7 +87,7 @@ class Series:
             if not all(map(math.isnan, values)):
                 axes.plot(self.seconds, values, label=name)
         axes.plot(self.seconds, self.truth, "k--", label="true")
-        axes.set(xlabel="time in the scene, s", ylabel=self.task.scene_axis)
+        axes.set(xlabel="time in the scene, s", ylabel=self.picture.scene_axis)
         axes.grid(alpha=0.3)
         axes.legend()
         return figure

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from tasks.drawing import BLACK, GREY, WHITE, font, line_height, text_size
+from visual.drawing import BLACK, GREY, WHITE, font, line_height, text_size
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from datasets.processed import ProcessedData
 from datasets.roots import Root, Roots
 from errors import UserError, reason_of
 from tasks import TASKS
-from tasks.base import DrawOptions, Target, Task
-from tasks.drawing import blank
+from tasks.base import Target, Task
 from training.restore import Restored
 from training.tables import number
+from visual.drawing import blank
+from visual.pictures import picture_of
+from visual.pictures.base import DrawOptions
 from visual.sheet import Cell, sheet
 
 CAMERA, TRUTH = "camera", "truth"
@@ -40,16 +42,19 @@ class View:
     def cells(self, task: Task, options: DrawOptions, width: int) -> list[Cell]:
         """The camera, the truth (unless the picture has no labels at all) and each network's prediction."""
         image, target = _of_width(self.image, width), self.targets.get(task.name)
-        empty = blank(image, task.strip_lines)
+        picture = picture_of(task)
+        empty = blank(image, picture.strip_lines)
         cells = [Cell(image)]
         if self.targets:
-            cells.append(Cell(empty, "no label") if target is None else Cell(task.draw(image, None, target, options)))
+            truth = None if target is None else picture.draw(image, None, target, options)
+            cells.append(Cell(empty, "no label") if truth is None else Cell(truth))
         for predictions in self.predictions.values():
             prediction = predictions.get(task.name)
             if prediction is None:
                 cells.append(Cell(empty, f"not trained for {task.name}"))
             else:
-                cells.append(Cell(task.draw(image, prediction, target, options), _score(task, prediction, target)))
+                drawn = picture.draw(image, prediction, target, options)
+                cells.append(Cell(drawn, _score(task, prediction, target)))
         return cells
 
     def sheet(self, options: DrawOptions) -> np.ndarray:
@@ -218,4 +223,6 @@ def _score(task: Task, prediction: Any, target: Target | None) -> str:
 def _on_cpu(prediction: Any) -> Any:
     if isinstance(prediction, torch.Tensor):
         return prediction.cpu()
-    return [{key: value.cpu() for key, value in image.items()} for image in prediction]
+    if isinstance(prediction, Mapping):
+        return {key: _on_cpu(value) for key, value in prediction.items()}
+    return [_on_cpu(value) for value in prediction]

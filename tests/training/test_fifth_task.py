@@ -1,4 +1,4 @@
-"""A fifth task is one class, one line in TASKS and label files: loop, dataset and evaluate.py need no change."""
+"""A fifth task is one class, one line in TASKS and label files: loop, dataset and the scripts need no change."""
 
 import json
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 import evaluate
 import train_single_task
+import visualize
 from datasets.images import read_png
 from datasets.processed import OTHER_SUFFIXES
 from models.registry import HEADS, NETWORKS
@@ -71,6 +72,18 @@ def test_it_is_trained_resumed_and_evaluated_like_any_other(lab: Workplace, call
     assert set(numbers) == {"constant", KIND}
     assert numbers[KIND][KIND]["mae"] == pytest.approx(content["best"]["results"][KIND]["mae"])
     assert KIND in evaluated.out
+
+
+def test_it_is_shown_without_a_picture_of_its_own(lab: Workplace, call: Callable[..., Printed]) -> None:
+    config = ["--set", "training.epochs=1", "--set", "training.images=1"]
+    assert call(train_single_task.main, *flags(lab), *config).code == 0
+    run, out = lab.runs / KIND, lab.dir / "out"
+    assert len(list((run / "images" / "epoch-001").glob(f"{KIND}-*.jpg"))) == 1
+    checkpoint = ["--checkpoint", f"ours={run / 'best.pt'}"]
+    shown = call(visualize.main, *lab.roots(), "--task", KIND, "--sample", "0", "--out", str(out), *checkpoint)
+    assert (shown.code, shown.err) == (0, "")
+    (frame,) = (out / KIND).iterdir()
+    assert {path.name for path in frame.iterdir()} == {"camera.png", "truth.png", "ours.png", "sheet.png"}
 
 
 def test_its_settings_are_checked(lab: Workplace, call: Callable[..., Printed]) -> None:

@@ -1,4 +1,7 @@
-"""Properties of the tasks' pictures: what stands where and in which colour. Not golden pixels of whole pictures."""
+"""Properties of the pictures: what stands where and in which colour. Not golden pixels of whole pictures."""
+
+import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,13 +12,15 @@ from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, SEMANTIC_CL
 from datasets.a2d2.spec import LABELS
 from datasets.spec import IGNORE, rgb_of
 from tasks import TASKS
-from tasks.base import DrawOptions
 from tasks.box import BoxLabel, BoxTask
 from tasks.depth import DepthTask
-from tasks.drawing import blank, legend, with_strip
 from tasks.segmentation import SegmentationTask
 from tasks.steering import SteeringTask
 from tests.a2d2 import BOX, DEPTH, SEGMENTATION
+from tests.toy_task import BalanceTask
+from visual.drawing import blank, legend, with_strip
+from visual.pictures import picture_of
+from visual.pictures.base import DrawOptions, in_words
 
 H, W = 120, 200
 GREY = np.full((H, W, 3), 100, np.uint8)
@@ -43,11 +48,11 @@ def example(name: str) -> tuple[object, object]:
 @pytest.mark.parametrize("size", [(604, 960), (302, 480), (60, 96)])
 def test_the_size_depends_on_task_and_image_alone(name: str, size: tuple[int, int]) -> None:
     """Videos need it: all frames of a scene are drawn alike, whatever they have."""
-    task, image = TASKS[name](spec=LABELS.get(name)), np.zeros((*size, 3), np.uint8)
+    picture, image = picture_of(TASKS[name](spec=LABELS.get(name))), np.zeros((*size, 3), np.uint8)
     prediction, target = example(name)
-    sizes = {task.draw(image, *given, PLAIN).shape for given in ((prediction, None), (None, target))}
-    sizes |= {task.draw(image, prediction, target, DrawOptions(errors=True)).shape}
-    sizes |= {blank(image, task.strip_lines).shape}
+    sizes = {picture.draw(image, *given, PLAIN).shape for given in ((prediction, None), (None, target))}
+    sizes |= {picture.draw(image, prediction, target, DrawOptions(errors=True)).shape}
+    sizes |= {blank(image, picture.strip_lines).shape}
     assert len(sizes) == 1
     assert sizes.pop()[1] == size[1]
 
@@ -55,7 +60,7 @@ def test_the_size_depends_on_task_and_image_alone(name: str, size: tuple[int, in
 @pytest.mark.parametrize("name", list(TASKS))
 def test_the_image_is_left_as_it_was(name: str) -> None:
     image = GREY.copy()
-    TASKS[name](spec=LABELS.get(name)).draw(image, *example(name), PLAIN)
+    picture_of(TASKS[name](spec=LABELS.get(name))).draw(image, *example(name), PLAIN)
     assert (image == 100).all()
 
 
@@ -73,7 +78,7 @@ def test_palette_has_the_colour_of_each_class() -> None:
 def test_a_class_pixel_has_its_classs_colour() -> None:
     classes = np.full((H, W), IGNORE)
     classes[:60, :100], classes[60:, 100:] = 0, 20
-    picture = SegmentationTask(spec=SEGMENTATION).draw(GREY, None, segmentation_target(classes), PLAIN)
+    picture = picture_of(SegmentationTask(spec=SEGMENTATION)).draw(GREY, None, segmentation_target(classes), PLAIN)
     for row, column, index in ((10, 10, 0), (59, 99, 0), (60, 100, 20), (119, 199, 20)):
         assert (
             picture[row, column].tolist()
@@ -87,7 +92,7 @@ def test_errors_show_only_the_pixels_that_differ() -> None:
     truth[:, 150:] = IGNORE
     prediction = torch.zeros(1, H, W, dtype=torch.uint8)
     prediction[:, :, 50:] = 4
-    picture = SegmentationTask(spec=SEGMENTATION).draw(
+    picture = picture_of(SegmentationTask(spec=SEGMENTATION)).draw(
         GREY, prediction, segmentation_target(truth), DrawOptions(errors=True)
     )[:H]
     coloured = np.ptp(picture.astype(int), axis=2) > 0
@@ -117,18 +122,18 @@ def test_the_longest_names_fit_into_the_legend(width: int) -> None:
 def test_near_is_brighter_and_the_range_is_the_same_for_both() -> None:
     task = DepthTask(spec=DEPTH)
     metres = torch.linspace(1, 80, W).expand(1, H, W)
-    picture = task.draw(GREY, metres, None, PLAIN)[60].astype(int)
+    picture = picture_of(task).draw(GREY, metres, None, PLAIN)[60].astype(int)
     brightness = picture @ [299, 587, 114]
     assert (np.diff(brightness) <= 0).mean() > 0.95
     assert brightness[0] > 3 * brightness[-1]
-    dots = task.draw(GREY, None, task.collate([np.rint(metres[0].numpy() * 256).astype(np.uint16)]), PLAIN)
+    dots = picture_of(task).draw(GREY, None, task.collate([np.rint(metres[0].numpy() * 256).astype(np.uint16)]), PLAIN)
     assert np.abs(dots[60, ::20].astype(int) - picture[::20]).max() <= 12  # a dot's neighbours lie over its rim
 
 
 def test_a_measurement_is_a_dot_at_its_pixel() -> None:
     depth = np.zeros((24, 40), np.uint16)
     depth[6, 10] = 5 * 256
-    picture = DepthTask(spec=DEPTH).draw(GREY, None, DepthTask(spec=DEPTH).collate([depth]), PLAIN)[:H]
+    picture = picture_of(DepthTask(spec=DEPTH)).draw(GREY, None, DepthTask(spec=DEPTH).collate([depth]), PLAIN)[:H]
     rows, columns = np.nonzero(np.ptp(picture.astype(int), axis=2))
     assert 0 < len(rows) < 30
     assert abs(rows.mean() - 6.5 * 5) < 1  # the pixel's centre at 5 times the size
@@ -137,7 +142,8 @@ def test_a_measurement_is_a_dot_at_its_pixel() -> None:
 
 def test_what_lies_beyond_the_cap_looks_like_the_cap() -> None:
     pictures = [
-        DepthTask(spec=DEPTH).draw(GREY, torch.full((1, H, W), metres), None, PLAIN) for metres in (80.0, 500.0)
+        picture_of(DepthTask(spec=DEPTH)).draw(GREY, torch.full((1, H, W), metres), None, PLAIN)
+        for metres in (80.0, 500.0)
     ]
     assert np.array_equal(*pictures)
 
@@ -159,7 +165,9 @@ def has_colour(picture: np.ndarray, index: int) -> np.ndarray:
 
 def test_corners_of_a_predicted_box_are_where_they_belong() -> None:
     image = np.full((201, 401, 3), 100, np.uint8)
-    drawn = has_colour(BoxTask(spec=BOX).draw(image, prediction([0.25, 0.5, 0.75, 0.9], 0.8, 3), None, PLAIN), 3)
+    drawn = has_colour(
+        picture_of(BoxTask(spec=BOX)).draw(image, prediction([0.25, 0.5, 0.75, 0.9], 0.8, 3), None, PLAIN), 3
+    )
     for row, column in ((100, 100), (100, 300), (180, 100), (180, 300)):
         assert drawn[row, column]
     assert drawn[180, 100:301].all()  # solid
@@ -171,7 +179,9 @@ def test_corners_of_a_predicted_box_are_where_they_belong() -> None:
 
 def test_the_truth_is_dashed() -> None:
     image = np.full((201, 401, 3), 100, np.uint8)
-    drawn = has_colour(BoxTask(spec=BOX).draw(image, None, box_target([0.25, 0.5, 0.75, 0.9], index=2), PLAIN), 2)
+    drawn = has_colour(
+        picture_of(BoxTask(spec=BOX)).draw(image, None, box_target([0.25, 0.5, 0.75, 0.9], index=2), PLAIN), 2
+    )
     edge = drawn[180, 100:301]
     assert edge[0]
     assert 0.3 < edge.mean() < 0.8
@@ -181,7 +191,8 @@ def test_the_truth_is_dashed() -> None:
 def test_boxes_below_the_threshold_are_not_drawn() -> None:
     box = [0.2, 0.2, 0.6, 0.6]
     low, high = (
-        BoxTask(spec=BOX).draw(GREY, prediction(box, 0.4), None, DrawOptions(threshold)) for threshold in (0.3, 0.5)
+        picture_of(BoxTask(spec=BOX)).draw(GREY, prediction(box, 0.4), None, DrawOptions(threshold))
+        for threshold in (0.3, 0.5)
     )
     assert not np.array_equal(low, GREY)
     assert np.array_equal(high, GREY)
@@ -192,7 +203,9 @@ def test_every_class_of_boxes_has_a_colour_of_its_own() -> None:
 
 
 def test_box_overlay_is_wandbs_format() -> None:
-    overlay = BoxTask(spec=BOX).overlay(GREY, prediction([0.25, 0.5, 0.75, 1.0], 0.5, 3), box_target([0, 0, 0.5, 0.5]))
+    overlay = picture_of(BoxTask(spec=BOX)).overlay(
+        GREY, prediction([0.25, 0.5, 0.75, 1.0], 0.5, 3), box_target([0, 0, 0.5, 0.5])
+    )
     (predicted,), (true,) = (overlay["boxes"][name]["box_data"] for name in ("prediction", "truth"))
     assert predicted["position"] == {"minX": 0.25, "minY": 0.5, "maxX": 0.75, "maxY": 1.0}
     assert (predicted["class_id"], predicted["scores"]) == (3, {"score": 0.5})
@@ -203,7 +216,7 @@ def test_box_overlay_is_wandbs_format() -> None:
 def test_segmentation_overlay_fits_the_image() -> None:
     small = np.zeros((12, 20), np.uint8)
     small[:, 10:] = 7
-    overlay = SegmentationTask(spec=SEGMENTATION).overlay(
+    overlay = picture_of(SegmentationTask(spec=SEGMENTATION)).overlay(
         GREY, torch.from_numpy(small)[None], segmentation_target(small)
     )
     mask = overlay["masks"]["prediction"]["mask_data"]
@@ -218,7 +231,7 @@ def test_confusion_figure_shows_shares_of_the_present_classes() -> None:
     predicted = torch.zeros(1, 10, 10, dtype=torch.uint8)
     predicted[0, 8:] = 3
     metric.update(predicted, segmentation_target(truth))
-    axes = task.plots(metric)["confusion"].axes[0]
+    axes = picture_of(task).plots(metric)["confusion"].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [SEMANTIC_CLASSES[0], SEMANTIC_CLASSES[3]]
     np.testing.assert_allclose(axes.images[0].get_array(), [[1, 0], [0.6, 0.4]])
 
@@ -228,8 +241,8 @@ def test_confusion_figure_shows_shares_of_the_present_classes() -> None:
 
 def wheel(degrees: float) -> np.ndarray:
     """Pixels of the prediction's spokes, for an angle all along."""
-    task, image = SteeringTask(), np.full((302, 480, 3), 100, np.uint8)
-    strip = task.draw(image, torch.full((1, 10), degrees), None, PLAIN)[302:]
+    picture, image = picture_of(SteeringTask()), np.full((302, 480, 3), 100, np.uint8)
+    strip = picture.draw(image, torch.full((1, 10), degrees), None, PLAIN)[302:]
     return (strip[:, : len(strip)] == (31, 119, 180)).all(2)  # the gauge is the square at the left
 
 
@@ -250,7 +263,79 @@ def test_left_is_positive_and_turns_the_wheel_anticlockwise() -> None:
 def test_a_frame_with_few_angles_is_drawn() -> None:
     task = SteeringTask()
     target = task.collate([np.array([5.0, 6.0], np.float32)])
-    picture = task.draw(GREY, torch.zeros(1, 10), target, PLAIN)
-    assert picture.shape[0] > H
-    assert task.scene_value(target=target) == 6.0
-    assert task.scene_value(torch.arange(10.0)[None]) == 9.0
+    picture = picture_of(task)
+    assert picture.draw(GREY, torch.zeros(1, 10), target, PLAIN).shape[0] > H
+    assert picture.scene_value(target=target) == 6.0
+    assert picture.scene_value(torch.arange(10.0)[None]) == 9.0
+
+
+# ---- what is better said than drawn ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "told"),
+    [
+        ("segmentation", np.array([[0, IGNORE], [IGNORE, IGNORE]], np.uint8), "75% without a class"),
+        ("depth", np.array([[0, 512], [0, 1024]], np.uint16), "2.0 to 4.0 m on 50% of the pixels"),
+        ("depth", np.zeros((2, 2), np.uint16), "nothing measured"),
+        ("steering", np.array([-3.0, 5.04], np.float32), "-3.0°, +5.0°"),
+        ("box", BoxLabel(np.array([[0, 0, 0.5, 0.5]] * 2, np.float32), np.array([0, 1])), "2 boxes"),
+    ],
+)
+def test_a_caption_says_what_a_label_is(name: str, label: Any, told: str) -> None:
+    task = TASKS[name](spec=LABELS.get(name))
+    assert picture_of(task).caption(task.collate([label])) == told
+
+
+# ---- a kind without a picture of its own ----------------------------------------------------------------------
+
+
+class NormalsTask(BalanceTask):
+    """Stands for any kind that visual/pictures does not know."""
+
+    kind = "normals"
+
+
+def plain(prediction: Any, target: Any) -> np.ndarray:
+    return picture_of(NormalsTask()).draw(GREY, prediction, target, PLAIN)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_an_unknown_map_is_shown_in_colours(channels: int) -> None:
+    """Dark to bright over the truth's range, for the prediction too."""
+    truth = torch.linspace(-1, 1, 20).expand(1, channels, 12, 20)
+    target = {"normals": truth, "valid": torch.ones(1, dtype=torch.bool)}
+    shown, bright, dark = (plain(*given)[:H] for given in ((None, target), (truth + 2, target), (truth - 2, target)))
+    expected = np.repeat(np.rint(np.linspace(0, 255, 20)).astype(int), W // 20)
+    assert (np.abs(shown[H // 2].astype(int)[:, 0] - expected) <= 1).all()
+    drawn = [0, 1, 2] if channels == 1 else list(range(channels))
+    assert (bright[..., drawn] == 255).all()
+    assert (dark == 0).all()
+
+
+@pytest.mark.parametrize("values", [math.nan, math.inf, 3.0])
+def test_an_unknown_map_without_a_range_is_dark(values: float) -> None:
+    assert (plain(torch.full((1, 12, 20), values), None)[:H] == 0).all()
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        torch.ones(1),
+        torch.ones(1, 100),
+        torch.ones(1, 30, 12, 20),
+        torch.zeros(1, 0, 4),
+        [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0, dtype=torch.int64)}],
+        {"poses": torch.ones(1, 17, 3, dtype=torch.uint8)},
+    ],
+)
+def test_unknown_numbers_are_told_below_the_image(prediction: Any) -> None:
+    picture = plain(prediction, None)
+    assert (picture[:H] == GREY).all()
+    assert (picture[H:] < 128).any()
+    assert picture.shape == blank(GREY, 2).shape == plain(None, NormalsTask().collate([np.float64(2)])).shape
+
+
+def test_few_numbers_are_told_and_of_more_the_range() -> None:
+    assert in_words({"angle": torch.tensor(1.5), "valid": torch.tensor([True, False])}) == "angle 1.5, valid 1 0"
+    assert in_words(torch.arange(30.0).view(3, 10)) == "3 x 10, 0 to 29"

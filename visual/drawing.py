@@ -1,4 +1,4 @@
-"""What the tasks' pictures share: text, legends, dashed lines. Pictures are uint8 H x W x 3, RGB."""
+"""What pictures share: text, legends, dashed lines. Pictures are uint8 H x W x 3, RGB."""
 
 from collections.abc import Sequence
 from itertools import pairwise

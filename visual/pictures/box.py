@@ -1,0 +1,74 @@
+"""Boxes over the image, a colour a class."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from tasks.base import Target
+from tasks.box import BoxTask
+from tasks.box_metric import Predictions
+from visual.drawing import Tags, dashed_rectangle, line_width, text_size
+from visual.pictures.base import DrawOptions, Picture
+
+
+class BoxPicture(Picture):
+    task: BoxTask
+
+    def draw(
+        self, image: np.ndarray, prediction: Predictions | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """Predicted boxes in solid lines with class and score, true ones dashed; a colour a class.
+
+        The true ones carry their class where no prediction is drawn.
+        """
+        canvas = Image.fromarray(image)
+        pen, line = ImageDraw.Draw(canvas), line_width(canvas.width)
+        scale = torch.tensor([canvas.width - 1, canvas.height - 1] * 2)
+        names, colours = self.task.classes.names, self.task.classes.rgb
+        truths = _true_boxes(target) if target is not None else []
+        for box, index in truths:
+            dashed_rectangle(pen, (box * scale).tolist(), colours[index], line)
+        drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
+        for box, index, _ in reversed(drawn):  # the best on top
+            pen.rectangle((box * scale).tolist(), outline=colours[index], width=line)
+        named = [(box, index, f" {score:.2f}") for box, index, score in drawn]
+        if prediction is None:
+            named = [(box, index, "") for box, index in truths]
+        tags = Tags(pen, round(0.8 * text_size(canvas.width)))
+        for box, index, score in named:
+            tags.add(f"{names[index]}{score}", tuple((box * scale).tolist()), colours[index])
+        return np.array(canvas)
+
+    def caption(self, target: Target) -> str:
+        return f"{len(_true_boxes(target))} boxes"
+
+    def overlay(self, image: np.ndarray, prediction: Predictions, target: Target) -> dict[str, Any]:
+        labels = dict(enumerate(self.task.classes.names))
+        predicted = [
+            _wandb_box(box, index, labels[index], score) for box, index, score in _boxes_over(prediction[0], 0.0)
+        ]
+        true = [_wandb_box(box, index, labels[index]) for box, index in _true_boxes(target)]
+        boxes = {"prediction": predicted, "truth": true}
+        return {"boxes": {name: {"box_data": data, "class_labels": labels} for name, data in boxes.items()}}
+
+
+def _true_boxes(target: Target) -> list[tuple[Tensor, int]]:
+    """The boxes of the only image: 4 fractions, class."""
+    boxes, labels = target["boxes"][0].cpu(), target["labels"][0].tolist()
+    return [(box, index) for box, index in zip(boxes, labels, strict=True) if index >= 0]
+
+
+def _boxes_over(image: dict[str, Tensor], threshold: float) -> list[tuple[Tensor, int, float]]:
+    """An image's predicted boxes with at least this score, best first: 4 fractions, class, score."""
+    boxes, labels, scores = image["boxes"].float().cpu(), image["labels"].tolist(), image["scores"].tolist()
+    return [found for found in zip(boxes, labels, scores, strict=True) if found[2] >= threshold]
+
+
+def _wandb_box(box: Tensor, index: int, name: str, score: float | None = None) -> dict[str, Any]:
+    """A box in wandb's format, with its score for the dashboard's slider."""
+    position = dict(zip(("minX", "minY", "maxX", "maxY"), box.tolist(), strict=True))
+    scores = {} if score is None else {"scores": {"score": score}}
+    return {"position": position, "class_id": index, "box_caption": name, **scores}

@@ -1,0 +1,81 @@
+"""Classes in their colours over the image."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+from torchmetrics import Metric
+
+from datasets.spec import IGNORE
+from tasks.base import Target
+from tasks.segmentation import SegmentationTask
+from visual.drawing import blended, fitted, greyed, legend, with_strip
+from visual.pictures.base import DrawOptions, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOUR_SHARE = 0.6  # of a class's colour; the rest is the image
+
+
+class SegmentationPicture(Picture):
+    task: SegmentationTask
+    strip_lines = 4
+
+    def draw(
+        self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
+    ) -> np.ndarray:
+        """Classes in their colours over the image, and a legend of those present, the commonest first.
+
+        With `options.errors` a prediction shows only its wrong pixels, on the image in grey.
+        """
+        truth = None if target is None else fitted(target["classes"][0].cpu().numpy(), image)
+        shown = truth if prediction is None else fitted(prediction[0].cpu().numpy(), image)
+        visible = shown != IGNORE
+        if options.errors and prediction is not None and truth is not None:
+            visible &= (truth != IGNORE) & (shown != truth)
+            image = greyed(image, 0, 128)
+        colours = self.task.classes.palette()
+        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines)
+        counts = np.bincount(shown[visible], minlength=len(self.task.classes))
+        present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
+        entries = [(self.task.classes.names[index], tuple(colours[index].tolist())) for index in present]
+        legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
+        return np.array(picture)
+
+    def caption(self, target: Target) -> str:
+        share = (target["classes"] == IGNORE).double().mean()
+        return f"{share:.0%} without a class"
+
+    def overlay(self, image: np.ndarray, prediction: Tensor, target: Target) -> dict[str, Any]:
+        labels = dict(enumerate(self.task.classes.names)) | {IGNORE: "no class"}
+        masks = {"prediction": prediction[0], "truth": target["classes"][0]}
+        return {
+            "masks": {
+                name: {"mask_data": fitted(mask.cpu().numpy(), image), "class_labels": labels}
+                for name, mask in masks.items()
+            }
+        }
+
+    def plots(self, metric: Metric) -> "dict[str, Figure]":
+        return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.task.classes.names)}
+
+
+def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> "Figure":
+    """Truth by row, prediction by column, as shares of the row; classes in neither are left out."""
+    from matplotlib.figure import Figure
+
+    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    counts = confusion[np.ix_(present, present)].astype(np.float64)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    names = [classes[index] for index in present]
+    side = 3 + 0.32 * len(names)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+    axes.set(xlabel="prediction", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))
+    axes.set_xticklabels(names, rotation=90)
+    axes.set_yticklabels(names)
+    figure.colorbar(image, label="share of the true class's pixels", shrink=0.8)
+    return figure
