@@ -1,5 +1,5 @@
 """Evaluate checkpoints: one table a task, one column a checkpoint, beside the constant baseline.
-Several are then compared: delta_m against the single-task networks among them, and what each costs.
+Several are then compared: delta_m against those among them that learnt one label alone, and what each costs.
 
 python evaluate.py runs/A/best.pt [runs/B/best.pt ...] --split val
 """
@@ -19,7 +19,7 @@ from errors import UserError, run_as_script
 from tasks.merged import MergedSegmentation
 from tasks.segmentation import SegmentationTask
 from training import distributed
-from training.comparison import compare, comparison_json, comparison_table, known_tasks
+from training.comparison import BASELINES, compare, comparison_json, comparison_table, known_tasks
 from training.evaluation import Precision, Results
 from training.restore import Restored
 from training.tables import as_json, metric_tables
@@ -36,6 +36,13 @@ def parse_arguments() -> argparse.Namespace:
         choices=["all", "merged"],
         default="all",
         help="of segmentation: all, or those that its data set merges them into (A2D2: 38 into 19)",
+    )
+    parser.add_argument(
+        "--baseline",
+        choices=BASELINES,
+        default="same-network",
+        help="of delta_m: the same network trained on one label (train_symmetric.py --train-mode TASK, default), or "
+        "the networks of train_single_task.py; n/a where one is not among the checkpoints",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_data_root_argument(parser)
@@ -63,7 +70,7 @@ def main() -> None:
     print(metric_tables(columns))
     numbers = as_json(columns)
     if len(networks) > 1:
-        rows = compare(networks, columns)
+        rows = compare(networks, columns, args.baseline)
         print("", comparison_table(rows, known_tasks(networks)), sep="\n")
         numbers[COMPARISON] = comparison_json(rows)
     if args.json:

@@ -46,7 +46,8 @@ def demo_table(results: dict[str, Any]) -> str:
         seen = [f"{compared[network]['samples_seen'][name]:,}" for network in (name, "symmetric", "asymmetric")]
         rows.append([name, "training labels seen", "", *seen])
     gains = [f"{100 * compared[name]['delta_m']:+.1f}" for name in ("symmetric", "asymmetric")]
-    rows.append(["all", "Delta-m, %", "", "", *gains])
+    baseline = compared["symmetric"]["baseline"]
+    rows.append(["all", f"Delta-m, %, baseline {baseline}", "", "", *gains])
     return table(["task", "metric", "constant", "single-task", "symmetric", "asymmetric"], rows)
 
 

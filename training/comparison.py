@@ -1,19 +1,23 @@
-"""Several trained networks side by side: each task's deciding metric, the gain over single-task networks, the cost.
+"""Several trained networks side by side: each task's deciding metric, the gain over learning one task, the cost.
 
 delta_m (Maninis, Radosavovic, Kokkinos, "Attentive Single-Tasking of Multiple Tasks", 2019, section 4): the mean over a
-network's tasks of (M - S) / S, M its value and S the single-task network's, with the sign turned for errors, so that
-positive is better.
+network's tasks of (M - S) / S, M its value and S that of a network trained for that task alone, with the sign turned
+for errors, so that positive is better.
+
+Which network that is, is the baseline: `same-network`, the multi-task network itself trained on that label alone, tells
+what the other labels gave; `single-task`, a network of train_single_task.py, is another architecture as well.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from strict import StrictModel
 from tasks.base import Task
 from training.evaluation import Results
 from training.restore import Restored
-from training.runs import SingleTaskRun
+from training.runs import SYMMETRIC, SingleTaskRun, SymmetricRun
 from training.tables import aligned, finite_or_none, number
 
 
@@ -25,25 +29,49 @@ class Row:
     mode: str
     values: dict[str, float]  # task -> its deciding metric; NaN where it was over nothing
     delta_m: float  # a fraction; NaN = n/a
+    baseline: str  # what delta_m compares with: a key of BASELINES
     parameters: int
     gflop: float  # of a forward pass for one image, all heads
     samples_seen: dict[str, int]  # task -> in training, repeated ones again
 
 
-def compare(networks: Mapping[str, Restored], columns: Mapping[str, Results]) -> dict[str, Row]:
+class Trained(Protocol):
+    """What decides whether a network is a baseline of another one."""
+
+    kind: str
+    mode: str
+    networks: dict[str, tuple[StrictModel, ...]]
+
+
+def is_same_network(one: Trained, network: Trained, task: str) -> bool:
+    """Whether `one` is the multi-task network itself, trained on the task's label alone."""
+    alone = one.kind == SymmetricRun.kind and one.mode == task != SYMMETRIC
+    return alone and one.networks.get(task) == network.networks[task]
+
+
+def is_single_task(one: Trained, network: Trained, task: str) -> bool:
+    """Whether `one` is a network of train_single_task.py for the task."""
+    return one.kind == SingleTaskRun.kind and one.mode == task
+
+
+# name -> whether its first argument is that baseline of the second for a task
+BASELINES: dict[str, Callable[[Trained, Trained, str], bool]] = {
+    "same-network": is_same_network,
+    "single-task": is_single_task,
+}
+
+
+def compare(networks: Mapping[str, Restored], columns: Mapping[str, Results], baseline: str) -> dict[str, Row]:
     """Name -> network and name -> results, as in the tables -> name -> row."""
     tasks = known_tasks(networks)
     values = {name: deciding_values(columns[name], network.tasks) for name, network in networks.items()}
-    baselines: dict[str, float] = {}
-    for name, network in networks.items():
-        if network.kind == SingleTaskRun.kind:
-            baselines = values[name] | baselines  # of two networks for one task the first counts
     return {
         name: Row(
             kind=network.kind,
             mode=network.mode,
             values=values[name],
-            delta_m=delta_m(values[name], baselines, tasks),
+            delta_m=delta_m(values[name], baseline_values(network, networks, values, baseline), tasks),
+            baseline=baseline,
             parameters=network.parameters(),
             gflop=network.gflop(),
             samples_seen=network.samples_seen,
@@ -52,10 +80,22 @@ def compare(networks: Mapping[str, Restored], columns: Mapping[str, Results]) ->
     }
 
 
-def delta_m(values: Mapping[str, float], baselines: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
-    """Task -> deciding metric, of a network and of the single-task networks: the mean relative gain, a fraction.
+def baseline_values(
+    network: Trained, networks: Mapping[str, Trained], values: Mapping[str, Mapping[str, float]], baseline: str
+) -> dict[str, float]:
+    """Task of the network -> deciding metric of its baseline; of two the first counts, without one it is absent."""
+    found: dict[str, float] = {}
+    for task in network.networks:
+        first = next((name for name, one in networks.items() if BASELINES[baseline](one, network, task)), None)
+        if first is not None:
+            found[task] = values[first][task]
+    return found
 
-    NaN (n/a) unless every task of the network has a single-task value other than 0: a mean over some of its tasks
+
+def delta_m(values: Mapping[str, float], baselines: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """Task -> deciding metric, of a network and of its baselines: the mean relative gain, a fraction.
+
+    NaN (n/a) unless every task of the network has a baseline's value other than 0: a mean over some of its tasks
     would not compare with the others' means.
     """
     if not values or any(baselines.get(task, 0) == 0 for task in values):
@@ -79,11 +119,11 @@ def known_tasks(networks: Mapping[str, Restored]) -> dict[str, Task]:
 def comparison_table(rows: Mapping[str, Row], tasks: Mapping[str, Task]) -> str:
     """A row a network, labelled with its run's name and kind/mode."""
     head = ["network", *(f"{name} {task.best_metric}" for name, task in tasks.items())]
-    head += ["delta_m %", "parameters M", "GFLOP", *(f"{name} seen" for name in tasks)]
+    head += ["delta_m %", "baseline", "parameters M", "GFLOP", *(f"{name} seen" for name in tasks)]
     lines = [head]
     for name, row in rows.items():
         line = [f"{name} ({row.kind}/{row.mode})", *(number(row.values.get(task)) for task in tasks)]
-        line += ["n/a" if math.isnan(row.delta_m) else f"{100 * row.delta_m:+.1f}"]
+        line += ["n/a" if math.isnan(row.delta_m) else f"{100 * row.delta_m:+.1f}", row.baseline]
         line += [f"{row.parameters / 1e6:.2f}", f"{row.gflop:.2f}"]
         line += [str(row.samples_seen.get(task, "-")) for task in tasks]
         lines.append(line)

@@ -21,6 +21,7 @@ from datasets.spec import LabelSpec
 from datasets.splits import Split
 from errors import UserError
 from progress import warn
+from strict import StrictModel
 from strict_yaml import validated
 from tasks.base import Task
 from training import checkpoint
@@ -45,6 +46,7 @@ class Restored:
     roots: Roots
     bound: dict[str, list[str]]  # task -> the data sets that its labels are from
     samples_seen: dict[str, int]  # training samples with a valid label, by task
+    networks: dict[str, tuple[StrictModel, ...]]  # task -> the settings of what computes it (RunConfig.network_of)
 
     @classmethod
     def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
@@ -62,7 +64,9 @@ class Restored:
         tasks = {name: tasks[name] for name in seen}
         split = Split.from_json(content["split"])
         bound = content["bound"]
-        return cls(path, config.kind, content["mode"], model.eval(), tasks, split, config.data, roots, bound, seen)
+        networks = {name: config.network_of(name) for name in tasks}
+        model.eval()
+        return cls(path, config.kind, content["mode"], model, tasks, split, config.data, roots, bound, seen, networks)
 
     def check_same_split(self, other: "Restored") -> None:
         """UserError where the other network was validated on other frames."""

@@ -89,6 +89,10 @@ class RunConfig(StrictModel):
         """The kind of the task's labels."""
         return self.tasks[task].label or task
 
+    @abstractmethod
+    def network_of(self, task: str) -> tuple[StrictModel, ...]:
+        """The settings of all that computes the task's output: equal ones mean the same network."""
+
     def make_tasks(self, mode: str, labels: Mapping[str, LabelSpec]) -> dict[str, Task]:
         """labels: task -> what its labels say."""
         return {
@@ -168,6 +172,9 @@ class SingleTaskRun(RunConfig):
     def groups_of(self, mode: str) -> dict[str, GroupConfig]:
         return {mode: self.tasks[mode]}
 
+    def network_of(self, task: str) -> tuple[StrictModel, ...]:
+        return (self.tasks[task].network,)
+
     def micro_batch_size_of(self, mode: str) -> int:
         return self.tasks[mode].micro_batch_size
 
@@ -205,6 +212,9 @@ class MultiTaskRun(RunConfig):
     @classmethod
     def _known_method(cls, balancing: Any) -> MethodSettings:
         return method_settings(balancing)
+
+    def network_of(self, task: str) -> tuple[StrictModel, ...]:
+        return self.network, self.tasks[task].head
 
     def micro_batch_size_of(self, mode: str) -> int:
         return self.micro_batch_size

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from models.pilotnet import PilotNet
+from models.settings import PartSettings
+from strict import StrictModel
 from tasks import TASKS
 from tasks.steering import SteeringTask
 from tests.training.conftest import Printed, Workplace
 from training import checkpoint
-from training.comparison import Row, comparison_json, comparison_table, delta_m
+from training.comparison import Row, baseline_values, comparison_json, comparison_table, delta_m
+from training.config import NetworkConfig
 from training.restore import Restored
 from training.tables import as_json, metric_tables
 
@@ -148,7 +152,7 @@ def test_delta_m(network: dict[str, float], single: dict[str, float], expected: 
 def test_the_comparison_of_single_task_networks(workplace: Workplace, call: Call, trained: Path) -> None:
     weights = checkpoint.load(trained / "best.pt")["model"]
     other = changed(trained, "other", model={key: torch.zeros_like(value) for key, value in weights.items()})
-    numbers = numbers_of(call, workplace, trained / "best.pt", other)
+    numbers = numbers_of(call, workplace, trained / "best.pt", other, "--baseline", "single-task")
     first, second = numbers["comparison"].values()
     mae, other_mae = (numbers[name]["steering"]["mae"] for name in ("steering", "other"))
     assert first["values"] == {"steering": mae}
@@ -158,7 +162,7 @@ def test_the_comparison_of_single_task_networks(workplace: Workplace, call: Call
     assert first["samples_seen"] == seen
     assert seen["steering"] > 0
     assert first["parameters"] == sum(p.numel() for p in PilotNet().parameters())
-    assert (first["kind"], first["mode"]) == ("single_task", "steering")
+    assert (first["kind"], first["mode"], first["baseline"]) == ("single_task", "steering", "single-task")
 
 
 def test_gflop_is_that_of_all_heads_at_the_runs_size(workplace: Workplace, call: Call, trained: Path) -> None:
@@ -170,25 +174,80 @@ def test_gflop_is_that_of_all_heads_at_the_runs_size(workplace: Workplace, call:
 
 def test_the_comparison_is_printed_for_several_checkpoints(workplace: Workplace, call: Call, trained: Path) -> None:
     other = changed(trained, "other")
-    alone, both = run(call, workplace, other), run(call, workplace, trained / "best.pt", other)
+    alone = run(call, workplace, other)
+    both = run(call, workplace, trained / "best.pt", other, "--baseline", "single-task")
     assert "delta_m" not in alone.out
     head, first, second = both.out.strip().split("\n\n")[-1].splitlines()
     assert head.split()[:3] == ["network", "steering", "mae"]
     assert first.startswith("steering (single_task/steering)")
     assert second.startswith("other (single_task/steering)")
-    assert "+0.0" in second
+    assert second.split()[3:5] == ["+0.0", "single-task"]
+
+
+@dataclass
+class Made:
+    """What a baseline is chosen by: a network of this kind and mode, and the settings of what computes each task."""
+
+    kind: str
+    mode: str
+    networks: dict[str, tuple[StrictModel, ...]]
+
+
+SMALL, LARGE = NetworkConfig(encoder="small", pretrained="none"), NetworkConfig(encoder="resnet18", pretrained="none")
+DENSE, OTHER = PartSettings(name="dense"), PartSettings(name="depth")
+BOTH = {"segmentation": (SMALL, DENSE), "depth": (SMALL, OTHER)}
+MADE = {
+    "symmetric": Made("symmetric", "symmetric", BOTH),
+    "asymmetric": Made("asymmetric", "asymmetric", BOTH),
+    "one": Made("symmetric", "segmentation", {"segmentation": (SMALL, DENSE)}),
+    "again": Made("symmetric", "segmentation", {"segmentation": (SMALL, DENSE)}),
+    "large": Made("symmetric", "depth", {"depth": (LARGE, OTHER)}),
+    "head": Made("symmetric", "depth", {"depth": (SMALL, DENSE)}),
+    "unet": Made("single_task", "segmentation", {"segmentation": (DENSE,)}),
+}
+VALUES = {name: {task: float(number) for task in made.networks} for number, (name, made) in enumerate(MADE.items())}
+
+
+@pytest.mark.parametrize("name", ["symmetric", "asymmetric"])
+def test_the_same_network_is_the_baseline(name: str) -> None:
+    """Not one with another encoder, nor another head; of two that are the same the first."""
+    found = baseline_values(MADE[name], MADE, VALUES, "same-network")
+    assert found == {"segmentation": VALUES["one"]["segmentation"]}
+    same_with_defaults = NetworkConfig.model_validate(SMALL.model_dump())
+    depth = Made("symmetric", "depth", {"depth": (same_with_defaults, OTHER)})
+    found = baseline_values(MADE[name], MADE | {"depth": depth}, VALUES | {"depth": {"depth": 9.0}}, "same-network")
+    assert found == {"segmentation": VALUES["one"]["segmentation"], "depth": 9.0}
+
+
+def test_networks_of_one_task_have_baselines_too() -> None:
+    assert baseline_values(MADE["large"], MADE, VALUES, "same-network") == VALUES["large"]  # itself
+    assert baseline_values(MADE["again"], MADE, VALUES, "same-network") == VALUES["one"]
+    assert baseline_values(MADE["unet"], MADE, VALUES, "same-network") == {}  # another network
+
+
+@pytest.mark.parametrize("name", ["symmetric", "one", "unet"])
+def test_single_task_networks_are_the_baseline_where_asked(name: str) -> None:
+    assert baseline_values(MADE[name], MADE, VALUES, "single-task") == VALUES["unet"]
+
+
+def test_single_task_networks_are_no_baseline_unasked(workplace: Workplace, call: Call, trained: Path) -> None:
+    rows = numbers_of(call, workplace, trained / "best.pt", trained / "last.pt")["comparison"].values()
+    assert [(row["delta_m"], row["baseline"]) for row in rows] == [(None, "same-network")] * 2
 
 
 def test_comparison_table() -> None:
+    single = {"values": {"segmentation": 0.5}, "samples_seen": {"segmentation": 9}, "baseline": "single-task"}
     symmetric = {"values": {"segmentation": 0.6, "depth": 0.2}, "samples_seen": {"segmentation": 80, "depth": 70}}
+    symmetric["baseline"] = "single-task"
     rows = {
-        "unet": Row("single_task", "segmentation", {"segmentation": 0.5}, 0.0, 31_000_000, 1546.3, {"segmentation": 9}),
+        "unet": Row("single_task", "segmentation", delta_m=0.0, parameters=31_000_000, gflop=1546.3, **single),
         "both": Row("symmetric", "symmetric", delta_m=math.nan, parameters=2_500_000, gflop=0.125, **symmetric),
     }
     head, unet, both = comparison_table(rows, TASK_OBJECTS).splitlines()
     assert head.split("  ")[0] == "network"
-    assert unet.split() == ["unet", "(single_task/segmentation)", "0.5000", "-", "+0.0", "31.00", "1546.30", "9", "-"]
-    assert both.split()[2:] == ["0.6000", "0.2000", "n/a", "2.50", "0.12", "80", "70"]
+    assert unet.split()[:5] == ["unet", "(single_task/segmentation)", "0.5000", "-", "+0.0"]
+    assert unet.split()[5:] == ["single-task", "31.00", "1546.30", "9", "-"]
+    assert both.split()[2:] == ["0.6000", "0.2000", "n/a", "single-task", "2.50", "0.12", "80", "70"]
     assert len({len(line) for line in (head, unet, both)}) == 1  # aligned
     assert comparison_json(rows)["both"]["delta_m"] is None
 

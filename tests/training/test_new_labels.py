@@ -143,7 +143,7 @@ def test_an_older_format_is_refused_in_one_line(workplace: Workplace, call: Call
     path = workplace.runs / "run" / "last.pt"
     torch.save(torch.load(path, weights_only=True) | {"format": 1}, path)
     refused = train(call, workplace, "single", *FLAGS, "--resume", "auto")
-    assert_refused(refused, "last.pt", "format 2", "older version", "train again")
+    assert_refused(refused, "last.pt", "format 3", "older version", "train again")
 
 
 def test_the_checkpoint_names_the_data_set(workplace: Workplace, call: Call) -> None:

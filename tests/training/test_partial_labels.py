@@ -62,7 +62,7 @@ def test_kinds_named_in_the_config_are_the_whole_race(workplace: Workplace, call
 def test_a_kind_preprocessed_later_changes_no_older_run(own_workplace: Workplace, call: Call) -> None:
     """The race's kinds are resolved at the start, and kept in config.yaml and the checkpoint."""
     box = own_workplace.processed.kind_dir("box")
-    aside = box.with_name("later")
+    aside = own_workplace.dir / "later"
     shutil.move(box, aside)
     flags = settings(ONE, "tasks.box=null", "training.epochs=2")
     assert train(call, own_workplace, "asymmetric", *flags, "--name", "run").code == 0
@@ -92,11 +92,11 @@ def test_a_task_set_to_null_is_left_out(workplace: Workplace, call: Call, script
 @pytest.mark.parametrize("script", ["symmetric", "asymmetric"])
 def test_a_kind_without_a_folder_is_left_out_with_one_line(own_workplace: Workplace, call: Call, script: str) -> None:
     depth = own_workplace.processed.kind_dir("depth")
-    aside = depth.with_name("later")
+    aside = own_workplace.dir / "later"
     shutil.move(depth, aside)
     printed = train(call, own_workplace, script, *settings("training.epochs=2"), "--name", "run")
     assert (printed.code, printed.err) == (0, "")
-    assert printed.out.count(f"no depth labels below {depth}: the run leaves depth out\n") == 1
+    assert printed.out.count(f"no depth labels below {depth.parent}: the run leaves depth out\n") == 1
     assert set(content_of(own_workplace, "run")["samples"]) == {"segmentation", "steering", "box"}
     # the list is kept: the run goes on without depth, also where there are depth labels by now, if that is said
     assert train(call, own_workplace, script, *settings("training.epochs=2"), *RESUME).code == 0

@@ -37,7 +37,7 @@ def test_training_over_a_copy_of_packs(
     monkeypatch.setattr(ProcessedData, "read", lambda self, *what: (roots.add(self.root), read(self, *what))[1])
     done = call(train_single_task.main, *packed_place.flags("steering", "--name", "copied", "--stage-to", str(local)))
     assert (done.code, done.err) == (0, "")
-    assert f"{local}: 7 files copied" in done.out  # settings of five kinds, two scenes
+    assert f"{local}: 9 files copied" in done.out  # of the set, times, settings of five kinds, two scenes
     assert roots == {local}
     first, second = weights(workplace, "loose"), weights(packed_place, "copied")
     assert all(first[name].equal(second[name]) for name in first)

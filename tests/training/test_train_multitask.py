@@ -241,6 +241,19 @@ def test_the_three_kinds_are_evaluated_together(workplace: Workplace, call: Call
     assert set(numbers["constant"]) == set(TASKS)
 
 
+def test_delta_m_against_the_same_network_on_one_label(workplace: Workplace, call: Call) -> None:
+    two = settings("tasks.segmentation=null", "tasks.box=null")
+    names = ("steering", "depth", "symmetric")
+    for name in names:
+        assert train(call, workplace, "symmetric", "--train-mode", name, "--name", name, *two).code == 0
+    best, report = [workplace.runs / name / "best.pt" for name in names], workplace.dir / "report.json"
+    assert call(evaluate.main, *best, *workplace.roots(), "--workers", "0", "--json", report).code == 0
+    steering, depth, both = json.loads(report.read_text())["comparison"].values()
+    gains = [1 - both["values"][task] / row["values"][task] for task, row in (("steering", steering), ("depth", depth))]
+    assert both["delta_m"] == pytest.approx(sum(gains) / 2)  # both are errors: the lower the better
+    assert (both["baseline"], steering["delta_m"]) == ("same-network", 0)
+
+
 # ---- the same frames ------------------------------------------------------------------------------------------
 
 
