@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
+from datasets.spec import rgb_of
+
 LEVELS = (0, 36, 73, 109, 146, 182, 219, 255)
 MARGIN = 120  # of the sum of a colour's channels to black and to white, which pictures have of their own
 Colour = tuple[int, int, int]
-
-
-def rgb_of(colour: str) -> Colour:
-    """'#ff8000' -> (255, 128, 0)."""
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def rgb_number(colour: str) -> int:

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 from pydantic import model_validator as after
 
 from datasets.folders.patterns import Pattern
+from datasets.spec import IGNORE
 from strict import StrictModel
 
-NO_CLASS = 255
 MAX_CLASSES = 255
 COLOUR = re.compile(r"#[0-9a-f]{6}")
 SUFFIXES = {"image": (".png", ".jpg", ".jpeg", ".npy"), "segmentation": (".png", ".npy"), "depth": (".png", ".npy")}
@@ -101,7 +101,7 @@ class Segmentation(Section, ClassTable):
     """A mask's number: its class. Several may mean one class. Default: a number is the class's place in `classes`."""
     colour_table: dict[str, str] | None = None
     """'#rrggbb' of a colour mask: its class. Several may mean one class."""
-    no_class: list[int | str] | Literal["rest"] = [NO_CLASS]
+    no_class: list[int | str] | Literal["rest"] = [IGNORE]
     """Numbers (or colours) of pixels without a class; rest: all that are not listed. A pixel that is neither of a class
     nor listed here makes its frame fail."""
 

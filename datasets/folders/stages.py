@@ -16,9 +16,10 @@ from datasets.depth_maps import MAX_METRES, UNITS_PER_METRE, nearest_points
 from datasets.folders.colours import class_colours, rgb_number
 from datasets.folders.found import Job
 from datasets.folders.pictures import nearest, pixels_of, read_numbers, read_rgb, resized, size_of
-from datasets.folders.recipe import NO_CLASS, Box, Depth, Image, Recipe, Segmentation, Steering
+from datasets.folders.recipe import Box, Depth, Image, Recipe, Segmentation, Steering
 from datasets.frames import Frame
 from datasets.images import read_png
+from datasets.spec import IGNORE
 
 UNKNOWN = -1  # a mask's number that means neither a class nor none
 DESCRIPTION = {"classes", "range"}  # keys of a section that stand in the settings by themselves
@@ -103,7 +104,7 @@ class SegmentationStage(FolderStage):
     def prepare(self, settings: dict[str, Any]) -> None:
         self.size = tuple(settings["size"])
         self.class_of = class_of_number(self.section)
-        self.otherwise = NO_CLASS if self.section.no_class == "rest" else UNKNOWN
+        self.otherwise = IGNORE if self.section.no_class == "rest" else UNKNOWN
         size = 1 << 24 if self.section.colour_table else 1 << 16
         self.table = np.full(size, self.otherwise, np.int16)
         for number, index in self.class_of.items():
@@ -118,7 +119,7 @@ class SegmentationStage(FolderStage):
             shown = f"colour #{first:06x}" if self.section.colour_table else f"number {first}"
             raise ValueError(f"{shown} ({np.count_nonzero(unknown)} pixels) is no class of the recipe and not no_class")
         label = nearest(classes.astype(np.uint8), self.size)
-        return Label(label, {"pixels_without_class": int(np.count_nonzero(label == NO_CLASS))})
+        return Label(label, {"pixels_without_class": int(np.count_nonzero(label == IGNORE))})
 
     def _numbers(self, path: Path) -> np.ndarray:
         """H x W of whole numbers; a colour as R << 16 | G << 8 | B."""
@@ -133,7 +134,7 @@ class SegmentationStage(FolderStage):
         return numbers.astype(np.uint8) if numbers.dtype == bool else numbers
 
     def _classes(self, numbers: np.ndarray) -> np.ndarray:
-        """The class of each pixel, NO_CLASS or UNKNOWN."""
+        """The class of each pixel, IGNORE or UNKNOWN."""
         if numbers.min() >= 0 and numbers.max() < len(self.table):
             return self.table.take(numbers)
         found, places = np.unique(numbers, return_inverse=True)
@@ -142,7 +143,7 @@ class SegmentationStage(FolderStage):
 
 
 def class_of_number(section: Segmentation) -> dict[int, int]:
-    """A mask's number (or colour, as a number) -> class, NO_CLASS for those of no class."""
+    """A mask's number (or colour, as a number) -> class, IGNORE for those of no class."""
     if section.colour_table is None:
         classes = section.class_of_id()
     else:
@@ -151,7 +152,7 @@ def class_of_number(section: Segmentation) -> dict[int, int]:
     if section.no_class == "rest":
         return classes
     without = (rgb_number(value) if isinstance(value, str) else value for value in section.no_class)
-    return dict.fromkeys(without, NO_CLASS) | classes
+    return dict.fromkeys(without, IGNORE) | classes
 
 
 class DepthStage(FolderStage):

@@ -1,6 +1,7 @@
 """Colours of classes."""
 
-from datasets.folders.colours import class_colours, rgb_of
+from datasets.folders.colours import class_colours
+from datasets.spec import rgb_of
 
 NAMES = [f"class {number}" for number in range(255)]
 
