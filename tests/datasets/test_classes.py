@@ -8,13 +8,12 @@ from datasets.a2d2.classes import (
     COLOURS,
     IGNORE,
     SEMANTIC_CLASSES,
-    class_colours,
     class_of,
     colour_table,
-    palette,
     rgb_of,
 )
 from datasets.a2d2.raw import RawData
+from datasets.a2d2.spec import LABELS
 from datasets.files import read_json
 
 # written by hand from the official list: several colours each
@@ -107,6 +106,9 @@ def test_box_classes_are_those_of_the_real_boxes(real_data: RawData) -> None:
 
 
 def test_colours_of_classes_are_those_of_the_palette() -> None:
-    colours = class_colours()
+    table = LABELS["segmentation"].classes
+    colours = list(table.colours)
     assert colours[:3] == ["#ff0000", "#b65906", "#cc99ff"]
-    assert [rgb_of(colour) for colour in colours] == [tuple(row) for row in palette()[: len(SEMANTIC_CLASSES)].tolist()]
+    assert [rgb_of(colour) for colour in colours] == [
+        tuple(row) for row in table.palette()[: len(SEMANTIC_CLASSES)].tolist()
+    ]

@@ -258,7 +258,9 @@ def test_the_demos_validation_split_has_10_objects_of_every_class_and_most_scene
     width, height = demo.image_size
     camera = Camera(FRONT_CENTER.scaled(width // 4, height // 4))
     counts, scenes = Counter(), defaultdict(set)
-    for frame in split_by_time(plans, split.fractions, split.gap_frames, split.gap_seconds).val:
+    for frame in split_by_time(
+        plans, {frame: seconds_of(frame) for frame in plans}, split.fractions, split.gap_frames, split.gap_seconds
+    ).val:
         if not plans[frame].has_boxes:
             continue
         moment = synthetic.moment_of(plans[frame])

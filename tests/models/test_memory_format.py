@@ -9,6 +9,7 @@ from torch._subclasses import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from datasets.a2d2.spec import LABELS
 from models.memory_format import lay_out
 from models.multitask import BACKBONE
 from tests.conftest import ROOT
@@ -57,7 +58,7 @@ def on_fake_gpu(tensor: Tensor) -> Tensor:
 def network(mode: str) -> nn.Module:
     stem, kind = MODES[mode]
     config: RunConfig = load_config(kind, ROOT / f"configs/{stem}_conf.yaml", [])
-    tasks = config.make_tasks(mode)
+    tasks = config.make_tasks(mode, LABELS)
     for task in tasks.values():
         task.fit([])
     return config.make_model(mode, tasks).train()

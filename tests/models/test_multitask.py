@@ -28,7 +28,7 @@ def _one_thread():
 
 
 def build(name="small", channels=16, layers=2, **options):
-    tasks = {task: kind() for task, kind in TASKS.items()}
+    tasks = {task: kind(spec=LABELS[task]) for task, kind in TASKS.items()}
     tasks["depth"].median_depth = 15.0
     heads = {task: head_of(kind, channels) for task, kind in tasks.items()}
     return MultiTask(encoder=Encoder(name=name, **options), channels=channels, layers=layers, heads=heads)

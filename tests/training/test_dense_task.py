@@ -17,7 +17,7 @@ import visualize
 from datasets.processed import ProcessedData
 from tasks import TASKS
 from tests.small_roots import SIZE, write_root
-from tests.toy_edges import KIND, RED, UNKNOWN, EdgesTask, edges_of, write_edges
+from tests.toy_edges import KIND, UNKNOWN, EdgesTask, edges_of, write_edges
 from tests.training.conftest import Printed
 from training import checkpoint
 
@@ -77,12 +77,8 @@ def test_it_is_trained_evaluated_and_drawn_beside_another_task(flags: list[str],
     )
     assert (drawn.code, drawn.err) == (0, "")
     (folder,) = (tmp_path / KIND).iterdir()
-    assert share_of_red(folder / "truth.png") > 0
-    assert share_of_red(folder / "ours.png") > 0
-
-
-def share_of_red(path: Path) -> float:
-    return float((cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) == RED).all(2).mean())
+    # the default picture: the map in the place of the image
+    assert all(len(np.unique(cv2.imread(str(folder / name)))) > 1 for name in ("truth.png", "ours.png"))
 
 
 def test_it_has_no_network_of_its_own(flags: list[str], tmp_path: Path, call: Call) -> None:

@@ -159,7 +159,13 @@ def test_the_device_is_waited_for_at_the_borders_of_blocks_alone(
 def test_gradient_methods_wait_once_more(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the inner products of their rows. What TorchJD itself reads to solve for the weights is not counted."""
     trainer = make_plan(place, "training.epochs=1", "balancing=upgrad", kind="symmetric").trainer()
-    monkeypatch.setattr(trainer.balancing, "to_gradient", lambda jacobians, present: [1.0] * len(present))
+
+    def summed(jacobians: list[torch.Tensor], present: list[int]) -> list[float]:
+        for parameter, jacobian in zip(trainer.balancing.shared, jacobians, strict=True):
+            parameter.grad = jacobian.sum(0)
+        return [1.0] * len(present)
+
+    monkeypatch.setattr(trainer.balancing, "to_gradient", summed)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, clip, foreach: torch.zeros(()))
     found = waits_of_an_epoch(trainer, monkeypatch)
     assert found["_accumulate"] == [[]] * len(found["_accumulate"])

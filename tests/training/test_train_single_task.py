@@ -16,6 +16,8 @@ import yaml
 
 import evaluate
 import train_single_task
+from datasets.a2d2.raw import RawData
+from datasets.processed import ProcessedData
 from errors import UserError
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG, Printed, Workplace
@@ -74,8 +76,8 @@ def test_each_mode_trains_and_is_evaluated(workplace: Workplace, call: Call, mod
     assert saved == content["config"] == asked
     assert content["split"] == json.loads((run / "split.json").read_text())
     assert len(content["split"]["val"]) == 4
-    assert len(content["semantic_classes"]) == 38
-    assert len(content["box_classes"]) == 14
+    labels = content["datasets"]["a2d2"]["labels"]
+    assert (len(labels["segmentation"]["classes"]), len(labels["box"]["classes"])) == (38, 14)
 
     report = workplace.dir / "report.json"
     arguments = (str(run / "best.pt"), *workplace.roots(), "--workers", "0", "--json", str(report))
@@ -129,8 +131,8 @@ def test_labels_that_were_not_made(own_workplace: Workplace, call: Call, kind: s
 
 
 def test_no_data_at_all(workplace: Workplace, call: Call) -> None:
-    nowhere = ["--data-root", str(workplace.dir / "nowhere"), "--processed-root", str(workplace.dir / "nothing")]
-    assert_refused(train(call, workplace, "depth", *nowhere), "nowhere", "nothing", "get_data.sh")
+    empty = Workplace(RawData(workplace.dir / "nowhere"), ProcessedData(workplace.dir / "nothing"), workplace.dir)
+    assert_refused(train(call, empty, "depth"), "nowhere", "nothing", "get_data.sh")
     assert not workplace.runs.exists()
 
 
