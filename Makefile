@@ -27,7 +27,7 @@ TASKS := segmentation steering depth box
 # without what it has, what it can do without, and what lints; and their dependencies, as far as those need no torch
 BUNDLE := bundle
 BUNDLE_MB := 20
-BARE_MACHINE_HAS := torch|torchvision|numpy|pillow|opencv-python-headless|scipy|matplotlib
+BARE_MACHINE_HAS := torch|torchvision|timm|numpy|pillow|opencv-python-headless|scipy|matplotlib
 WITH_DEPENDENCIES := pydantic hypothesis pytest-xdist lightning-utilities
 BUNDLE_DOWNLOAD := $(BIN)/python -m pip download --quiet --disable-pip-version-check --dest $(BUNDLE) \
 	--only-binary=:all: --python-version 3.12 --implementation cp \
