@@ -70,9 +70,9 @@ class Root:
         processed = self.processed.frames(CAMERA) if self.suffix else []
         return sorted({*processed, *(self.raw.frames() if self.raw else ())})
 
-    def seconds(self) -> dict[Frame, float]:
-        """The time of each frame within its scene, for those where it is known."""
-        raw = {frame: self.raw.seconds(frame) for frame in self.frames()} if self.raw else {}
+    def seconds(self, frames: Iterable[Frame]) -> dict[Frame, float]:
+        """The time of each of these frames within its scene, for those where it is known."""
+        raw = {frame: self.raw.seconds(frame) for frame in frames} if self.raw else {}
         return raw | self.processed.times()
 
     def read(self, frame: Frame) -> np.ndarray:

@@ -119,10 +119,8 @@ class Restored:
                 self.roots[root].check_labels([self.tasks[name].kind])
 
     def _labelled(self, name: str, frames: tuple[Frame, ...]) -> list[Frame]:
-        labelled = {
-            sample.frame for sample in labelled_samples(self.roots, self.bound, frames, {name: self.tasks[name]})
-        }
-        return [frame for frame in frames if frame in labelled]
+        samples = labelled_samples(self.roots, self.bound, frames, {name: self.tasks[name]})
+        return [sample.frame for sample in samples]
 
     def _batches(self, split: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
         dataset = LabelledFrames(self.roots, self.tasks, self.samples(split, self.tasks))

@@ -192,10 +192,7 @@ class Session:
             if self.checkpoint is not None:
                 task.load_state(self.checkpoint["tasks"][name])
                 continue
-            task.load_state(distributed.from_main(partial(self._fitted, task, labelled[name])))
-
-    def _fitted(self, task: Task, frames: list[Frame]) -> dict[str, torch.Tensor]:
-        return self.fits.state(task, frames)
+            task.load_state(distributed.from_main(partial(self.fits.state, task, labelled[name])))
 
     @cached_property
     def fits(self) -> Fits:
@@ -393,7 +390,8 @@ def check_processes(block_size: int, micro_batch_size: int) -> None:
 
 def make_split(config: SplitConfig, roots: Roots, args: argparse.Namespace) -> Split:
     """Split the frames that have an image, as the config says."""
-    frames = roots.frames()
+    by_root = {root: root.frames() for root in roots.values()}  # each root is listed once
+    frames = sorted(frame for found in by_root.values() for frame in found)
     if not frames:
         where = ", ".join(map(str, [args.data_root, *args.processed_root]))
         raise UserError(f"no camera images below {where}; 'sh get_data.sh' fetches the raw data of A2D2")
@@ -401,15 +399,14 @@ def make_split(config: SplitConfig, roots: Roots, args: argparse.Namespace) -> S
         return joined([split_by_scenes(frames, {"train": config.train, "val": config.val, "test": config.test})])
     if config.mode == "overfit":
         return joined([overfit(frames)])
-    return joined([_split_root(config, root) for root in roots.values()])
+    return joined([_split_root(config, root, found) for root, found in by_root.items()])
 
 
-def _split_root(config: SplitConfig, root: Root) -> Split:
-    frames = root.frames()
+def _split_root(config: SplitConfig, root: Root, frames: list[Frame]) -> Split:
     spec = root.processed.spec() if config.mode == "official" else None
     if spec and spec.split:
         return official_split(frames, spec)
-    seconds = root.seconds()
+    seconds = root.seconds(frames)
     if frames and not seconds:
         print(f"{root.name} says nothing of times: its frames are split in the order of their names")
     return split_by_time(frames, seconds, config.fractions, config.gap_frames, config.gap_seconds)

@@ -110,7 +110,7 @@ class Viewer:
 
     def seconds(self, frames: Sequence[Frame]) -> dict[Frame, float]:
         """The time of each of a scene's frames; their places where the data set says nothing of times."""
-        known = self.roots[frames[0].dataset].seconds()
+        known = self.roots[frames[0].dataset].seconds(frames)
         return {frame: known.get(frame, float(place)) for place, frame in enumerate(frames)}
 
     def frames(self) -> list[Frame]:

@@ -358,9 +358,10 @@ class Recipe(StrictModel):
     def _tells_scenes_apart_alike(self) -> Self:
         """A label's scene must be one of the images'."""
         scenes = {"scene" in Pattern(text).placeholders for text in self.image.files}
-        for kind in ("segmentation", "depth", "box"):
+        for kind in self.kinds()[1:]:
             section = getattr(self, kind)
-            for text in section.files if section and getattr(section, "format", None) != "coco" else ():
+            # a table and COCO's file tell of many frames
+            for text in getattr(section, "files", ()) if getattr(section, "format", None) != "coco" else ():
                 if ("scene" in Pattern(text).placeholders) not in scenes:
                     raise ValueError(f"{kind}: {text!r} and the images' files must both have {{scene}}, or neither")
         return self
