@@ -25,11 +25,12 @@ from strict import StrictModel
 from strict_yaml import validated
 from tasks.base import Task
 from training import checkpoint
+from training.compatibility import check_fits
 from training.config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
 from training.runs import RUN_CONFIGS, RunConfig
-from training.session import check_fits, labelled_samples
+from training.session import labelled_samples
 
 
 @dataclass

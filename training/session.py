@@ -3,7 +3,7 @@
 import argparse
 import os
 import secrets
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from datasets.staging import add_stage_argument
 from errors import UserError
 from tasks.base import Task
 from training import checkpoint, distributed
+from training.compatibility import check_fits, check_same_run
 from training.config import SplitConfig, to_yaml
 from training.evaluation import Results
 from training.fits import Fits, evaluate_constants
@@ -315,53 +316,6 @@ def without_absent_tasks(config: RunConfig, bound: Mapping[str, list[str]], root
     for name in absent:
         print(f"no {config.kind_of(name)} labels below {where}: the run leaves {name} out")
     return config.without(absent)
-
-
-def check_same_run(loaded: Mapping[str, Any], config: RunConfig, mode: str) -> None:
-    """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config."""
-    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, mode)
-    if found != asked:
-        raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
-    saved, names = list(loaded["tasks"]), config.task_names(mode)
-    if sorted(saved) != sorted(names):
-        raise UserError(
-            f"--resume: the checkpoint trains {', '.join(saved)}; now it would be {', '.join(names)}: set "
-            "tasks.NAME=null for what it does not train, or start a new run with --name"
-        )
-    check_same_config(of_tasks(loaded["config"], names), of_tasks(config.model_dump(mode="json"), names))
-
-
-def of_tasks(config: Mapping[str, Any], tasks: Container[str]) -> dict[str, Any]:
-    """A run's config without the sections of other tasks: they decide nothing of it."""
-    return {**config, "tasks": {name: section for name, section in config["tasks"].items() if name in tasks}}
-
-
-def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:
-    """UserError naming the first key that differs. The number of loader workers may change."""
-    for key in sorted({*saved, *asked}):
-        ours, theirs, name = asked.get(key), saved.get(key), f"{prefix}{key}"
-        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-            check_same_config(theirs, ours, f"{name}.")
-        elif ours != theirs and name != "data.workers":
-            raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name")
-
-
-def check_fits(content: Mapping[str, Any], roots: Roots, source: str) -> None:
-    """UserError where what a checkpoint's data sets said is not what those of the same names say here."""
-    for name in content["datasets"]:
-        if name not in roots:
-            raise UserError(f"{source} was trained on {name}; add its --processed-root")
-        saved, root = content["datasets"][name], roots[name]
-        if saved["geometry"] != root.geometry:
-            raise UserError(f"{source} was trained with another calibration than that of {name} in {root.where}")
-    for task, names in content["bound"].items():
-        kind = content["config"]["tasks"][task]["label"] or task
-        for name in names:
-            if roots[name].processed.settings(kind) is None:  # the network can still be looked at
-                continue
-            ours = roots[name].processed.label_spec(kind)
-            if difference := LabelSpec.of(content["datasets"][name]["labels"][kind], source).difference(ours):
-                raise UserError(f"{source} was trained with other {kind} labels of {name}: {difference}")
 
 
 def set_determinism(wanted: bool) -> None:

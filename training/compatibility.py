@@ -1,0 +1,56 @@
+"""Whether a checkpoint and what it is to be used with belong together: one line says what does not."""
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from datasets.roots import Roots
+from datasets.spec import LabelSpec
+from errors import UserError
+from training.runs import RunConfig
+
+
+def check_same_run(loaded: Mapping[str, Any], config: RunConfig, mode: str) -> None:
+    """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config."""
+    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, mode)
+    if found != asked:
+        raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
+    saved, names = list(loaded["tasks"]), config.task_names(mode)
+    if sorted(saved) != sorted(names):
+        raise UserError(
+            f"--resume: the checkpoint trains {', '.join(saved)}; now it would be {', '.join(names)}: set "
+            "tasks.NAME=null for what it does not train, or start a new run with --name"
+        )
+    check_same_config(of_tasks(loaded["config"], names), of_tasks(config.model_dump(mode="json"), names))
+
+
+def of_tasks(config: Mapping[str, Any], tasks: Container[str]) -> dict[str, Any]:
+    """A run's config without the sections of other tasks: they decide nothing of it."""
+    return {**config, "tasks": {name: section for name, section in config["tasks"].items() if name in tasks}}
+
+
+def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:
+    """UserError naming the first key that differs. The number of loader workers may change."""
+    for key in sorted({*saved, *asked}):
+        ours, theirs, name = asked.get(key), saved.get(key), f"{prefix}{key}"
+        if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+            check_same_config(theirs, ours, f"{name}.")
+        elif ours != theirs and name != "data.workers":
+            raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name")
+
+
+def check_fits(content: Mapping[str, Any], roots: Roots, source: str) -> None:
+    """UserError where what a checkpoint's data sets said is not what those of the same names say here."""
+    for name in content["datasets"]:
+        if name not in roots:
+            raise UserError(f"{source} was trained on {name}; add its --processed-root")
+        saved, root = content["datasets"][name], roots[name]
+        if saved["geometry"] != root.geometry:
+            raise UserError(f"{source} was trained with another calibration than that of {name} in {root.where}")
+    for task, names in content["bound"].items():
+        kind = content["config"]["tasks"][task]["label"] or task
+        for name in names:
+            if roots[name].processed.settings(kind) is None:  # the network can still be looked at
+                continue
+            ours = roots[name].processed.label_spec(kind)
+            if difference := LabelSpec.of(content["datasets"][name]["labels"][kind], source).difference(ours):
+                raise UserError(f"{source} was trained with other {kind} labels of {name}: {difference}")
