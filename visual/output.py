@@ -69,13 +69,17 @@ class Series:
     def __init__(self, picture: Picture, networks: Iterable[str]):
         self.picture, self.task_name = picture, picture.task.name
         self.seconds: list[float] = []
+        self.known: list[float] = []  # seconds of the frames with a label: a line between these is seen
         self.truth: list[float] = []
         self.predictions: dict[str, list[float]] = {name: [] for name in networks}
 
     def add(self, seconds: float, view: View) -> None:
         target = view.targets[self.task_name]
         self.seconds.append(seconds)
-        self.truth.append(math.nan if target is None else self.picture.scene_value(target=target))
+        truth = math.nan if target is None else self.picture.scene_value(target=target)
+        if not math.isnan(truth):
+            self.known.append(seconds)
+            self.truth.append(truth)
         for name, values in self.predictions.items():
             prediction = view.predictions[name].get(self.task_name)
             values.append(math.nan if prediction is None else self.picture.scene_value(prediction))
@@ -86,7 +90,7 @@ class Series:
         for name, values in self.predictions.items():
             if not all(map(math.isnan, values)):
                 axes.plot(self.seconds, values, label=name)
-        axes.plot(self.seconds, self.truth, "k--", label="true")
+        axes.plot(self.known, self.truth, "k.--", label="true")
         axes.set(xlabel="time in the scene, s", ylabel=self.picture.scene_axis)
         axes.grid(alpha=0.3)
         axes.legend()

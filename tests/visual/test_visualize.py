@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import train_asymmetric
@@ -17,11 +18,14 @@ from datasets.a2d2.raw import RawData
 from datasets.processed import ProcessedData
 from preprocessing.depth_preprocess import Depth
 from tasks import TASKS
+from tasks.steering import SteeringTask
 from tests.raw_files import SCENE, frames
 from tests.stages import run as run_stage
 from tests.training.conftest import Printed, Workplace, call, own_workplace, small_data, workplace
 from tests.training.test_asymmetric import ASYMMETRIC
-from visual.output import video_pictures
+from visual.output import Series, video_pictures
+from visual.pictures import picture_of
+from visual.viewer import View
 
 __all__ = ["call", "own_workplace", "small_data", "workplace"]
 
@@ -182,3 +186,18 @@ def test_a_picture_without_a_network_has_nothing_to_show(show: Callable[..., Pri
     printed = show("--image", "x.png")
     assert printed.code == 2
     assert "needs a --checkpoint" in printed.err
+
+
+def test_the_truth_of_a_scene_is_a_line_where_every_third_frame_has_a_label() -> None:
+    task = SteeringTask()
+    series = Series(picture_of(task), ["net"])
+    for second in range(7):
+        target = task.collate([np.float32([second])]) if second % 3 == 0 else None
+        prediction = torch.full((1, 10), 5.0)
+        view = View(
+            np.zeros((4, 4, 3), np.uint8), {"steering": task}, {"steering": target}, {"net": {"steering": prediction}}
+        )
+        series.add(float(second), view)
+    predicted, true = series.figure().axes[0].get_lines()
+    assert predicted.get_xydata().tolist() == [[second, 5.0] for second in range(7)]
+    assert true.get_xydata().tolist() == [[0, 0], [3, 3], [6, 6]]
