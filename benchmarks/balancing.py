@@ -29,7 +29,7 @@ from benchmarks.memory import CONFIGS
 from benchmarks.steps import Step, allocated_peak
 from datasets.files import write_json
 from training.config import load_config
-from training.runs import SymmetricRun
+from training.runs import SYMMETRIC, SymmetricRun
 
 METHODS = ["fixed", "uncertainty", "pcgrad", "upgrad"]
 COUNTED = ["fixed", "uncertainty", "upgrad"]  # methods whose backward passes differ, or might
