@@ -6,4 +6,12 @@ from tasks.depth import DepthTask
 from tasks.segmentation import SegmentationTask
 from tasks.steering import SteeringTask
 
-TASKS: dict[str, type[Task]] = {task.kind: task for task in (SegmentationTask, SteeringTask, BoxTask, DepthTask)}
+TASKS: dict[str, type[Task]] = {
+    task.kind: task
+    for task in (
+        SegmentationTask,
+        SteeringTask,
+        BoxTask,
+        DepthTask,
+    )
+}

@@ -193,7 +193,7 @@ def check_norms(model: nn.Module, start: Start, data: RunData) -> None:
 
 def check_precision(balancing: Balancing, precision: Precision) -> None:
     if isinstance(balancing, Rows) and precision.dtype is torch.float16:
-        raise UserError("training.precision: balancing by gradients does not work with fp16; set it to bf16 or fp32")
+        raise UserError("training.precision: balancing by a gradient for each task needs bf16 or fp32, not fp16")
 
 
 def check_sync_bn(config: RunConfig, model: nn.Module, balancing: Balancing, device: torch.device) -> None:
@@ -201,7 +201,9 @@ def check_sync_bn(config: RunConfig, model: nn.Module, balancing: Balancing, dev
     if not config.training.sync_bn:
         return
     if isinstance(balancing, Rows) or config.training.similarity_every:
-        raise UserError("training.sync_bn works neither with balancing by gradients nor with similarity_every")
+        raise UserError(
+            "training.sync_bn works neither with balancing by a gradient for each task nor with similarity_every"
+        )
     if not training_batch_norms(model):
         raise UserError("training.sync_bn needs norm: train; the network has no batch norm whose statistics learn")
     if device.type != "cuda":

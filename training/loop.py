@@ -326,7 +326,7 @@ class Trainer:
         """
         left = (self.config.epochs - self.position.epoch) * len(self.data.train)
         self.updates.start_again(self.position.samples, self.position.samples + left)
-        self.balancing.clear()
+        self.balancing.start_epoch_again()
         self.log.clear()
         self.position.blocks = 0
         self.tracker.forget_after(self.position.samples)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from datasets.a2d2.spec import LABELS
@@ -333,3 +334,13 @@ def test_what_the_multi_task_network_has_no_use_for_is_an_error(override: str, m
         load_config(AsymmetricRun, ASYMMETRIC, [override])
     assert str(error.value).startswith(f"{ASYMMETRIC} with --set: {message}")
     assert "\n" not in str(error.value)
+
+
+def test_trained_norms_of_an_encoder_that_has_none_are_refused() -> None:
+    overrides = ["network={encoder: timm/convnext_atto, pretrained: none, norm: train}"]
+    config = load_config(AsymmetricRun, ASYMMETRIC, overrides).of_mode("asymmetric")
+    with (
+        pytest.raises(UserError, match="convnext_atto has no batch norm"),
+        torch.device("meta"),
+    ):
+        config.make_model({})

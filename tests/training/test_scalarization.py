@@ -123,6 +123,21 @@ def test_dwa_weighs_by_how_fast_losses_fall():
     )
 
 
+def test_an_epoch_that_starts_again_leaves_nothing_in_dwas_history():
+    net, again = Net(), Net()
+    whole, cut = new("dwa", net, temperature=0.5), new("dwa", again, temperature=0.5)
+    block(cut, again, seed=7)
+    cut.start_epoch_again()
+    for seed in (1, 2):
+        block(whole, net, seed=seed)
+        block(cut, again, seed=seed)
+        whole.epoch_ended()
+        cut.epoch_ended()
+    block(whole, net)
+    block(cut, again)
+    assert cut.weights() == pytest.approx(whole.weights())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_task_without_a_valid_label_in_a_block_keeps_its_value(name):
     net, masks = Net(), {**EVERYBODY, "b": torch.zeros(SAMPLES, dtype=torch.bool)}

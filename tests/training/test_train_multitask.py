@@ -362,8 +362,9 @@ def test_balancing_runs_and_logs_weights_and_similarities(
     assert (set(weights) == {(1.0, 1.0, 1.0, 1.0)}) == (balancing == "fixed")
 
 
-def test_similarity_is_not_measured_unless_asked_for(workplace: Workplace, call: Call) -> None:
-    assert train(call, workplace, "symmetric", "--name", "run").code == 0
+@pytest.mark.parametrize("balancing", ["fixed", "upgrad"])
+def test_similarity_is_not_told_unless_asked_for(workplace: Workplace, call: Call, balancing: str) -> None:
+    assert train(call, workplace, "symmetric", *settings(f"balancing={balancing}"), "--name", "run").code == 0
     assert logged(workplace, "similarity") == set()
 
 
@@ -438,7 +439,7 @@ MISTAKES = [
     ("asymmetric", ["backbone.rate=1"], ["asymmetric.yaml", "backbone.rate", "not permitted"]),
     ("single", ["training.sync_bn=true", "tasks.depth.network.norm=train"], ["training.sync_bn", "GPUs only"]),
     ("asymmetric", ["training.sync_bn=true", "network.norm=train"], ["training.sync_bn", "GPUs only"]),
-    ("symmetric", ["training.sync_bn=true", "balancing=pcgrad"], ["training.sync_bn", "balancing by gradients"]),
+    ("symmetric", ["training.sync_bn=true", "balancing=pcgrad"], ["training.sync_bn", "balancing by a gradient"]),
     ("asymmetric", ["training.sync_bn=true", "training.similarity_every=2"], ["training.sync_bn", "similarity_every"]),
     ("asymmetric", ["training.sync_bn=true"], ["training.sync_bn", "needs norm: train"]),
     ("symmetric", ["training.sync_bn=true"], ["training.sync_bn", "needs norm: train"]),

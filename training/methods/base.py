@@ -77,6 +77,10 @@ class Balancing(ABC):
     def epoch_ended(self) -> None:
         """All groups have stepped with what was left of the epoch."""
 
+    def start_epoch_again(self) -> None:
+        """The epoch in hand starts anew: drop what is pending, and what the method has added up over the epoch."""
+        self.clear()
+
     def clear(self) -> None:
         """Drop what is pending."""
         if self.similarity:

@@ -33,6 +33,7 @@ class Rows(Fixed):
         self.jacobians = [rows_like(p, len(self.tasks)) for p in self.shared]
         self.counts = torch.zeros(len(self.tasks), dtype=torch.int64, device=self.shared[0].device)
         self.steps = 0
+        self.similarity_every = 0  # steps from one time that the rows' similarities are told to the next
         # of the last step, for logging
         self.similarities: dict[str, float] = {}
         self.row_weights = dict.fromkeys(self.tasks, 1.0)
@@ -46,7 +47,7 @@ class Rows(Fixed):
 
     def backward(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor], loss_scale: float = 1.0) -> None:
         if loss_scale != 1:
-            raise UserError("balancing by gradients does not work with precision fp16; set it to bf16 or fp32")
+            raise UserError("balancing by a gradient for each task does not work with precision fp16; set bf16 or fp32")
         last = list(losses)[-1]
         for task in losses:
             row = self.tasks.index(task)
@@ -82,8 +83,9 @@ class Rows(Fixed):
         self.clear()
 
     def shared_stepped(self) -> dict[str, float]:
-        """The method has the gradients of every step."""
-        return self.similarities
+        """The method has the gradients of every step: they cost nothing more."""
+        due = self.similarity_every > 0 and (self.steps - 1) % self.similarity_every == 0
+        return self.similarities if due else {}
 
     def weights(self) -> dict[str, float]:
         """Each task's weight in the last gradient of the shared parameters (the fixed one where there is none)."""

@@ -96,6 +96,11 @@ class Scalarized(Rows):
         if isinstance(self.scalarizer, scalarization.DWA):
             self.scalarizer.step()
 
+    def start_epoch_again(self) -> None:
+        super().start_epoch_again()
+        if isinstance(self.scalarizer, scalarization.DWA):
+            self.scalarizer._loss_sum, self.scalarizer._n_batches = None, 0
+
     def pending(self) -> list[Tensor]:
         return [*super().pending(), self.sums]
 

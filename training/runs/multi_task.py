@@ -7,8 +7,10 @@ from pydantic import PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
+from errors import UserError
 from models.encoder import make_encoder
 from models.multitask import BACKBONE, MultiTask
+from models.norms import training_batch_norms
 from models.pretrained import load_pretrained
 from models.registry import make_head
 from models.settings import PartSettings
@@ -53,8 +55,11 @@ class MultiTaskRun(RunConfig):
         return self.network, self.tasks[task].head
 
     def make_model(self, tasks: Mapping[str, Task]) -> MultiTask:
+        encoder = make_encoder(self.network.encoder, self.network.norm)
+        if self.network.norm == "train" and not training_batch_norms(encoder):
+            raise UserError(f"network.norm: train: {self.network.encoder} has no batch norm; leave norm out")
         return MultiTask(
-            encoder=make_encoder(self.network.encoder, self.network.norm),
+            encoder=encoder,
             channels=self.network.channels,
             layers=self.network.layers,
             heads={
@@ -86,6 +91,8 @@ class MultiTaskRun(RunConfig):
         )
         balancing = METHODS[self.balancing.name].make(self.balancing, context)
         every = self.training.similarity_every
-        if every and not isinstance(balancing, Rows):  # which has the similarity of every step
+        if isinstance(balancing, Rows):
+            balancing.similarity_every = every
+        elif every:
             balancing.similarity = GradientSimilarity(model.groups()[BACKBONE], list(tasks), every)
         return balancing
