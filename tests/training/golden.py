@@ -71,7 +71,9 @@ def cases() -> dict[str, tuple[str, str, dict[str, Any]]]:
     weights = {task: {"weight": 1.0 / (1 + i), "settings": SETTINGS.get(task, {})} for i, task in enumerate(TASKS)}
     symmetric = {**SHARED, **NETWORK, **SIZES, "frames": "any", "tasks": weights}
     for method in ("fixed", "uncertainty", *AGGREGATORS):
-        found[f"symmetric {method}"] = ("train_symmetric", SYMMETRIC, {**symmetric, "balancing": method})
+        training = {**SHARED["training"], "similarity_every": int(method in AGGREGATORS)}  # where it costs nothing
+        config = {**symmetric, "training": training, "balancing": method}
+        found[f"symmetric {method}"] = ("train_symmetric", SYMMETRIC, config)
     heads = {task: {**section, **SIZES, "batch_size": 2 + i} for i, (task, section) in enumerate(weights.items())}
     backbone = {**SIZES, "batch_size": 2 * BLOCK}
     asymmetric = {**SHARED, **NETWORK, "backbone": backbone, "block_size": BLOCK, "tasks": heads}
