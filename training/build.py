@@ -155,10 +155,11 @@ def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -
     config, mode, roots = session.config, session.mode, session.roots
     train, val = config.make_samples(mode, labelled), session.validation_samples(tasks)
     for part, samples in (("train", train), ("val", val)):
-        if not samples:
+        if not samples and session.split.of(part):
             frames = len(session.split.of(part))
             raise UserError(f"none of the {frames} {part} frames has the labels that {mode} needs: {', '.join(tasks)}")
-    check_scorable(session, tasks, train, val)
+    if session.split.val:
+        check_scorable(session, tasks, train, val)
     sampling = config.sampling_of(mode)
     drawn = {task for sample in train for task in sample.tasks if isinstance(sampling, str) or sampling.get(task)}
     if not drawn:

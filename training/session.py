@@ -207,6 +207,8 @@ class Session:
         return distributed.from_main(lambda: self._constant_results(tasks, labelled, data))
 
     def _constant_results(self, tasks: Mapping[str, Task], labelled: Labelled, data: Data) -> Results:
+        if not data.val.samples:
+            return {}
         errors = {name: task for name, task in tasks.items() if labelled[name] and not task.higher_is_better}
         return evaluate_constants(errors, self.roots, labelled, data.val.samples, self.fits)
 
@@ -259,8 +261,8 @@ class Session:
                 self.run.interrupted.write_text(os.environ.get("SLURM_JOB_ID", "") + "\n")
             print(f"interrupted; saved {self.run.last}; go on with --resume auto")
         else:
-            best = trainer.best
-            print(f"done; best epoch {best['epoch']}: {self.run.best}")
+            best = f"best epoch {trainer.best['epoch']}: {self.run.best}" if trainer.best else f"{self.run.last}"
+            print(f"done; {best}")
         finally:
             trainer.tracker.finish()
         distributed.stop()
@@ -273,7 +275,10 @@ def _check_run_and_split(
     elsewhere = args.resume not in (None, "auto") and Path(args.resume).resolve().parent != run.dir.resolve()
     if (args.resume is None or elsewhere) and run.exists() and not args.dry_run:
         raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
-    return Split.from_json(loaded["split"]) if loaded else make_split(config.data.split, roots, args)
+    if loaded:
+        return Split.from_json(loaded["split"])
+    split = make_split(config.data.split, roots, args)
+    return split.with_val_in_train() if config.data.split.train_on_val else split
 
 
 def _checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | None:

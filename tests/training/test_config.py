@@ -79,6 +79,7 @@ def test_the_main_config_has_every_task() -> None:
         ("data.split.fractions=[0.8, 0.1, 0.2]", "data.split", "do not sum to 1"),
         ("data.split.train=[scene]", "data.split", "train needs mode: scenes"),
         ("data.split={mode: overfit, fractions: [0.5, 0.3, 0.2]}", "data.split", "fractions needs mode: time"),
+        ("data.split={mode: overfit, train_on_val: true}", "data.split", "needs another mode than overfit"),
         ("data.split={mode: scenes, gap_frames: 7}", "data.split", "gap_frames needs mode: time"),
         ("data.labels.seed=3", "data.labels", "seed needs regime: one or fractions"),
         ("training.similarity_every=2", "the file", "a single-task run has one"),
