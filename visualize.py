@@ -19,7 +19,7 @@ from datasets.spec import SPLITS
 from errors import run_as_script
 from training import distributed
 from training.config import SplitConfig
-from training.session import make_split
+from training.splitting import make_split
 from visual.networks import load_networks
 from visual.output import write_frame, write_scene
 from visual.pictures.base import DrawOptions
@@ -74,7 +74,7 @@ def numbered_frames(args: argparse.Namespace, viewer: Viewer) -> Sequence[Frame]
     """What N in `--sample N` counts: a part of the networks' split; without networks all frames, or the usual split."""
     for network in viewer.networks.values():
         return network.split.of(args.split or "val")
-    return make_split(SplitConfig(), viewer.roots, args).of(args.split) if args.split else viewer.frames()
+    return make_split(SplitConfig(), viewer.roots, args.data_root).of(args.split) if args.split else viewer.frames()
 
 
 if __name__ == "__main__":

@@ -35,7 +35,8 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """With all that it does not say itself. UserError: a key is wrong."""
-        return load_config(RUN_CONFIGS[self.script], self.config_file, list(self.overrides))
+        config = load_config(RUN_CONFIGS[self.script], self.config_file, list(self.overrides))
+        return config.of_mode(self.mode, self.config_file)
 
     @cached_property
     def key(self) -> str:
@@ -83,7 +84,7 @@ def make_run(study: StudyConfig, row: str, seed: int, choice: Choice, *, final: 
     mode = section.mode or MODES[section.script]
     file = ROOT / study.scripts[section.script]
     settings = study.set | section.set | (study.final if final else study.tuning.set)
-    config = load_config(RUN_CONFIGS[section.script], file, as_overrides(settings))
+    config = load_config(RUN_CONFIGS[section.script], file, as_overrides(settings)).of_mode(mode, file)
     settings |= {f"{group}{key}": value for group in groups(config, mode) for key, value in choice.items()}
     settings["seed"] = seed
     if config.data.labels.regime != "every":

@@ -12,7 +12,7 @@ from studying.results import StudyDir
 from studying.statistics import Estimate, Results, comparisons_of, mean_curve, metric_of, rows_of
 from studying.tables import as_csv, comparisons_csv, seeds_csv
 
-STYLES = [(line, marker) for line in ("-", "--", ":", "-.") for marker in ("o", "s", "^", "D")]
+STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 GREYS = ("0.0", "0.35", "0.6")
 
 

@@ -100,7 +100,7 @@ def hash_of(study: StudyConfig) -> str:
 
 def tasks_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
     """Task -> its deciding metric, what people call it, and whether higher is better."""
-    kinds = {task: run.config.kind_of(task) for run in runs for task in run.config.task_names(run.mode)}
+    kinds = {task: run.config.kind_of(task) for run in runs for task in run.config.task_names()}
     return {
         task: {
             "kind": kind,

@@ -137,7 +137,7 @@ def estimates(one: Compared) -> dict[str, Estimate]:
 def note() -> str:
     """How to read the tables."""
     return (
-        "Mean ± standard deviation over seeds on test. Differences are taken seed by seed, their sign turned for errors "
+        "Mean ± standard deviation over seeds on test. Differences are taken seed by seed, the sign turned for errors "
         f"(more is better), with the paired t interval of 95 % over {LEAST_SEEDS} seeds or more; {NOT_DISTINGUISHABLE} "
         "marks what is not distinguishable from zero, and fewer seeds are points without a claim. "
         "Only the primary comparison was named before the runs as a test; the others are looks."

@@ -9,12 +9,12 @@ from errors import UserError
 from training.runs import RunConfig
 
 
-def check_same_run(loaded: Mapping[str, Any], config: RunConfig, mode: str) -> None:
+def check_same_run(loaded: Mapping[str, Any], config: RunConfig) -> None:
     """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config."""
-    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, mode)
+    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, config.mode)
     if found != asked:
         raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
-    saved, names = list(loaded["tasks"]), config.task_names(mode)
+    saved, names = list(loaded["tasks"]), config.task_names()
     if sorted(saved) != sorted(names):
         raise UserError(
             f"--resume: the checkpoint trains {', '.join(saved)}; now it would be {', '.join(names)}: set "

@@ -3,8 +3,8 @@
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datasets.labels import hash_of
 from datasets.layout import RunDir
 from datasets.samples import Batch, LabelledFrames
-from datasets.sampling import Block, MicroBatchSampler, Sampling, epoch_order, micro_batches
+from datasets.sampling import Block, MicroBatchSampler, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.multitask import BACKBONE
@@ -23,6 +22,7 @@ from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint, distributed
 from training.config import TrainingConfig
+from training.data import Data
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.methods.base import Balancing
 from training.panels import Panels
@@ -64,24 +64,6 @@ class StopFlag:
     @property
     def raised(self) -> bool:
         return self._signalled or (self._file is not None and os.path.exists(self._file))
-
-
-@dataclass(frozen=True)
-class Data:
-    """What to train on and in which portions."""
-
-    train: LabelledFrames
-    val: LabelledFrames
-    block_size: int
-    micro_batch_size: int
-    sampling: Sampling
-    workers: int
-    bound: Mapping[str, Sequence[str]] = field(default_factory=dict)  # task -> the data sets that its labels are from
-
-    def lists(self) -> dict[str, str]:
-        """The data sets, and of each part a hash of its samples in their order: what a resumed run must find again."""
-        names = "+".join(sorted({sample.frame.dataset for sample in self.train.samples}))
-        return {"data_set": names, "train": hash_of(self.train.samples), "val": hash_of(self.val.samples)}
 
 
 class Trainer:

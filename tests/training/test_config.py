@@ -19,7 +19,8 @@ from training.runs import kind_of as kind_of_content
 ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
 GPUS = sorted((ROOT / "configs" / "gpu").glob("*.yaml"))
 RECIPES = (ROOT / "configs" / "recipes").glob("*.yaml")  # of data sets: tests/preprocessing/test_recipes.py
-SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES})
+STUDIES = (ROOT / "configs" / "study").glob("*.yaml")  # tests/studying/test_grid.py
+SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES, *STUDIES})
 
 
 @pytest.fixture
@@ -52,7 +53,8 @@ def test_shipped_configs_are_valid(path: Path) -> None:
     config = load_config(kind_of(path), path, [])
     assert config.modes()
     for mode in config.modes():
-        assert list(config.make_tasks(mode, LABELS)) == config.task_names(mode)
+        bound = config.of_mode(mode)
+        assert list(bound.make_tasks(LABELS)) == bound.task_names()
 
 
 def test_the_main_config_has_every_task() -> None:

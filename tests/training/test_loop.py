@@ -28,8 +28,9 @@ from tests.raw_files import frames, random_picture, small_raw_data, write_png
 from tests.toy_task import KIND, SUFFIXES, BalanceNet, BalanceTask, balance_of, write_balances
 from training import checkpoint
 from training.config import GroupConfig, TrainingConfig
+from training.data import Data
 from training.evaluation import Precision, make_loader
-from training.loop import Data, Interrupted, Trainer
+from training.loop import Interrupted, Trainer
 from training.methods.fixed import Fixed
 from training.tracking import Tracker
 from training.updates import Group, LossScale, Schedule, Updates
