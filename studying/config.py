@@ -23,6 +23,8 @@ class Row(StrictModel):
     """Which labels it trains on, in words for the tables."""
     set: dict[str, Any] = {}
     """Keys of the run's config, such as data.labels.regime, over the study's own."""
+    flags: list[str] = []
+    """Further flags of the training script, such as --force-trained-norms."""
     rates: list[PositiveFloat] | None = None
     """The grid of its learning rates; default: the study's."""
     curve: str | None = None
@@ -65,18 +67,22 @@ class DataSets(StrictModel):
     make: list[str] = []
     """Commands that make the processed roots."""
     labels: dict[str, NonNegativeInt] = {}
-    """Task -> training labels of a run with all of them: for --dry-run where the data are not here."""
-    frames: NonNegativeInt = 0
-    """Frames that carry any of these labels: likewise."""
+    """Kind -> frames with such a label that final runs train on: for --dry-run where the data are not here. Frames with
+    the rarer labels count among those with the commoner ones."""
 
 
 class Scale(StrictModel):
     """Another size of the same study (--scale NAME): what differs."""
 
     about: str
+    tflops: PositiveFloat
+    """Of the GPU that --dry-run assumes, sustained."""
     data: DataSets | None = None
     seeds: list[NonNegativeInt] | None = None
+    scripts: dict[Script, str] = {}
     set: dict[str, Any] = {}
+    rows: dict[str, dict[str, Any]] = {}
+    """Row -> keys over its own."""
     rates: list[PositiveFloat] | None = None
 
 
@@ -100,6 +106,8 @@ class StudyConfig(StrictModel):
     primary: str
     """The one comparison that the study was made for; the others are looks, not tests."""
     scales: dict[str, Scale] = {}
+    tflops: PositiveFloat | None = None
+    """Of the GPU that --dry-run assumes where there is none, sustained; else a step is measured."""
 
     @field_validator("seeds")
     @classmethod
@@ -117,11 +125,23 @@ class StudyConfig(StrictModel):
             for row in (comparison.row, *comparison.against.values()):
                 if row not in self.rows:
                     raise ValueError(f"comparisons.{name}: there is no row {row!r}; there are {', '.join(self.rows)}")
+        for scale in self.scales.values():
+            if unknown := sorted(set(scale.rows) - set(self.rows)):
+                raise ValueError(f"scales: there is no row {unknown[0]!r}")
         if self.primary not in self.comparisons:
             raise ValueError(f"primary: there is no comparison {self.primary!r}")
         if self.tuning.seed in self.seeds:
             raise ValueError(f"tuning.seed: {self.tuning.seed} is among the seeds of the final runs")
         return self
+
+    def with_seeds(self, count: int | None) -> "StudyConfig":
+        """The study with so many seeds, the whole numbers that follow after its own. UserError: fewer than one."""
+        if count is None:
+            return self
+        if count < 1:
+            raise UserError(f"--seeds {count}: one at least")
+        following = range(max(self.seeds) + 1, max(self.seeds) + 1 + count)
+        return self.model_copy(update={"seeds": [*self.seeds, *following][:count]})
 
     def rates_of(self, row: str) -> list[float]:
         return self.rows[row].rates or self.tuning.rates
@@ -131,8 +151,13 @@ class StudyConfig(StrictModel):
         if name not in self.scales:
             raise UserError(f"--scale {name}: {self.name} has {', '.join(self.scales) or 'no other scale'}")
         scale = self.scales[name]
-        changed = {"name": f"{self.name}_{name}", "set": self.set | scale.set, "scales": {}}
-        changed |= {"data": scale.data or self.data, "seeds": scale.seeds or self.seeds}
+        changed: dict[str, Any] = {"name": f"{self.name}_{name}", "set": self.set | scale.set, "scales": {}}
+        changed["scripts"] = self.scripts | scale.scripts
+        changed |= {"data": scale.data or self.data, "seeds": scale.seeds or self.seeds, "tflops": scale.tflops}
+        changed["rows"] = {
+            row: section.model_copy(update={"set": section.set | scale.rows.get(row, {})})
+            for row, section in self.rows.items()
+        }
         if scale.rates:
             changed["tuning"] = self.tuning.model_copy(update={"rates": scale.rates})
         return self.model_copy(update=changed)
@@ -148,12 +173,17 @@ def load_study(path: Path) -> StudyConfig:
 
 
 def expanded(sections: dict[str, Any]) -> dict[str, Any]:
-    """Sections with `each` as one section for each combination of its values."""
+    """Sections with `each` as one section for each combination of its values, their placeholders replaced.
+
+    each: {share: [1.0, 0.1]} puts these where `{share}` stands; {point: [{share: 1.0, epochs: 8}, ...]} several.
+    """
     result = {}
     for name, section in sections.items():
         each = section.pop("each", {}) if isinstance(section, dict) else {}
         for values in itertools.product(*each.values()):
-            chosen = dict(zip(each, values, strict=True))
+            chosen: dict[str, Any] = {}
+            for key, value in zip(each, values, strict=True):
+                chosen |= value if isinstance(value, dict) else {key: value}
             result[filled(name, chosen)] = filled(section, chosen)
     return result
 

@@ -31,6 +31,7 @@ class Run:
     config_file: Path
     overrides: tuple[str, ...]  # KEY=VALUE, as --set takes them
     roots: tuple[str, ...]  # names of the data sets
+    flags: tuple[str, ...] = ()  # further ones of the script
 
     @cached_property
     def config(self) -> RunConfig:
@@ -42,6 +43,7 @@ class Run:
     def key(self) -> str:
         """Of all that decides the result but the code and the data's content."""
         settings = {"script": self.script, "mode": self.mode, "purpose": self.purpose, "roots": self.roots}
+        settings |= {"flags": self.flags} if self.flags else {}
         settings["config"] = self.config.model_dump(mode="json")
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -99,6 +101,7 @@ def make_run(study: StudyConfig, row: str, seed: int, choice: Choice, *, final: 
         config_file=file,
         overrides=tuple(as_overrides(settings)),
         roots=tuple(study.data.roots),
+        flags=tuple(section.flags),
     )
 
 

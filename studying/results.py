@@ -3,15 +3,16 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from datasets.files import read_json, write_json
+from datasets.files import locked, read_json, write_json
 from errors import UserError
 from studying.config import StudyConfig
 from studying.grid import Choice, Run, final_runs, tuning_runs
+from studying.work import Place
 from tasks import TASKS
 
 FORMAT = 1
@@ -23,6 +24,7 @@ class StudyDir:
 
     def __init__(self, root: Path, name: str):
         self.dir = root / name
+        self.lock = self.dir / ".lock"
         self.results = self.dir / "results.json"
         self.report = self.dir / "RESULTS.md"
         self.latex = self.dir / "table.tex"
@@ -34,16 +36,26 @@ class StudyDir:
 
 
 class Finished:
-    """What is known of a study's runs, from an earlier results.json and from this start; safe among threads."""
+    """What is known of a study's runs, from results.json and from the runs' own files; safe among threads."""
 
-    def __init__(self, study: StudyConfig, folder: StudyDir):
-        self.study, self.folder, self.lock = study, folder, Lock()
-        earlier = read_results(folder.results) if folder.results.exists() else {}
-        self.results: dict[str, Result] = {
-            result["key"]: result for result in [*earlier.get("tuning", ()), *earlier.get("runs", ())]
-        }
+    def __init__(self, study: StudyConfig, folder: StudyDir, place: Place):
+        self.study, self.folder, self.place, self.lock = study, folder, place, Lock()
+        self.results: dict[str, Result] = {}
         self.failures: dict[str, Result] = {}
-        self.constant: dict[str, Any] | None = earlier.get("constant")
+        self.constant: dict[str, Any] = {}
+        self.read()
+
+    def read(self) -> None:
+        """Take in what is there: of an earlier start, and of other machines that share the folders."""
+        earlier = read_results(self.folder.results) if self.folder.results.exists() else {}
+        self.results |= {result["key"]: result for result in [*earlier.get("tuning", ()), *earlier.get("runs", ())]}
+        self.constant = (earlier.get("constant") or {}) | self.constant
+        self.failures = {failure["key"]: failure for failure in earlier.get("failed", ())} | self.failures
+        for path in self.place.runs_root.glob("*/result.json"):
+            if path.parent.name.rpartition("-")[2] not in self.results:
+                result = read_json(path)
+                self.results[result["key"]] = result
+        self.failures = {key: failure for key, failure in self.failures.items() if key not in self.results}
 
     def has(self, run: Run) -> bool:
         return run.key in self.results
@@ -51,7 +63,6 @@ class Finished:
     def add(self, run: Run, result: Result) -> None:
         with self.lock:
             self.results[run.key] = result
-            self.failures.pop(run.key, None)
             self.write()
 
     def add_failure(self, run: Run, reason: str) -> None:
@@ -59,6 +70,12 @@ class Finished:
             failure = {"row": run.row, "seed": run.seed, "purpose": run.purpose, "choice": run.choice, "key": run.key}
             self.failures[run.key] = failure | {"reason": reason}
             self.write()
+
+    def add_constant(self, evaluate: Callable[[], dict[str, Any]], tasks: Iterable[str]) -> None:
+        """The constant baselines of these tasks, evaluated unless they are known."""
+        with self.lock:
+            if not set(tasks) <= set(self.constant):
+                self.constant |= evaluate()
 
     def of(self, runs: Iterable[Run]) -> list[Result]:
         return [self.results[run.key] for run in runs if run.key in self.results]
@@ -73,11 +90,17 @@ class Finished:
         return {row: result["choice"] for row, result in best.items()}
 
     def write(self) -> None:
-        """Those runs that the present config asks for."""
+        """Those runs that the present config asks for, with what others have written meanwhile."""
+        with locked(self.folder.lock, wait=True):
+            self.read()
+            write_json(self.folder.results, self.content(), indent=1)
+
+    def content(self) -> Result:
+        """Of results.json."""
         chosen = self.chosen()
         tuning, final = tuning_runs(self.study), final_runs(self.study, chosen)
         wanted = {run.key for run in [*tuning, *final]}
-        content = {
+        return {
             "format": FORMAT,
             "study": self.study.name,
             "config": self.study.model_dump(mode="json"),
@@ -90,12 +113,14 @@ class Finished:
             "tuning": self.of(tuning),
             "runs": self.of(final),
         }
-        write_json(self.folder.results, content, indent=1)
 
 
 def hash_of(study: StudyConfig) -> str:
-    content = json.dumps(study.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:12]
+    return hash_of_text(json.dumps(study.model_dump(mode="json"), sort_keys=True))
+
+
+def hash_of_text(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def tasks_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:

@@ -115,7 +115,7 @@ def command_of(run: Run, place: Place) -> list[str]:
     command = [sys.executable, str(ROOT / f"train_{run.script}.py"), "--train-mode", run.mode, "--name", run.name]
     command += ["--config", str(run.config_file), "--runs-root", str(place.runs_root), "--resume", "auto"]
     command += [flag for root in place.processed for flag in ("--processed-root", str(root))]
-    command += ["--data-root", str(place.data_root), "--device", place.device, *place.wandb]
+    command += ["--data-root", str(place.data_root), "--device", place.device, *place.wandb, *run.flags]
     return command + [flag for override in run.overrides for flag in ("--set", override)]
 
 
