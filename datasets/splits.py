@@ -7,7 +7,7 @@ for validation. Frames are split by time within each scene with a gap, by scene,
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets.frames import Frame
@@ -26,6 +26,10 @@ class Split:
 
     def of(self, name: str) -> tuple[Frame, ...]:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+    def with_val_in_train(self) -> "Split":
+        """The same, its validation frames among those that train."""
+        return replace(self, train=tuple(sorted(self.train + self.val)), val=())
 
     def summary(self) -> str:
         counts = ", ".join(f"{len(self.of(name))} {name}" for name in SPLITS)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "tasks", "training", "visual")
+PACKAGES = ("benchmarks", "datasets", "fetching", "models", "preprocessing", "studying", "tasks", "training", "visual")
 LIBRARIES = ("errors", "progress", "strict", "strict_yaml")  # modules beside the packages that are no scripts
 
 FILES = (
@@ -62,11 +62,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks": (*FILES, "models", "errors", "strict"),
     "training": (*EVERYTHING, *PICTURES),
     "benchmarks": EVERYTHING,
+    "studying": (*EVERYTHING, "benchmarks"),
     "visual": EVERYTHING,
     "visual.drawing": (),
     "visual.sheet": ("visual.drawing",),
     "visual.pictures": ("datasets.spec", "tasks", "visual.drawing", "visual.pictures"),
-    "SCRIPT": (*EVERYTHING, "benchmarks", "visual"),
+    "SCRIPT": (*EVERYTHING, "benchmarks", "studying", "visual"),
 }
 WITHOUT_TORCH = (
     "fetching",

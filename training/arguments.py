@@ -44,6 +44,7 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         "--force-trained-norms", action="store_true", help="with several data sets: train with norm: train all the same"
     )
     parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
+    parser.add_argument("--wandb-group", metavar="NAME", help="of the run on the dashboard (default: its kind)")
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
     return parser
 

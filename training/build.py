@@ -140,7 +140,7 @@ def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Ma
     run.interrupted.unlink(missing_ok=True)
     if start.checkpoint is None:  # left by a start that was killed before its first checkpoint
         run.metrics.unlink(missing_ok=True)
-    names = (constants["wandb_id"], run.dir.name, config.kind, [config.kind, config.mode])
+    names = (constants["wandb_id"], run.dir.name, start.args.wandb_group or config.kind, [config.kind, config.mode])
     tracker = Tracker(run, start_wandb(start.args.wandb, run, *names, constants["config"]))
     samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
     tracker.summarise(samples)
@@ -170,7 +170,7 @@ def train(trainer: Trainer) -> None:
             run.interrupted.write_text(os.environ.get("SLURM_JOB_ID", "") + "\n")
         print(f"interrupted; saved {run.last}; go on with --resume auto")
     else:
-        print(f"done; best epoch {trainer.best['epoch']}: {run.best}")
+        print(f"done; best epoch {trainer.best['epoch']}: {run.best}" if trainer.best else f"done; {run.last}")
     finally:
         trainer.tracker.finish()
     distributed.stop()

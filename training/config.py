@@ -61,11 +61,15 @@ class SplitConfig(StrictModel):
     """Scenes of the validation part (mode scenes)."""
     test: list[str] = []
     """Scenes of the test part (mode scenes)."""
+    train_on_val: bool = False
+    """The validation frames train too and nothing validates: a run of a schedule that is already chosen. There is no
+    best.pt; last.pt is the result."""
 
     @model_validator(mode="after")
     def _has_no_use_for_others(self) -> Self:
         for mode, keys in (("time", ("fractions", "gap_frames", "gap_seconds")), ("scenes", ("train", "val", "test"))):
             check_unused(self, keys, f"mode: {mode}", used=self.mode == mode)
+        check_unused(self, ["train_on_val"], "another mode than overfit", used=self.mode != "overfit")
         return self
 
     @model_validator(mode="after")

@@ -65,7 +65,8 @@ class RunData(Data):
         labelled = of_tasks(config, bound, by_kind)
         train, val = config.make_samples(labelled), labelled_samples(roots, bound, split.val, tasks)
         check_samples(config, split, train, val)
-        distributed.from_main(lambda: check_scorable(tasks, roots, train, val))
+        if split.val:
+            distributed.from_main(lambda: check_scorable(tasks, roots, train, val))
         fits = Fits(roots, fits_folder(start.args.runs_root))
         prepare_tasks(start, tasks, labelled, fits)
         portions = config.portions()
@@ -90,6 +91,8 @@ class RunData(Data):
 
         The first process reads the labels for all.
         """
+        if not self.val.samples:
+            return {}
         errors = {name: task for name, task in self.tasks.items() if self.labelled[name] and not task.higher_is_better}
         return distributed.from_main(
             lambda: evaluate_constants(errors, self.roots, self.labelled, self.val.samples, self.fits)
@@ -131,7 +134,7 @@ def prepare_tasks(start: Start, tasks: Mapping[str, Task], labelled: Labelled, f
 def check_samples(config: RunConfig, split: Split, train: list[Sample], val: list[Sample]) -> None:
     """UserError where nothing would be trained or validated."""
     for name, samples in (("train", train), ("val", val)):
-        if not samples:
+        if not samples and split.of(name):
             raise UserError(
                 f"none of the {len(split.of(name))} {name} frames has the labels that {config.mode} needs: "
                 f"{', '.join(config.task_names())}"

@@ -154,7 +154,7 @@ class Trainer:
         self.balancing.epoch_ended()
         self.log.write(self.updates)
         done = epoch + 1
-        due = done % self.config.validate_every == 0 or done == self.config.epochs
+        due = len(self.data.val) > 0 and (done % self.config.validate_every == 0 or done == self.config.epochs)
         self.position = Position(done, self.updates.samples_seen, validated=not due)
 
     def _share(self, block: Block) -> list[Block]:

@@ -16,7 +16,8 @@ def open_split(start: Start, config: SplitConfig, roots: Roots) -> Split:
     """The split of the checkpoint that the run goes on from, else a new one; the first process makes it for all."""
     if start.checkpoint is not None:
         return Split.from_json(start.checkpoint["split"])
-    return distributed.from_main(lambda: make_split(config, roots, start.args.data_root))
+    split = distributed.from_main(lambda: make_split(config, roots, start.args.data_root))
+    return split.with_val_in_train() if config.train_on_val else split
 
 
 def make_split(config: SplitConfig, roots: Roots, data_root: Path) -> Split:

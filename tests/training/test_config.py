@@ -20,7 +20,8 @@ from training.runs import kind_of as kind_of_content
 ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
 GPUS = sorted((ROOT / "configs" / "gpu").glob("*.yaml"))
 RECIPES = (ROOT / "configs" / "recipes").glob("*.yaml")  # of data sets: tests/preprocessing/test_recipes.py
-SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES})
+STUDIES = (ROOT / "configs" / "study").glob("*.yaml")  # tests/studying/test_grid.py
+SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES, *STUDIES})
 
 
 @pytest.fixture
@@ -81,6 +82,7 @@ def test_the_main_config_has_every_task() -> None:
         ("data.split.fractions=[0.8, 0.1, 0.2]", "data.split", "do not sum to 1"),
         ("data.split.train=[scene]", "data.split", "train needs mode: scenes"),
         ("data.split={mode: overfit, fractions: [0.5, 0.3, 0.2]}", "data.split", "fractions needs mode: time"),
+        ("data.split={mode: overfit, train_on_val: true}", "data.split", "needs another mode than overfit"),
         ("data.split={mode: scenes, gap_frames: 7}", "data.split", "gap_frames needs mode: time"),
         ("data.labels.seed=3", "data.labels", "seed needs regime: one or fractions"),
         ("training.similarity_every=2", "the file", "a single-task run has one"),

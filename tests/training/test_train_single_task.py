@@ -109,6 +109,25 @@ def test_overfit_validates_on_the_training_frames(workplace: Workplace, call: Ca
     assert len(split["train"]) == 24
 
 
+def test_without_validation_the_last_weights_are_the_result(workplace: Workplace, call: Call) -> None:
+    """Final runs of a study: the validation frames train too, nothing draws a best.pt."""
+    flags = ("--set", "data.split.train_on_val=true", "--resume", "auto")
+    trained = train(call, workplace, "depth", *flags)
+    assert (trained.code, trained.err) == (0, "")
+    run = workplace.runs / "depth"
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "split.json", "last.pt", "metrics.jsonl"}
+    with_val = json.loads((run / "split.json").read_text())
+    assert with_val["val"] == []
+    assert train(call, workplace, "depth", "--name", "chosen").code == 0
+    split = json.loads((workplace.runs / "chosen" / "split.json").read_text())
+    assert with_val["train"] == sorted(split["train"] + split["val"])
+    assert with_val["test"] == split["test"]
+    again = train(call, workplace, "depth", *flags)
+    assert (again.code, f"done; {run / 'last.pt'}" in again.out) == (0, True)
+    arguments = (str(run / "last.pt"), *workplace.roots(), "--workers", "0", "--split", "test")
+    assert call(evaluate.main, *arguments).code == 0
+
+
 # ---- wrong usage ----------------------------------------------------------------------------------------------
 
 
