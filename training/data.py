@@ -134,7 +134,7 @@ def prepare_tasks(start: Start, tasks: Mapping[str, Task], labelled: Labelled, f
 def check_samples(config: RunConfig, split: Split, train: list[Sample], val: list[Sample]) -> None:
     """UserError where nothing would be trained or validated."""
     for name, samples in (("train", train), ("val", val)):
-        if not samples and split.of(name):
+        if not samples and (name == "train" or split.of(name)):  # a run may have no validation frames
             raise UserError(
                 f"none of the {len(split.of(name))} {name} frames has the labels that {config.mode} needs: "
                 f"{', '.join(config.task_names())}"
