@@ -88,6 +88,7 @@ test: .venv/installed-dev lint
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.stages --data-root $(BENCH_ROOT)
@@ -102,11 +103,11 @@ readme: .venv/installed
 cuda-bundle:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	rm -rf $(BUNDLE) && mkdir $(BUNDLE)
-	grep -hEv '^(-r|#|($(BARE_MACHINE_HAS)|wandb|ruff)==)' requirements.txt requirements-dev.txt > $(BUNDLE)/pins.txt
+	grep -hEv '^(-r|#|($(BARE_MACHINE_HAS)|wandb|ruff|mypy|types-PyYAML)==)' requirements.txt requirements-dev.txt > $(BUNDLE)/pins.txt
 	$(BUNDLE_DOWNLOAD) --no-deps -r $(BUNDLE)/pins.txt
 	$(BUNDLE_DOWNLOAD) -c $(BUNDLE)/pins.txt $(WITH_DEPENDENCIES)
 	@bytes=$$(cat $(BUNDLE)/*.whl | wc -c); echo "$(BUNDLE)/: $$(((bytes + 500000) / 1000000)) MB of wheels"; \
 	test "$$bytes" -lt $(BUNDLE_MB)000000 || { echo "$(BUNDLE)/ is larger than $(BUNDLE_MB) MB" >&2; exit 1; }
 
 clean:
-	rm -rf $(DEMO) $(BUNDLE) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(DEMO) $(BUNDLE) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -45,8 +45,8 @@ def progress(
             now = time.monotonic()
             if bar.disable and now - last >= SECONDS_BETWEEN_LINES:
                 last = now
-                rate = done / (now - start)
-                rate = f"{shown(rate)}B" if in_bytes else f"{rate:.1f}"
+                speed = done / (now - start)
+                rate = f"{shown(speed)}B" if in_bytes else f"{speed:.1f}"
                 print(f"{name}: {shown(done)}/{shown(total)}, {rate}/s {note()}".rstrip(), flush=True)
 
 

@@ -18,6 +18,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def load(network: str, method: str) -> SymmetricRun:
 
 def make_step(method: str) -> Step:
     config = load("demo", method)
-    return Step(config, size=tuple(config.data.size), precision="fp32")
+    return Step(config, size=config.data.image_size, precision="fp32")
 
 
 def train_once(step: Step) -> None:
@@ -61,8 +62,7 @@ def measure(methods: list[str], repeats: int) -> list[dict[str, Any]]:
     steps = {method: make_step(method) for method in methods}
     # held before the step, since the update sets gradients free; this first step also warms up
     memory = {
-        method: sum(step.held().values()) + allocated_peak(lambda step=step: train_once(step))
-        for method, step in steps.items()
+        method: sum(step.held().values()) + allocated_peak(partial(train_once, step)) for method, step in steps.items()
     }
     times: dict[str, list[float]] = {method: [] for method in methods}
     for _ in range(repeats):
@@ -88,7 +88,7 @@ def count(networks: list[str], methods: list[str]) -> Iterator[dict[str, Any]]:
         first = None
         for method in methods:
             config = load(network, method)
-            flops = sum(flops_of_visits(config, tuple(config.data.size)))
+            flops = sum(flops_of_visits(config, config.data.image_size))
             first = first or flops
             size = config.data.size
             yield {"network": network, "size": size, "method": method, "flops_of_frame": flops, "ratio": flops / first}

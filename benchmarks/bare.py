@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.steps import Step
 from datasets.samples import Batch
+from training.methods.similarity import sum_of
 from training.step import Sums, accumulate
 from training.updates import LossScale, Schedule, Updates
 
@@ -31,7 +32,7 @@ class BareLoop:
         for _ in range(self.micro_batches):
             with self.step.precision.autocast():
                 outputs = self.model(batch.images, batch.places)
-            loss = sum(tasks[name].loss(outputs[name], target)[0].mean() for name, target in batch.targets.items())
+            loss = sum_of(tasks[name].loss(outputs[name], target)[0].mean() for name, target in batch.targets.items())
             loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -14,6 +14,7 @@ import os
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ class Lines:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when == "call" or report.outcome != "passed":
-            values = {"outcome": report.outcome, "seconds": round(report.duration, 2)}
+            values: dict[str, Any] = {"outcome": report.outcome, "seconds": round(report.duration, 2)}
             if report.outcome != "passed":
                 values["reason"] = reason_of(report)
             self.report.add("correctness", report.nodeid.removeprefix("tests/cuda/"), **values)
@@ -93,7 +94,7 @@ def memory(report: Report, device: torch.device) -> None:
 def peak_memory(case: Case, device: torch.device) -> tuple[int, int]:
     """Bytes allocated, and reserved by torch's allocator, at the peak of two steps, as trainings take them."""
     torch.backends.cudnn.benchmark = True
-    step = Step(case.config, size=tuple(case.config.data.size), device=device)
+    step = Step(case.config, size=case.config.data.image_size, device=device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     for _ in range(2):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from datasets.samples import Batch, LabelledFrames, Sample
 from tasks import TASKS
 from training.config import load_config
 from training.evaluation import make_loader
+from training.methods.similarity import sum_of
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +95,7 @@ class Bench:
 
     def step(self, mode: str, precision: str) -> Step:
         config = self.config(mode)
-        size = (64, 64) if self.tiny else tuple(config.data.size)
+        size = (64, 64) if self.tiny else config.data.image_size
         return Step(config, size=size, precision=precision, device=self.device)
 
     @property
@@ -287,29 +289,28 @@ def learning(report: Report, bench: Bench, mode: str) -> None:
 def total_loss(step: Step) -> Tensor:
     with torch.no_grad(), step.precision.autocast():
         outputs = step.model(step.batch.images, step.batch.places)
-    return sum(step.tasks[name].loss(outputs[name], target)[0].mean() for name, target in step.batch.targets.items())
+    return sum_of(step.tasks[name].loss(outputs[name], target)[0].mean() for name, target in step.batch.targets.items())
 
 
 def lines(bench: Bench) -> Iterator[tuple[str, Callable[[Report], None]]]:
     """Name and measurement, the most telling first."""
     half = "bf16" if bench.device.type == "cuda" else "fp32"
     for mode in MODES:
-        yield f"speed of {mode}", lambda report, mode=mode: speed(report, bench, mode, half)
+        yield f"speed of {mode}", partial(speed, bench=bench, mode=mode, precision=half)
     yield "UNet beside DDP", lambda report: peer(report, bench)
     yield "UNet in two memory formats", lambda report: memory_formats(report, bench)
     for mode in ("segmentation", SYMMETRIC):
-        yield f"utilisation of {mode}", lambda report, mode=mode: utilisation(report, bench, mode)
-        yield f"where the time of {mode} goes", lambda report, mode=mode: shares(report, bench, mode)
+        yield f"utilisation of {mode}", partial(utilisation, bench=bench, mode=mode)
+        yield f"where the time of {mode} goes", partial(shares, bench=bench, mode=mode)
     for mode in MODES:
-        yield f"learning of {mode}", lambda report, mode=mode: learning(report, bench, mode)
+        yield f"learning of {mode}", partial(learning, bench=bench, mode=mode)
     yield "loader", lambda report: loading(report, bench)
     for mode in ("segmentation", SYMMETRIC):
         for precision in ("fp32", "tf32", "fp16"):
-            call = lambda report, mode=mode, precision=precision: speed(report, bench, mode, precision)  # noqa: E731
-            yield f"speed of {mode} in {precision}", call
+            yield f"speed of {mode} in {precision}", partial(speed, bench=bench, mode=mode, precision=precision)
     if bench.device.type == "cuda":  # minutes of a CPU's C++ compiler
         for mode in ("segmentation", SYMMETRIC):
-            yield f"{mode} compiled", lambda report, mode=mode: speed(report, bench, mode, half, compiled=True)
+            yield f"{mode} compiled", partial(speed, bench=bench, mode=mode, precision=half, compiled=True)
 
 
 def measure(report: Report, bench: Bench) -> None:

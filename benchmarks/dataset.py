@@ -102,7 +102,7 @@ def main() -> None:
         datasets = {"sample_ms": make_dataset(raw, loose, frames), "packed_ms": make_dataset(raw, packed, frames)}
         pngs = [str(raw.path("camera", frame)) for frame in frames]
         items = [datasets["packed_ms"][place] for place in range(len(frames))]
-        calls = {name: partial(batch_from, data) for name, data in datasets.items()}
+        calls: dict[str, Callable[[], Any]] = {name: partial(batch_from, data) for name, data in datasets.items()}
         calls["collate_ms"] = partial(Collate(datasets["packed_ms"].tasks), items)
         calls["imread_ms"] = lambda: [cv2.imread(png) for png in pngs]
         results = {

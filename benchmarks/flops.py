@@ -37,7 +37,7 @@ def conv_backward_flops(
     torch's own formula (2.14) forgets the groups in the weights' gradient: for the BiFPN's depthwise convolutions it
     counts as many times too much as they have channels.
     """
-    return sum(output_mask[:2]) * conv_flop_count(x_shape, w_shape, grad_shape, transposed=transposed)
+    return sum(output_mask[:2]) * conv_flop_count([*x_shape], [*w_shape], [*grad_shape], transposed=transposed)
 
 
 def flop_counter() -> FlopCounterMode:

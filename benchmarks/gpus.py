@@ -32,7 +32,7 @@ def next_larger(micro_batch_size: int, block_size: int) -> int | None:
 
 def needed(case: Case, micro_batch_size: int | None = None) -> float:
     """Bytes with the margin."""
-    return estimate(case, tuple(case.config.data.size), micro_batch_size).needed
+    return estimate(case, case.config.data.image_size, micro_batch_size).needed
 
 
 def rows(files: dict[float, Path]) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -47,6 +46,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.steps import Step, allocated_peak, fitted_tasks, made_up_labels
 from datasets.files import write_json
 from errors import UserError, run_as_script
+from models.base import TaskNetwork
 from strict_yaml import read_yaml
 from training.arguments import add_override_arguments
 from training.build import check_size
@@ -56,7 +56,7 @@ from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, Singl
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = 12e9  # bytes
 FRAGMENTATION, CUDA_CONTEXT = 0.1, 0.8e9  # a share of the total, bytes: see above
-SIZE, CHECK_SIZE = [1024, 1024], [128, 128]  # W H
+SIZE, CHECK_SIZE = (1024, 1024), (128, 128)  # W H
 NEED_CONFIG = ["train_mode", "gpu", "set", "frames", "utilisation", "peak_tflops"]  # flags
 BALANCING = {"fixed": "fixed", "uncertainty": "uncertainty", "upgrad": "by gradients (upgrad, pcgrad, ...)"}
 
@@ -146,7 +146,7 @@ def own_cases(args: argparse.Namespace) -> Iterator[Case]:
         yield Case(mode if mode == config.kind else f"{config.kind.replace('_', ' ')}: {mode}", bound)
 
 
-def fake_network(config: RunConfig) -> nn.Module:
+def fake_network(config: RunConfig) -> TaskNetwork:
     """Without memory for its weights."""
     tasks = fitted_tasks(config, made_up_labels(*config.data.size))
     with FakeTensorMode():
@@ -296,10 +296,11 @@ def parse_arguments() -> argparse.Namespace:
 
 def shipped(args: argparse.Namespace) -> dict[str, Any]:
     """What there is to say of the shipped configs."""
-    cases, size, card = list(shipped_cases()), args.size or SIZE, 1e9 * args.card
-    results = {"size": size, "rows": print_rows((row(case, tuple(size), card) for case in cases), card)}
+    cases, card = list(shipped_cases()), 1e9 * args.card
+    width, height = size = args.size or SIZE
+    results = {"size": size, "rows": print_rows((row(case, (width, height), card) for case in cases), card)}
     if args.check:
-        check = print_check(check_row(case, tuple(CHECK_SIZE)) for case in cases)
+        check = print_check(check_row(case, CHECK_SIZE) for case in cases)
         results |= {"check_size": CHECK_SIZE, "check": check}
     return results
 
@@ -309,12 +310,12 @@ def own(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(args, name) for name in ("frames", "utilisation", "peak_tflops")}
     speed = Speed(**{name: value for name, value in given.items() if value is not None})
     cases, card = list(own_cases(args)), 1e9 * args.card
-    size = cases[0].config.data.size
+    size = cases[0].config.data.image_size
     return {
         "size": size,
-        "rows": print_rows((row(case, tuple(size), card) for case in cases), card),
+        "rows": print_rows((row(case, size, card) for case in cases), card),
         "assumed": asdict(speed),
-        "speed": print_speed((speed_row(case, tuple(size), speed) for case in cases), speed),
+        "speed": print_speed((speed_row(case, size, speed) for case in cases), speed),
     }
 
 

@@ -90,7 +90,8 @@ def measure(kinds: list[str], args: argparse.Namespace, processed_root: Path) ->
         for bench in benches:
             bench.repeat(args.clock)
             if number == 0:  # warms up
-                bench.stage_ms.clear(), bench.imread_ms.clear()
+                bench.stage_ms.clear()
+                bench.imread_ms.clear()
     return [bench.row(memory[bench.kind]) for bench in benches]
 
 

@@ -12,7 +12,7 @@ import signal
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -199,6 +199,7 @@ def claim_folder(
         raise UserError(f"{folder} holds files but no settings.json (an --overwrite cut short?); run with --overwrite")
     write_json_once(processed.settings_path(kind), settings)
     found = processed.settings(kind)
+    assert found is not None  # just written
     if (made := deciding(found, stage)) != wanted:
         raise UserError(f"{folder} {difference(made, wanted)}; use --overwrite or another --processed-root")
     if found != settings:
@@ -296,7 +297,9 @@ def _start_worker(worker: Worker) -> None:
 
 def _end_with_parent() -> None:
     """Workers of a pool outlive a parent that is killed with -9; these do not."""
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # of a worker
+    parent.join()
     os._exit(1)
 
 
@@ -304,7 +307,7 @@ def _run_in_worker(job: Any) -> list[Outcome]:
     return _worker.run(job)
 
 
-def run_jobs(worker: Worker, jobs: list[Any], threads: int) -> Iterator[list[Outcome]]:
+def run_jobs(worker: Worker, jobs: list[Any], threads: int) -> Generator[list[Outcome], None, None]:
     """Outcomes of each job, in the jobs' order; one worker runs in this process."""
     if threads == 1:
         worker.prepare()

@@ -7,6 +7,7 @@ same labels, whatever tasks they train.
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from datasets.frames import Frame
 from datasets.samples import Sample
@@ -42,9 +43,7 @@ def keep_fractions(labelled: Mapping[str, Sequence[Frame]], fractions: Mapping[s
     """
     return {
         kind: sorted(
-            sorted(frames, key=lambda frame, kind=kind: uniform(seed, frame, kind))[
-                : round(fractions.get(kind, 1.0) * len(frames))
-            ]
+            sorted(frames, key=partial(uniform, seed, kind=kind))[: round(fractions.get(kind, 1.0) * len(frames))]
         )
         for kind, frames in labelled.items()
     }

@@ -63,7 +63,7 @@ class Root:
     @property
     def where(self) -> str:
         """Its folders, for messages."""
-        return " and ".join(str(part.root) for part in (self.processed, *([self.raw.raw] if self.raw else [])))
+        return " and ".join(map(str, (self.processed.root, *([self.raw.raw.root] if self.raw else []))))
 
     def frames(self) -> list[Frame]:
         """Frames that have an image, sorted."""

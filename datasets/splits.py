@@ -72,7 +72,7 @@ def split_by_time(
             rest, gap = _cut_gap(rest, part[0], gap_frames, gap_seconds, seconds if timed else None)
             unused += gap
         parts["train"] += rest
-    return Split(*(tuple(sorted(parts[name])) for name in SPLITS), tuple(sorted(unused)))
+    return Split(**{name: tuple(sorted(parts[name])) for name in SPLITS}, unused=tuple(sorted(unused)))
 
 
 def split_by_scenes(frames: Iterable[Frame], scenes: Mapping[str, Sequence[str]]) -> Split:
@@ -83,13 +83,16 @@ def split_by_scenes(frames: Iterable[Frame], scenes: Mapping[str, Sequence[str]]
     chosen = [scene for found in named.values() for scene in found]
     if twice := sorted({scene for scene in chosen if chosen.count(scene) > 1}):
         raise UserError(f"data.split: {', '.join(twice)} is listed twice; a scene belongs to one split")
-    splits = (tuple(frame for scene in sorted(found) for frame in by_scene[scene]) for found in named.values())
+    splits = {
+        part: tuple(frame for scene in sorted(found) for frame in by_scene[scene]) for part, found in named.items()
+    }
     unused = tuple(frame for scene, listed in by_scene.items() if scene not in chosen for frame in listed)
-    return Split(*splits, unused)
+    return Split(**splits, unused=unused)
 
 
 def official_split(frames: Iterable[Frame], spec: DatasetSpec) -> Split:
     """As the data set's own lists of frames say; a frame of no list is unused, one without an image left out."""
+    assert spec.split is not None
     there = {frame.in_dataset: frame for frame in frames}
     lists = {name: tuple(sorted(there[text] for text in spec.split[name] if text in there)) for name in SPLITS}
     listed = {frame for found in lists.values() for frame in found}

@@ -26,8 +26,8 @@ class Augmentation:
 
     def __call__(self, batch: Batch, tasks: Mapping[str, Any], epoch: int) -> Batch:
         visited = zip(batch.samples, batch.visits, strict=True)
-        draws = np.array([self._draw(epoch, sample.frame, nth) for sample, nth in visited], np.float32)
-        draws = _on(batch.images.device, torch.from_numpy(draws))  # B x (flip, factor, factor, factor)
+        drawn = np.array([self._draw(epoch, sample.frame, nth) for sample, nth in visited], np.float32)
+        draws = _on(batch.images.device, torch.from_numpy(drawn))  # B x (flip, factor, factor, factor)
         flips = draws[:, 0] > 0
         images = torch.where(flips[:, None, None, None], batch.images.flip(-1), batch.images)  # B 3 H W
         for (adjusted, strength), factors in zip(self.jitter, draws[:, 1:].T, strict=True):

@@ -44,7 +44,7 @@ def _extract(archive: tarfile.TarFile, folder: Path, without: Collection[str], s
         check(member)
         parts = PurePosixPath(member.name).parts
         scene = next((part for part in parts if _SCENE.fullmatch(part)), None)
-        if not without & set(parts) and (scenes is None or scene is None or scene in scenes):
+        if set(parts).isdisjoint(without) and (scenes is None or scene is None or scene in scenes):
             archive.extract(member, folder, filter="data")
 
 

@@ -3,14 +3,17 @@
 import random
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store
+
+if TYPE_CHECKING:  # there for type checkers alone
+    from obstore import GetOptions, ObjectMeta
 
 REGION = "eu-central-1"
 CHUNK_BYTES = 1 << 20
@@ -125,7 +128,7 @@ class Bucket:
         self._check_any(found, prefix)
         return len(found) - before
 
-    def _objects(self, entries: list[dict], prefix: str) -> list[Object]:
+    def _objects(self, entries: "Sequence[ObjectMeta]", prefix: str) -> list[Object]:
         below = f"{prefix}/" if prefix else ""
         objects = [Object(entry["path"], entry["size"], (entry["e_tag"] or "").strip('"')) for entry in entries]
         if strange := [entry.key for entry in objects if not entry.key.startswith(below)]:
@@ -134,7 +137,7 @@ class Bucket:
 
     def read(self, wanted: Object) -> Iterator[bytes]:
         """The content of a listed file in pieces; the file must still be the listed one."""
-        options = {"if_match": f'"{wanted.etag}"'} if wanted.etag else None
+        options: GetOptions | None = {"if_match": f'"{wanted.etag}"'} if wanted.etag else None
         answer = self._told(lambda: obstore.get(self._store, wanted.key, options=options))
         told = answer.meta
         if wanted.etag and (told["e_tag"] or "").strip('"') != wanted.etag:

@@ -151,7 +151,7 @@ def make_plan(
     """List what is asked for. UserError: the bucket does not hold it; UnavailableError: it does not answer."""
     folders, root = discover(bucket)
     labelled = frozenset(scene for folder in folders if folder.labels for scene in folder.scenes)
-    sources = {}
+    sources: dict[str, Source] = {}
     for part in parts:
         of_part = _sources(folders, labelled, part, raw)
         if not of_part:

@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import DenseNet121_Weights, DenseNet169_Weights
+from torchvision.models import DenseNet121_Weights, DenseNet169_Weights, WeightsEnum
 from torchvision.models.densenet import DenseNet
 
 from models.normalise import Normalise
 from models.norms import Norm, set_norm
 from models.precision import in_float32
-from models.settings import EncoderSettings, PartSettings
+from models.settings import PretrainedSettings
 
 MIN_DEPTH, MAX_DEPTH = 0.5, 256.0  # m; the labels lie between about 1 and 255.9
 SLOPE = 0.2  # of the decoder's leaky ReLUs
@@ -36,11 +36,13 @@ IMAGENET_WEIGHTS = {
 }
 
 
-class DenseDepthSettings(PartSettings, EncoderSettings):
-    published = staticmethod(IMAGENET_WEIGHTS.get)
-
+class DenseDepthSettings(PretrainedSettings):
     encoder: Literal["densenet169", "densenet121", "small"] = "densenet169"
     """The paper's is densenet169, small trains on a CPU."""
+
+    @staticmethod
+    def published(encoder: str) -> WeightsEnum | None:
+        return IMAGENET_WEIGHTS.get(encoder)
 
 
 class Up(nn.Module):
@@ -114,9 +116,11 @@ class DenseDepth(nn.Module):
         for module in [*self.bridge.modules(), *self.ups.modules()]:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE)
+                assert module.bias is not None  # these have one
                 nn.init.zeros_(module.bias)
         # small beside the bias: training starts from the constant guess, not from noise around it
         nn.init.normal_(self.output.weight, std=1e-3)
+        assert self.output.bias is not None
         nn.init.constant_(self.output.bias, inverse_bounded_exp(median_depth))
 
 

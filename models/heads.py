@@ -43,6 +43,7 @@ class DepthHead(DenseHead):
         super().__init__(channels=channels, out_channels=1)
         # small beside the bias: training starts from the constant guess, not from noise around it
         nn.init.normal_(self.output.weight, std=1e-3)
+        assert self.output.bias is not None
         nn.init.constant_(self.output.bias, inverse_bounded_exp(median_depth))
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:

@@ -1,13 +1,13 @@
 """How feature maps lie in memory."""
 
 import torch
-from torch import nn
 
+from models.base import TaskNetwork
 from models.normalise import Normalise
 from models.norms import GroupNorm
 
 
-def lay_out(model: nn.Module, *, channels_last: bool) -> None:
+def lay_out(model: TaskNetwork, *, channels_last: bool) -> None:
     """The model's parts without group norms get channels_last, which convolutions on tensor cores want.
 
     Those with them stay N x C x H x W: on CUDA a group norm copies a channels_last map into that order, and the next

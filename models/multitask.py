@@ -5,8 +5,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.base import TaskNetwork
 from models.bifpn import BiFPN
 from models.encoder import Encoder
+from models.timm_encoder import TimmEncoder
 
 BACKBONE = "backbone"  # the group of the shared parameters
 
@@ -16,7 +18,7 @@ def at(x: Tensor, places: Tensor | None) -> Tensor:
     return x if places is None else x[places]  # which keeps the memory format
 
 
-class MultiTask(nn.Module):
+class MultiTask(TaskNetwork):
     """Images uint8 B x 3 x H x W -> {task: output} of the heads asked for; H and W are multiples of `divisor`.
 
     The backbone sees all images at once, each head those at its task's places (int64 n, or None for all of them).
@@ -26,7 +28,12 @@ class MultiTask(nn.Module):
     divisor = Encoder.divisor
 
     def __init__(
-        self, *, encoder: Encoder, channels: int = 256, layers: int = 2, heads: Mapping[str, nn.Module]
+        self,
+        *,
+        encoder: Encoder | TimmEncoder,
+        channels: int = 256,
+        layers: int = 2,
+        heads: Mapping[str, nn.Module],
     ) -> None:
         super().__init__()
         self.encoder = encoder

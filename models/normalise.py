@@ -16,6 +16,9 @@ class Normalise(nn.Module):
     part of its state. The output has the network's memory format (models/memory_format.py).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
         """mean, std: red, green, blue, of images scaled to 0-1."""
         super().__init__()

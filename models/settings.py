@@ -1,12 +1,13 @@
 """What the settings of networks and heads share."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from abc import abstractmethod
+from typing import Self
 
 from pydantic import Field, model_validator
 from torchvision.models import WeightsEnum
 
 from models.norms import Norm, NormFromScratch, check_norm, default_norm
+from models.timm_encoder import TimmWeights
 from strict import StrictModel
 
 
@@ -28,8 +29,6 @@ class FromScratch(PartSettings):
 class EncoderSettings(StrictModel):
     """Of what has an encoder that may start from given weights; a subclass tells which encoders there are."""
 
-    published: ClassVar[Callable[[str], Any]]  # encoder -> where its ImageNet weights are; None: there are none
-
     encoder: str
     pretrained: str = "imagenet"
     """The encoder's initial weights: imagenet, none or a file. There are none from ImageNet for small."""
@@ -46,6 +45,15 @@ class EncoderSettings(StrictModel):
         check_norm(self.norm, self.pretrained)
         return self
 
-    def imagenet_weights(self) -> WeightsEnum | None:
+    @staticmethod
+    @abstractmethod
+    def published(encoder: str) -> WeightsEnum | TimmWeights | None:
+        """Where the encoder's ImageNet weights are; None: there are none."""
+
+    def imagenet_weights(self) -> WeightsEnum | TimmWeights | None:
         """Those that `pretrained` asks for."""
         return self.published(self.encoder) if self.pretrained == "imagenet" else None
+
+
+class PretrainedSettings(PartSettings, EncoderSettings):
+    """Of a single-task network with such an encoder, its module `encoder`."""

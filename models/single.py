@@ -5,10 +5,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.base import TaskNetwork
 from models.multitask import at
 
 
-class SingleTask(nn.Module):
+class SingleTask(TaskNetwork):
     """Wraps a network for one task: images uint8 B x 3 x H x W -> {task: output}, of the images at the task's places.
 
     As in models/multitask.py, None stands for all images.

@@ -4,12 +4,16 @@ timm is imported where one is used: that takes seconds.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from models.normalise import Normalise
 from models.norms import Norm, set_norm
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
 
 PREFIX = "timm/"  # of their names in configs: timm/tf_efficientnet_lite0
 STRIDES = (4, 8, 16, 32)
@@ -34,7 +38,7 @@ class TimmEncoder(nn.Module):
     def __init__(self, *, name: str, norm: Norm = "group") -> None:
         super().__init__()
         self.features = features_of(name)
-        self.channels = tuple(self.features.feature_info.channels())
+        self.channels = tuple(told_of(self.features).channels())
         published = config_of(name)
         self.normalise = Normalise(published.mean, published.std)
         set_norm(self.features, norm)
@@ -54,11 +58,19 @@ def features_of(name: str) -> nn.Module:
     name = name.removeprefix(PREFIX)
     try:
         with torch.device("meta"):
-            strides = timm.create_model(name, features_only=True).feature_info.reduction()
+            strides = told_of(timm.create_model(name, features_only=True)).reduction()
         places = tuple(strides.index(stride) for stride in STRIDES)
         return timm.create_model(name, features_only=True, out_indices=places)
     except (RuntimeError, ValueError, AttributeError, AssertionError):
         raise ValueError(f"timm/{name} is no network of timm's with maps at strides 4, 8, 16 and 32") from None
+
+
+def told_of(features: nn.Module) -> "FeatureInfo":
+    """What timm tells of the maps that a network gives."""
+    from timm.models import FeatureInfo
+
+    assert isinstance(features.feature_info, FeatureInfo)
+    return features.feature_info
 
 
 def config_of(name: str):

@@ -107,6 +107,7 @@ class Predictions(nn.Conv2d):
         self.predictors = predictors
         # Nearly all predictors are empty: start near that, or the first epochs only unlearn false alarms
         prior = 0.01
+        assert self.bias is not None
         nn.init.zeros_(self.bias)
         self.bias.data.view(predictors, -1)[:, BOX_VALUES - 1].fill_(math.log(prior / (1 - prior)))
 

@@ -18,7 +18,6 @@ from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
 from models.yolov1 import BOX_VALUES
-from strict import StrictModel
 from tasks.base import Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
@@ -42,7 +41,7 @@ class BoxTask(Task):
     likelihood = "classification"  # of objectness and class; position and size are squares
     default_network, default_head = "yolov1", "levels"
 
-    class Settings(StrictModel):
+    class Settings(Task.Settings):
         grid: PositiveInt = 8
         """The image is divided into grid x grid cells."""
         predictors: PositiveInt = 10
@@ -215,7 +214,8 @@ def commonest_boxes(boxes: Tensor, how_many: int = 20, of_at_most: int = 2000) -
     boxes = boxes[:: -(-total // of_at_most) or 1]
     close = box_iou(boxes, boxes) >= 0.5
     left = torch.ones(len(boxes), dtype=torch.bool)
-    picks, counts = [], []
+    picks: list[int] = []
+    counts: list[int] = []
     while left.any() and len(picks) < how_many:
         together = (close & left).sum(1)
         picks.append(int(together.argmax()))

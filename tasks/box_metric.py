@@ -36,6 +36,11 @@ class BoxMetric(Metric):
     """
 
     full_state_update = False
+    detections: list[Tensor]  # these four are one tensor each once processes are merged
+    detection_counts: list[Tensor]
+    truths: list[Tensor]
+    truth_counts: list[Tensor]
+    dropped: Tensor
 
     def __init__(self, *, classes: Sequence[str], grid: int, predictors: int):
         super().__init__()

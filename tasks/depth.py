@@ -15,7 +15,6 @@ from torchmetrics import Metric
 
 from datasets.spec import LabelSpec
 from errors import UserError
-from strict import StrictModel
 from tasks.base import Target, Task, masked_mean
 from tasks.maps import checked_map, flip_maps, stack_maps
 
@@ -34,7 +33,7 @@ class DepthTask(Task):
     likelihood = "regression"
     default_network, default_head = "densedepth", "depth"
 
-    class Settings(StrictModel):
+    class Settings(Task.Settings):
         cap: PositiveFloat | None = None
         """Metres; the metrics are over measurements from the data set's nearest to here (default: its farthest)."""
 
@@ -138,6 +137,8 @@ class DepthMetric(Metric):
     """
 
     full_state_update = False
+    sums: Tensor
+    count: Tensor
 
     def __init__(self, *, nearest: float, cap: float):
         super().__init__()

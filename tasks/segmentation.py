@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 
 from datasets.spec import IGNORE, LabelSpec
-from strict import StrictModel
 from tasks.base import Target, Task, masked_mean
 from tasks.maps import checked_map, flip_maps, stack_maps
 
@@ -30,7 +29,7 @@ class SegmentationTask(Task):
     likelihood = "classification"
     default_network, default_head = "unet", "dense"
 
-    class Settings(StrictModel):
+    class Settings(Task.Settings):
         class_weights: Literal["none", "inverse_log"] = "none"
         """inverse_log: rare classes weigh more in the loss, by their share of the training pixels."""
 
@@ -132,6 +131,7 @@ class SegmentationMetric(Metric):
     """
 
     full_state_update = False
+    confusion: Tensor
 
     def __init__(self, classes: Sequence[str]):
         super().__init__()

@@ -84,6 +84,8 @@ class SteeringMetric(Metric):
     """
 
     full_state_update = False
+    straight: Tensor
+    turn: Tensor
 
     def __init__(self):
         super().__init__()

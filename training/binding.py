@@ -1,7 +1,7 @@
 """Which data sets a run's tasks draw their labels from, and what its config becomes with these."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
@@ -16,16 +16,18 @@ from training.compatibility import check_fits, check_same_run
 from training.runs import RunConfig
 from training.start import Start
 
+Run = TypeVar("Run", bound=RunConfig)
+
 
 def open_roots(start: Start, config: RunConfig) -> Roots:
     """The data sets, staged where --stage-to says so."""
     args = start.args
     processed = stage_all(args.processed_root, None if args.dry_run else args.stage_to)
     encoded = config.data.decode == "device"
-    return Roots.open(processed, RawData(args.data_root), tuple(config.data.size), encoded=encoded)
+    return Roots.open(processed, RawData(args.data_root), config.data.image_size, encoded=encoded)
 
 
-def resolved(config: RunConfig, roots: Roots, start: Start) -> RunConfig:
+def resolved(config: Run, roots: Roots, start: Start) -> Run:
     """The config with what the data sets decide: the kinds that its label regime draws from, the tasks with labels.
 
     UserError: no task has labels, or a checkpoint to go on from is of another run or of other data.
@@ -38,7 +40,7 @@ def resolved(config: RunConfig, roots: Roots, start: Start) -> RunConfig:
     return config
 
 
-def with_regime_kinds(config: RunConfig, there: list[str], loaded: dict[str, Any] | None) -> RunConfig:
+def with_regime_kinds(config: Run, there: list[str], loaded: dict[str, Any] | None) -> Run:
     """The config with the kinds that its regime draws from: those of the checkpoint, else all that there are."""
     regime = config.data.labels
     if regime.regime != "one" or regime.kinds is not None:
@@ -47,7 +49,7 @@ def with_regime_kinds(config: RunConfig, there: list[str], loaded: dict[str, Any
     return config.with_kinds(saved or there)
 
 
-def without_absent_tasks(config: RunConfig, bound: Mapping[str, list[str]], roots: Roots) -> RunConfig:
+def without_absent_tasks(config: Run, bound: Mapping[str, list[str]], roots: Roots) -> Run:
     """The config without the tasks whose kind of label no data set has, each named; UserError where none is left."""
     absent = [name for name, names in bound.items() if not names]
     where = " or ".join(str(root.processed.root) for root in roots.values())

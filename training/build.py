@@ -13,6 +13,7 @@ from torch import nn
 from datasets.files import whole_file, write_json
 from datasets.transforms import Augmentation
 from errors import UserError
+from models.base import TaskNetwork
 from models.memory_format import lay_out
 from models.multitask import BACKBONE
 from models.norms import training_batch_norms
@@ -33,7 +34,7 @@ from training.updates import Group, LossScale, Schedule, Updates
 class Network:
     """A network on its device, with what weighs its losses and steps its groups."""
 
-    model: nn.Module
+    model: TaskNetwork
     balancing: Balancing
     updates: Updates
     precision: Precision
@@ -62,7 +63,7 @@ class Network:
         return cls(model, balancing, updates, precision)
 
 
-def make_groups(config: RunConfig, model: nn.Module, balancing: Balancing) -> list[Group]:
+def make_groups(config: RunConfig, model: TaskNetwork, balancing: Balancing) -> list[Group]:
     """The network's groups of parameters with their optimisers; the balancing's own parameters join their heads'."""
     configs = config.group_configs()
     return [
@@ -176,7 +177,7 @@ def train(trainer: Trainer) -> None:
     distributed.stop()
 
 
-def check_size(size: list[int], network: nn.Module, config: Path) -> None:
+def check_size(size: list[int], network: TaskNetwork, config: Path) -> None:
     """UserError unless the network takes images of this size (W, H)."""
     if any(side % network.divisor for side in size):
         raise UserError(f"{config}: data.size: {size} are no multiples of {network.divisor}: the network halves them")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -18,11 +18,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
+from torchvision.models import WeightsEnum
 
 from errors import UserError
 from models.encoder import check_encoder, imagenet_weights
 from models.registry import HEADS, NETWORKS
 from models.settings import EncoderSettings, PartSettings
+from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from strict_yaml import Config, read_yaml, validated, with_exponents
 from tasks import TASKS
@@ -125,6 +128,12 @@ class DataConfig(StrictModel):
     workers: NonNegativeInt = 8
     """Loader processes; 0 loads in the training process."""
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """`size`, W and H."""
+        width, height = self.size
+        return width, height
+
 
 class AugmentationConfig(StrictModel):
     """What happens to training images; never to validation images."""
@@ -189,8 +198,6 @@ class TaskSettings(StrictModel):
 class NetworkConfig(EncoderSettings):
     """The multi-task network (models/multitask.py). Its BiFPN and its heads have group norms, whatever `norm` says."""
 
-    published = staticmethod(imagenet_weights)
-
     encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
     """resnet18, resnet34, resnet50, resnet101, small, or timm/NAME: one of timm's that gives maps at strides 4 to 32
     (models/timm_encoder.py)."""
@@ -200,6 +207,10 @@ class NetworkConfig(EncoderSettings):
     """Channels of the BiFPN and of what the heads read."""
     layers: PositiveInt = 2
     """BiFPN layers."""
+
+    @staticmethod
+    def published(encoder: str) -> WeightsEnum | TimmWeights | None:
+        return imagenet_weights(encoder)
 
 
 def with_task_settings(tasks: Any, part: str) -> Any:
@@ -264,7 +275,7 @@ def checked(kind: type[Config], content: Any, *path: str) -> Config:
         return kind.model_validate(content)
     except ValidationError as error:  # pydantic puts the field before the names of the keys; give the whole path
         details = [
-            {"type": detail["type"], "loc": (*path, *detail["loc"]), "input": detail["input"]}
+            InitErrorDetails(type=detail["type"], loc=(*path, *detail["loc"]), input=detail["input"])
             | ({"ctx": detail["ctx"]} if "ctx" in detail else {})
             for detail in error.errors()
         ]
@@ -320,7 +331,16 @@ class GpuConfig(StrictModel):
         return {"data.workers": self.workers, "training.precision": self.precision, **sizes}
 
 
-def load_config(kind: type[Config], path: Path, overrides: list[str], gpu: Path | None = None) -> Config:
+class KindOfRun(StrictModel):
+    """The config of a training script (training/runs)."""
+
+    kind: ClassVar[str]  # the name in checkpoints
+
+
+Run = TypeVar("Run", bound=KindOfRun)
+
+
+def load_config(kind: type[Run], path: Path, overrides: list[str], gpu: Path | None = None) -> Run:
     """Read a YAML file, lay a GPU's over it, apply `KEY=VALUE` overrides (`training.epochs=3`), validate.
 
     UserError (one line with file and key) for a missing or broken file and for every key that is wrong.

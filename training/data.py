@@ -108,6 +108,7 @@ def kept_labels(config: RunConfig, roots: Roots, split: Split) -> Labelled:
     kinds = dict.fromkeys([*map(config.kind_of, config.task_names()), *(regime.kinds or ())])
     labelled = {kind: [frame for frame in roots.labelled(kind) if frame in train] for kind in kinds}
     if regime.regime == "one":
+        assert regime.kinds is not None  # binding.resolved has settled them
         return keep_one(labelled, regime.kinds, regime.proportions, regime.seed)
     if regime.regime == "fractions":
         return keep_fractions(labelled, regime.fractions, regime.seed)

@@ -88,10 +88,10 @@ def from_main(make: Callable[[], Value]) -> Value:
         except UserError as error:
             message[1] = error
     dist.broadcast_object_list(message, src=0)
-    value, error = message
-    if error is not None:
+    value, failure = message
+    if failure is not None:
         if is_main():
-            raise error
+            raise failure
         sys.exit(2)
     return value
 
@@ -133,7 +133,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for parameter in present:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    sum_in_buckets([parameter.grad for parameter in present])
+    sum_in_buckets([parameter.grad for parameter in present if parameter.grad is not None])
 
 
 def sum_in_buckets(tensors: list[Tensor]) -> None:
@@ -167,6 +167,7 @@ def average_batch_norm(model: nn.Module) -> None:
     if processes() > 1:
         for norm in training_batch_norms(model):
             for statistic in (norm.running_mean, norm.running_var):
+                assert statistic is not None  # batch norm that keeps none is not in our networks
                 dist.all_reduce(statistic)
                 statistic.div_(processes())
 
@@ -177,7 +178,7 @@ def sync_batch_norm(model: nn.Module) -> None:
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place, except for a model that is itself a norm
         alone, _ = dist.new_subgroups(group_size=1)
         for norm in _synced_norms(model):
-            norm.alone = alone
+            norm.alone = alone  # type: ignore[assignment]  # torch's annotations know only tensors and modules
 
 
 @contextmanager
@@ -188,7 +189,7 @@ def exchanged_batch_norm(model: nn.Module, takes_part: bool) -> Iterator[None]:
     """
     norms = _synced_norms(model) if processes() > 1 else []
     if norms:
-        count = count_raised(takes_part, norms[0].running_mean.device)
+        count = count_raised(takes_part, norms[0].weight.device)
         for norm in norms:
             norm.process_group = dist.group.WORLD if count == processes() else norm.alone
     yield

@@ -1,7 +1,7 @@
 """What a training shows beside numbers: the same few validation frames after each validation, tables of classes."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Panels:
     def __init__(
         self,
         val: LabelledFrames,
-        tasks: dict[str, Task],
+        tasks: Mapping[str, Task],
         count: int,
         precision: Precision,
         run: RunDir,
@@ -97,7 +97,7 @@ def write_jpeg(path: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(file, format="JPEG", quality=85)
 
 
-def class_table(values: dict[str, float]) -> tuple[list[str], list[Sequence[Any]]]:
+def class_table(values: dict[str, float]) -> tuple[list[str], list[list[Any]]]:
     """{"iou/Car": 0.5, ...} -> columns ["class", "iou", ...], a row a class; other values left out."""
     by_class: dict[str, dict[str, float]] = defaultdict(dict)
     for key, value in values.items():

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.a2d2.raw import RawData
@@ -20,6 +19,7 @@ from datasets.samples import Batch, LabelledFrames, Sample
 from datasets.spec import LabelSpec
 from datasets.splits import Split
 from errors import UserError
+from models.base import TaskNetwork
 from progress import warn
 from strict import StrictModel
 from strict_yaml import validated
@@ -40,7 +40,7 @@ class Restored:
     path: Path
     kind: str
     mode: str
-    model: nn.Module
+    model: TaskNetwork
     tasks: dict[str, Task]  # those that it was trained for: a head without any sample tells nothing
     split: Split
     data: DataConfig
@@ -59,7 +59,7 @@ class Restored:
             task.load_state(content["tasks"][name])
         model = config.make_model(tasks)
         model.load_state_dict(content["model"])
-        roots = Roots.open(processed, raw, tuple(config.data.size))
+        roots = Roots.open(processed, raw, config.data.image_size)
         check_fits(content, roots, str(path))
         seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks and count}
         tasks = {name: tasks[name] for name in seen}

@@ -4,15 +4,15 @@ where `Updates.close` divides, clips and steps.
 What a benchmark or a test calls is what the loop calls.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from datasets.frames import Frame
 from datasets.samples import Batch
+from models.base import TaskNetwork
 from models.multitask import BACKBONE
 from tasks.base import Task
 from training import distributed
@@ -43,8 +43,8 @@ class Sums:
     ) -> tuple[dict[str, float], dict[str, int], bool]:
         """Losses and counts over all processes, and whether one of them wants to stop; one transfer from the device."""
         parts = [*(self.losses.get(task, []) for task in tasks), *(self.counts.get(group, []) for group in groups)]
-        sums = [sum(part, start=torch.zeros((), dtype=torch.float64, device=device)) for part in parts]
-        sums = torch.stack([*sums, torch.full_like(sums[0], stop)])
+        each = [sum(part, start=torch.zeros((), dtype=torch.float64, device=device)) for part in parts]
+        sums = torch.stack([*each, torch.full_like(each[0], stop)])
         distributed.sum_tensors(sums)
         *numbers, stopping = sums.tolist()
         losses = dict(zip(tasks, numbers, strict=False))
@@ -58,7 +58,7 @@ class Sums:
 
 
 def accumulate(
-    model: Callable[..., dict[str, Any]],
+    model: TaskNetwork,
     batch: Batch | None,
     tasks: Mapping[str, Task],
     balancing: Balancing,
@@ -67,12 +67,10 @@ def accumulate(
 ) -> Sums:
     """Forward, losses, backward: gradients of the weighted sum over samples, divided by no count, join those pending.
 
-    model: forward(images uint8 B x 3 x H x W, places) -> {task: output}, as in models/multitask.py.
     batch: on the device, augmented; None where this process has none and others may have one.
     """
-    takes_part = batch is not None and bool(batch.targets)
-    with distributed.exchanged_batch_norm(model, takes_part):
-        if not takes_part:
+    with distributed.exchanged_batch_norm(model, takes_part=batch is not None and bool(batch.targets)):
+        if batch is None or not batch.targets:
             return Sums()
         with precision.autocast():
             outputs = model(batch.images, batch.places)
@@ -96,5 +94,6 @@ def with_valid_label(valid: Mapping[str, Tensor], places: Mapping[str, Tensor | 
     """
     reached = torch.zeros(count, dtype=torch.bool, device=next(iter(valid.values())).device)
     for task, mask in valid.items():
-        reached |= mask if places[task] is None else torch.zeros_like(reached).index_copy(0, places[task], mask)
+        where = places[task]
+        reached |= mask if where is None else torch.zeros_like(reached).index_copy(0, where, mask)
     return reached

@@ -38,7 +38,9 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
 def paces(config: RunConfig, data: RunData, network: Network) -> list[str]:
     """Each group's steps in the first epoch and the mean count at which it steps (if all labels are valid)."""
     samples, groups = data.train.samples, network.updates.groups
-    counts, steps, seen = Counter(), Counter(), Counter()
+    counts: Counter[str] = Counter()
+    steps: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     for block in epoch_order(samples, data.block_size, config.seed, 0, data.sampling):
         counts[BACKBONE] += len(block)
         counts.update(task for visit in block for task in samples[visit.place].tasks)

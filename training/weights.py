@@ -5,10 +5,10 @@ from pathlib import Path
 from errors import run_as_script
 from models.pretrained import imagenet_path
 from training.config import load_config
-from training.runs import AsymmetricRun, SingleTaskRun, SymmetricRun
+from training.runs import AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-FILES = {
+FILES: dict[str, type[RunConfig]] = {
     "single_task_conf.yaml": SingleTaskRun,
     "symmetric_conf.yaml": SymmetricRun,
     "asymmetric_conf.yaml": AsymmetricRun,

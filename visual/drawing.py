@@ -17,7 +17,7 @@ def text_size(width: int) -> int:
     return max(11, width // 45)
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)  # Pillow brings it: no fonts of the machine are needed
 
 
@@ -96,9 +96,9 @@ class Tags:
         places += [(box[2], box[1]), (box[0] - width, box[1]), (box[0], box[1])]
         rectangles = [self._within(x, y, width, height) for x, y in places]
         free = [rectangle for rectangle in rectangles if not any(_meet(rectangle, other) for other in self.taken)]
-        x, y, *end = (free or rectangles)[0]
-        self.taken.append((x, y, *end))
-        self.pen.rectangle((x, y, *end), fill=colour)
+        x, y, x1, y1 = (free or rectangles)[0]
+        self.taken.append((x, y, x1, y1))
+        self.pen.rectangle((x, y, x1, y1), fill=colour)
         self.pen.text((x + 2 - left, y + 2 - top), text, fill=readable_on(colour), font=font(self.size))
 
     def _within(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:

@@ -26,7 +26,7 @@ def load_networks(
             raise UserError(f"--checkpoint {checkpoint}: the label {label} is taken; choose another one")
         networks[label] = Restored.load(Path(path), raw, processed)
         networks[label].model.to(device)
-    first, *others = networks.values() or [None]
-    for other in others:
-        first.check_same_split(other)
+    restored = list(networks.values())
+    for other in restored[1:]:
+        restored[0].check_same_split(other)
     return networks

@@ -100,11 +100,13 @@ class Series:
 def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
     """An MP4 of pictures of one size. UserError where OpenCV can't write any kind."""
     with tempfile.TemporaryDirectory() as folder:
-        temporary, writer = Path(folder) / "video.mp4", None
+        temporary = Path(folder) / "video.mp4"
+        writer: cv2.VideoWriter | None = None
         for picture in pictures:
             height, width = (side // 2 * 2 for side in picture.shape[:2])  # codecs want even numbers
             writer = writer or _open_video(temporary, fps, (width, height))
             writer.write(picture[:height, :width, ::-1])
+        assert writer is not None  # a scene has frames
         writer.release()
         with whole_file(path) as file:
             file.write(temporary.read_bytes())
@@ -114,7 +116,7 @@ def _open_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWrite
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of codecs that this build lacks
     try:
         for codec in CODECS:
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, size)
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, size)
             if writer.isOpened():
                 return writer
     finally:

@@ -160,7 +160,7 @@ class Viewer:
             raise UserError(f"--image {path} is not a picture that OpenCV can read")
         predictions = {
             label: network.predict(
-                cv2.resize(picture, tuple(network.data.size), interpolation=cv2.INTER_AREA), self._asked_of(network)
+                cv2.resize(picture, network.data.image_size, interpolation=cv2.INTER_AREA), self._asked_of(network)
             )
             for label, network in self.networks.items()
         }

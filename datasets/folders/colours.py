@@ -30,7 +30,7 @@ def class_colours(
 
 def distinct_colours(taken: Iterable[Colour]) -> Iterator[Colour]:
     """Colours of a grid, each the farthest from those taken and those before it; always the same ones."""
-    grid = [colour for colour in product(LEVELS, repeat=3) if MARGIN <= sum(colour) <= 765 - MARGIN]
+    grid = [colour for colour in product(LEVELS, LEVELS, LEVELS) if MARGIN <= sum(colour) <= 765 - MARGIN]
     distances = dict.fromkeys(grid, 3 * 9 * 255**2)
     for colour in taken:
         distances = {other: min(distance, _distance(colour, other)) for other, distance in distances.items()}

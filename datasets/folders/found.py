@@ -127,7 +127,7 @@ class FrameNames:
                 match = pattern.match("/".join(parts[start:]))
                 if match and (frame := self._known(match.get("scene", SCENE), match["id"], scene)):
                     return frame
-        if len(parts) == 2 and (frame := self._known(*parts, scene)):
+        if len(parts) == 2 and (frame := self._known(parts[0], parts[1], scene)):
             return frame
         for pattern in self.patterns:
             match = pattern.match_name(parts[-1])

@@ -213,7 +213,7 @@ def _rays(calibration: Calibration, rng: np.random.Generator) -> tuple[np.ndarra
 def boxes(moment: Moment, camera: Camera, view: View) -> list[dict[str, Any]]:
     """The boxes of a frame with the keys of the real label3D files, nearest first."""
     width, height = camera.calibration.resolution
-    found = []
+    found: list[dict[str, Any]] = []
     for placed, visible, uncovered in zip(moment.solids, view.visible, view.uncovered, strict=True):
         if not placed.solid.box_class or visible < max(4, width * height / 40_000) or visible < 0.1 * uncovered:
             continue
@@ -398,7 +398,7 @@ def write_frame(job: Job) -> None:
     _write_png(path_of("label", plan.frame), label)
     points = sweep(moment, camera.calibration, rng, timestamp_us(plan.frame))
     with whole_file(path_of("lidar", plan.frame)) as file:
-        np.savez(file, **_odd_sweep(points, plan, rng))
+        np.savez(file, allow_pickle=False, **_odd_sweep(points, plan, rng))
     if plan.has_boxes:
         found = boxes(moment, camera, view)
         if "duplicates" in plan.quirks:

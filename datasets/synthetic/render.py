@@ -245,9 +245,9 @@ class Moment:
             uncovered[part.index] += picture.draw(part)
         visible = np.bincount(picture.owner[picture.owner >= 0], minlength=len(self.solids))
         row, col = np.random.default_rng(noise_seed).integers(0, 64, 2)
-        picture.colour = cv2.GaussianBlur(picture.colour, (3, 3), 0.5)  # the lens
-        picture.colour += camera.noise[row : row + shape[0], col : col + shape[1], None]
-        colour = np.clip(picture.colour, 0, 255).astype(np.uint8)
+        blurred = cv2.GaussianBlur(picture.colour, (3, 3), 0.5)  # the lens
+        noisy = blurred + camera.noise[row : row + shape[0], col : col + shape[1], None]
+        colour = np.clip(noisy, 0, 255).astype(np.uint8)
         return View(colour, picture.label, picture.nearness, visible, uncovered)
 
     def cast(self, left: Slopes, up: Slopes) -> tuple[np.ndarray, np.ndarray]:
@@ -332,7 +332,7 @@ class _Picture:
         self.owner = np.full(shape, -1, np.int16)
         self._covered_by = np.full(shape, -1, np.int16)
 
-    def put(self, pixels: np.ndarray, nearness: np.ndarray, label: np.ndarray, colours: np.ndarray) -> None:
+    def put(self, pixels: np.ndarray, nearness: np.ndarray, label: np.ndarray | int, colours: np.ndarray) -> None:
         """Writes pixels (flat indices), their colours seen through the haze."""
         clear = np.exp(-1 / (HAZE_M * nearness))
         mist, picture = 1 - clear, self.colour.reshape(-1, 3)

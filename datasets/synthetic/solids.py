@@ -121,8 +121,10 @@ class Placed:
 
 Maker = Callable[[np.random.Generator], Solid]
 
-PAINTS = ((196, 30, 28), (28, 62, 150), (235, 235, 232), (40, 40, 44), (150, 154, 160), (222, 180, 30), (30, 110, 60))
-PAINTS += ((110, 28, 40), (70, 130, 190), (210, 100, 30), (90, 80, 70), (245, 245, 250))
+PAINTS: tuple[Colour, ...] = (
+    *((196, 30, 28), (28, 62, 150), (235, 235, 232), (40, 40, 44), (150, 154, 160), (222, 180, 30), (30, 110, 60)),
+    *((110, 28, 40), (70, 130, 190), (210, 100, 30), (90, 80, 70), (245, 245, 250)),
+)
 
 
 def pick(rng: np.random.Generator, options: tuple) -> Colour:
@@ -130,7 +132,8 @@ def pick(rng: np.random.Generator, options: tuple) -> Colour:
 
 
 def _shade(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
-    return tuple(float(c) for c in np.clip(np.array(colour) * rng.uniform(1 - spread, 1 + spread), 0, 255))
+    red, green, blue = np.clip(np.array(colour) * rng.uniform(1 - spread, 1 + spread), 0, 255).tolist()
+    return red, green, blue
 
 
 def _instance(rng: np.random.Generator, name: str) -> int:

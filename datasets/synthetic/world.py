@@ -14,6 +14,7 @@ depends on the scene's seed and the time alone.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from datasets.synthetic.solids import (
     street_lamp,
     traffic_sign,
 )
+
+Real = TypeVar("Real", float, np.ndarray)
 
 NODE_SPACING_M = 0.5  # between the points at which a centre line is tabulated
 SIGHT_M = 180.0  # nothing stands beyond
@@ -63,12 +66,12 @@ class Road:
         swing = np.array([rng.uniform(0.18, 0.26), rng.uniform(0.17, 0.25), rng.uniform(0.12, 0.2)])
         return cls(swing, 2 * np.pi / wavelength_m, rng.uniform(0, 2 * np.pi, 3))
 
-    def heading(self, station: np.ndarray) -> np.ndarray:
+    def heading(self, station: Real) -> Real:
         """rad, positive to the left."""
         angles = np.multiply.outer(station, self.wave_number) + self.phase_rad
         return np.sin(angles) @ self.swing_rad
 
-    def curvature(self, station: np.ndarray) -> np.ndarray:
+    def curvature(self, station: Real) -> Real:
         """1/m, positive to the left."""
         angles = np.multiply.outer(station, self.wave_number) + self.phase_rad
         return np.cos(angles) @ (self.swing_rad * self.wave_number)
@@ -197,7 +200,7 @@ class World:
         self.section = self._section(bool(rng.random() < 0.5))
         self.rows = list(self._rows(rng))
 
-    def station(self, seconds: float) -> float:
+    def station(self, seconds: Real) -> Real:
         """Where the car is, metres along the road."""
         return 500.0 + self.speed * seconds
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from training.methods.base import Balancing, Method
-from training.methods.similarity import total
+from training.methods.similarity import sum_of, total
 
 
 class Fixed(Balancing):
@@ -15,7 +15,7 @@ class Fixed(Balancing):
         self._weights = dict(weights)
 
     def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
-        return sum(self.task_loss(task, losses[task], valid[task]) for task in losses)
+        return sum_of(self.task_loss(task, losses[task], valid[task]) for task in losses)
 
     def task_loss(self, task: str, losses: Tensor, valid: Tensor) -> Tensor:
         return self._weights[task] * total(losses, valid)

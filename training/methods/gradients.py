@@ -38,14 +38,17 @@ class Aggregated(Rows):
     def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> list[float]:
         """The weights are 1 for the methods that do not weigh whole rows."""
         for parameter, jacobian in zip(self.shared, jacobians, strict=True):
-            parameter.jac = jacobian
+            parameter.jac = jacobian  # type: ignore[attr-defined]  # TorchJD's own field
         # weights from the inner products alone: no second copy of all rows
         by_gramian = isinstance(self.aggregator, aggregation.GramianWeightedAggregator)
         device = self.counts.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             # some methods draw random numbers: the same ones in every process and after a resume
             torch.manual_seed(self.seed + self.steps)
-            weights = jac_to_grad(self.shared, self.aggregator, optimize_gramian_computation=by_gramian)
+            # its overloads want one kind of aggregator to be known
+            weights: Tensor | None = jac_to_grad(  # type: ignore[call-overload]
+                self.shared, self.aggregator, optimize_gramian_computation=by_gramian
+            )
         return [1.0] * len(present) if weights is None else weights.tolist()
 
 

@@ -77,6 +77,7 @@ class Rows(Fixed):
         weights = self.to_gradient(jacobians, present)
         self.row_weights = dict.fromkeys(self.tasks, 0.0) | dict(zip(tasks, weights, strict=True))
         for parameter in self.shared:
+            assert parameter.grad is not None  # from `to_gradient`
             # laid out as the parameter: fused optimisers on CUDA want that
             parameter.grad = torch.empty_like(parameter).copy_(parameter.grad)
         self.steps += 1

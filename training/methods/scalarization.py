@@ -87,6 +87,7 @@ class Scalarized(Rows):
         with torch.random.fork_rng([values.device] if values.is_cuda else []):
             torch.manual_seed(self.seed + self.steps)  # the same numbers in every process and after a resume
             self.scalarizer(values).backward()
+        assert values.grad is not None
         return values.grad
 
     def parameters_of(self, group: str) -> list[nn.Parameter]:

@@ -1,6 +1,7 @@
 """The measurement beside any method: do the tasks' gradients on the shared parameters agree?"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +14,11 @@ from training import distributed
 def total(losses: Tensor, valid: Tensor) -> Tensor:
     """Sum of the valid samples' losses."""
     return torch.where(valid, losses, 0).sum()
+
+
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """Of one tensor at least, from the first to the last."""
+    return reduce(torch.add, tensors)
 
 
 class GradientSimilarity:
@@ -95,7 +101,7 @@ def cosine_similarities(rows: Mapping[str, Sequence[Tensor]]) -> dict[str, float
 def inner_products(jacobians: Sequence[Tensor]) -> Tensor:
     """Of the rows of T x ... tensors, summed over the tensors: T x T, on their device."""
     flat = (jacobian.flatten(1) for jacobian in jacobians)
-    return sum(rows @ rows.T for rows in flat)
+    return sum_of(rows @ rows.T for rows in flat)
 
 
 def cosines(products: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

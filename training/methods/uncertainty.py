@@ -8,7 +8,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from training.methods.base import Balancing, Context, Method, MethodSettings
-from training.methods.similarity import total
+from training.methods.similarity import sum_of, total
 
 
 class Settings(MethodSettings):
@@ -44,7 +44,7 @@ class Uncertainty(Balancing):
 
     def weighted(self, losses: Mapping[str, Tensor], valid: Mapping[str, Tensor]) -> Tensor:
         self._keep_in_range()
-        return sum(self._task_loss(task, losses[task], valid[task]) for task in losses)
+        return sum_of(self._task_loss(task, losses[task], valid[task]) for task in losses)
 
     def weights(self) -> dict[str, float]:
         self._keep_in_range()

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import NonNegativeInt, PrivateAttr, field_validator, model_validator
 from torch import nn
@@ -14,11 +14,15 @@ from datasets.samples import Sample
 from datasets.sampling import Sampling
 from datasets.spec import LabelSpec
 from errors import UserError
+from models.base import TaskNetwork
+from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks import TASKS
 from tasks.base import Task
-from training.config import AugmentationConfig, DataConfig, GroupConfig, TrainingConfig, with_task_settings
+from training.config import AugmentationConfig, DataConfig, GroupConfig, KindOfRun, TrainingConfig, with_task_settings
 from training.methods.base import Balancing
+
+Model = TypeVar("Model", bound=TaskNetwork)
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,9 @@ class Portions:
     sampling: Sampling = "proportional"
 
 
-class RunConfig(StrictModel):
+class RunConfig(KindOfRun, Generic[Model]):
     """What all runs share, and what a subclass must tell. `mode` is the value of --train-mode."""
 
-    kind: ClassVar[str]  # the name in checkpoints
     part: ClassVar[str]  # what a task's section chooses: its network or its head
     compares_tasks: ClassVar[bool]  # whether "best" is a mean over tasks, not one task's own metric
     steps_together: ClassVar[bool] = True  # all groups at every block's border; else each when it has its batch_size
@@ -121,23 +124,23 @@ class RunConfig(StrictModel):
         """In which portions samples are drawn and passed."""
 
     @abstractmethod
-    def make_model(self, tasks: Mapping[str, Task]) -> nn.Module:
+    def make_model(self, tasks: Mapping[str, Task]) -> Model:
         """The network with random weights; the tasks have been fitted or restored."""
 
     @abstractmethod
-    def load_pretrained(self, model: nn.Module, tasks: Mapping[str, Task]) -> None:
+    def load_pretrained(self, model: Model, tasks: Mapping[str, Task]) -> None:
         """Put the initial weights that the config names into a network from `make_model`."""
 
     @abstractmethod
-    def imagenet_weights(self) -> list[WeightsEnum]:
-        """torchvision's entries of the ImageNet weights that the file names."""
+    def imagenet_weights(self) -> list[WeightsEnum | TimmWeights]:
+        """The published entries of the ImageNet weights that the file names."""
 
-    def slowed(self, model: nn.Module) -> tuple[list[nn.Parameter], float]:
+    def slowed(self, model: Model) -> tuple[list[nn.Parameter], float]:
         """Parameters whose learning rate is a factor of their group's, and this factor."""
         return [], 1.0
 
     @abstractmethod
-    def make_balancing(self, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
+    def make_balancing(self, model: Model, tasks: Mapping[str, Task]) -> Balancing:
         """How the tasks' losses are weighed; the network is on its device."""
 
 

@@ -14,6 +14,7 @@ from models.norms import training_batch_norms
 from models.pretrained import load_pretrained
 from models.registry import make_head
 from models.settings import PartSettings
+from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks.base import Task
 from training.config import NetworkConfig, TaskSettings, method_settings
@@ -33,7 +34,7 @@ class HeadConfig(TaskSettings):
     """Factor of the task's loss (balancing fixed, and of the gradients that are aggregated)."""
 
 
-class MultiTaskRun(RunConfig):
+class MultiTaskRun(RunConfig[MultiTask]):
     """The multi-task network: what its symmetric and its asymmetric training share."""
 
     part = "head"
@@ -68,7 +69,7 @@ class MultiTaskRun(RunConfig):
             },
         )
 
-    def imagenet_weights(self) -> list[WeightsEnum]:
+    def imagenet_weights(self) -> list[WeightsEnum | TimmWeights]:
         weights = self.network.imagenet_weights()
         return [] if weights is None else [weights]
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Self
 
 from pydantic import PositiveInt, SerializeAsAny, model_validator
-from torch import nn
 from torchvision.models import WeightsEnum
 
 from models.pretrained import load_pretrained
 from models.registry import make_network
-from models.settings import EncoderSettings, PartSettings
+from models.settings import PartSettings, PretrainedSettings
 from models.single import SingleTask
+from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks.base import Task
 from training.config import GroupConfig, TaskSettings
@@ -34,7 +34,7 @@ class SingleTaskConfig(GroupConfig, TaskSettings):
         return self
 
 
-class SingleTaskRun(RunConfig):
+class SingleTaskRun(RunConfig[SingleTask]):
     """configs/single_task_conf.yaml: what all single-task networks share, and one section a task."""
 
     kind, part = "single_task", "network"
@@ -61,15 +61,15 @@ class SingleTaskRun(RunConfig):
     def make_model(self, tasks: Mapping[str, Task]) -> SingleTask:
         return SingleTask(self.mode, make_network(self.tasks[self.mode].network, tasks[self.mode].outputs()))
 
-    def imagenet_weights(self) -> list[WeightsEnum]:
-        networks = [task.network for task in self.tasks.values() if isinstance(task.network, EncoderSettings)]
+    def imagenet_weights(self) -> list[WeightsEnum | TimmWeights]:
+        networks = [task.network for task in self.tasks.values() if isinstance(task.network, PretrainedSettings)]
         return [weights for network in networks if (weights := network.imagenet_weights()) is not None]
 
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
         network = self.tasks[model.task].network
-        if isinstance(network, EncoderSettings):
+        if isinstance(network, PretrainedSettings):
             what = f"{model.task}, {network.encoder}"
             load_pretrained(model.network.encoder, network.pretrained, network.imagenet_weights(), what)
 
-    def make_balancing(self, model: nn.Module, tasks: Mapping[str, Task]) -> Balancing:
+    def make_balancing(self, model: SingleTask, tasks: Mapping[str, Task]) -> Balancing:
         return Fixed({self.mode: 1.0})

@@ -30,7 +30,7 @@ class BoxPicture(Picture):
         names, colours = self.task.classes.names, self.task.classes.rgb
         truths = _true_boxes(target) if target is not None else []
         for box, index in truths:
-            dashed_rectangle(pen, (box * scale).tolist(), colours[index], line)
+            dashed_rectangle(pen, tuple((box * scale).tolist()), colours[index], line)
         drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
         for box, index, _ in reversed(drawn):  # the best on top
             pen.rectangle((box * scale).tolist(), outline=colours[index], width=line)

@@ -28,6 +28,7 @@ class DepthPicture(Picture):
         if prediction is not None:
             picture = self._colours(fitted(prediction[0].float().cpu().numpy(), image))
         else:
+            assert target is not None  # one of them is given
             picture = self._dots(image, metres(target["depth"][0].cpu(), torch.float32).numpy())
         canvas, pen = with_strip(picture, self.strip_lines)
         self._scale_bar(canvas, pen, picture.shape[0])

@@ -9,7 +9,7 @@ from torchmetrics import Metric
 
 from datasets.spec import IGNORE
 from tasks.base import Target
-from tasks.segmentation import SegmentationTask
+from tasks.segmentation import SegmentationMetric, SegmentationTask
 from visual.drawing import blended, fitted, greyed, legend, with_strip
 from visual.pictures.base import DrawOptions, Picture
 
@@ -32,6 +32,7 @@ class SegmentationPicture(Picture):
         """
         truth = None if target is None else fitted(target["classes"][0].cpu().numpy(), image)
         shown = truth if prediction is None else fitted(prediction[0].cpu().numpy(), image)
+        assert shown is not None  # one of them is given
         visible = shown != IGNORE
         if options.errors and prediction is not None and truth is not None:
             visible &= (truth != IGNORE) & (shown != truth)
@@ -39,8 +40,8 @@ class SegmentationPicture(Picture):
         colours = self.task.classes.palette()
         picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines)
         counts = np.bincount(shown[visible], minlength=len(self.task.classes))
-        present = sorted(np.flatnonzero(counts), key=lambda index: -counts[index])
-        entries = [(self.task.classes.names[index], tuple(colours[index].tolist())) for index in present]
+        present = sorted(np.flatnonzero(counts).tolist(), key=lambda index: -counts[index])
+        entries = [(self.task.classes.names[index], self.task.classes.rgb[index]) for index in present]
         legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
         return np.array(picture)
 
@@ -59,6 +60,7 @@ class SegmentationPicture(Picture):
         }
 
     def plots(self, metric: Metric) -> "dict[str, Figure]":
+        assert isinstance(metric, SegmentationMetric)
         return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.task.classes.names)}
 
 
@@ -66,7 +68,7 @@ def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> "Figure":
     """Truth by row, prediction by column, as shares of the row; classes in neither are left out."""
     from matplotlib.figure import Figure
 
-    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    present = np.flatnonzero(confusion.sum(0) + confusion.sum(1)).tolist()
     counts = confusion[np.ix_(present, present)].astype(np.float64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [classes[index] for index in present]

@@ -43,7 +43,10 @@ class SteeringPicture(Picture):
 
     def scene_value(self, prediction: Tensor | None = None, target: Target | None = None) -> float:
         """The newest angle."""
-        return float(prediction[0, -1]) if target is None else _angles_of(target)[-1]
+        if target is not None:
+            return _angles_of(target)[-1]
+        assert prediction is not None  # one of them is given
+        return float(prediction[0, -1])
 
 
 @dataclass(frozen=True)
