@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from pydantic import PositiveInt, SerializeAsAny, model_validator
+from torch import nn
 from torchvision.models import WeightsEnum
 
 from models.pretrained import load_pretrained
@@ -68,8 +69,9 @@ class SingleTaskRun(RunConfig[SingleTask]):
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
         network = self.tasks[model.task].network
         if isinstance(network, PretrainedSettings):
-            what = f"{model.task}, {network.encoder}"
-            load_pretrained(model.network.encoder, network.pretrained, network.imagenet_weights(), what)
+            encoder, what = model.network.encoder, f"{model.task}, {network.encoder}"
+            assert isinstance(encoder, nn.Module)
+            load_pretrained(encoder, network.pretrained, network.imagenet_weights(), what)
 
     def make_balancing(self, model: SingleTask, tasks: Mapping[str, Task]) -> Balancing:
         return Fixed({self.mode: 1.0})
