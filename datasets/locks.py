@@ -9,7 +9,8 @@ import secrets
 import socket
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -95,23 +96,34 @@ class Lock:
             return False
         return True
 
+    def check(self) -> None:
+        """UserError if another process has it. Nothing is taken."""
+        self._dead_owner(now=time.time())
+
     def _remove_dead(self, now: float) -> None:
         """Remove the lock of an owner that has ended. UserError: it lives."""
+        if (content := self._dead_owner(now)) is None:
+            return
+        # one process alone, lest a slow one removes what a faster one has taken meanwhile; it may die of it, too
+        owner = _owner_in(content)
+        token = owner.token if owner else "unknown"
+        with Lock(self.path.with_name(f"{self.path.name}-{token}"), self.what), suppress(FileNotFoundError):
+            if self.path.read_bytes() == content:
+                self.path.unlink()
+
+    def _dead_owner(self, now: float) -> bytes | None:
+        """What the file of an owner says that has ended; None where there is no file. UserError: it lives."""
         try:
             content, silent = self.path.read_bytes(), now - self.path.stat().st_mtime
         except FileNotFoundError:
-            return  # given back a moment ago
+            return None  # given back a moment ago
         owner = _owner_in(content)
         if not (silent > DEAD_AFTER if owner is None else owner.has_ended(silent)):
             raise UserError(
                 f"{self.what} is in use by {owner or 'another process'}; wait for it or stop it (if you know that it "
                 f"has ended: delete {self.path})"
             )
-        # one process alone, lest a slow one removes what a faster one has taken meanwhile; it may die of it, too
-        token = owner.token if owner else "unknown"
-        with Lock(self.path.with_name(f"{self.path.name}-{token}"), self.what), suppress(FileNotFoundError):
-            if self.path.read_bytes() == content:
-                self.path.unlink()
+        return content
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
@@ -123,6 +135,23 @@ class Lock:
         with suppress(OSError):
             return self.path.read_bytes() == self._content
         return False
+
+
+@contextmanager
+def shared(path: Path, what: str) -> Iterator[None]:
+    """Held with others that share it, but not beside one that has it `alone`. UserError as of `Lock`."""
+    with Lock(path.with_name(f"{path.name}-shared-{socket.gethostname()}-{os.getpid()}"), what):
+        Lock(path, what).check()
+        yield
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Held beside no other, `shared` or `alone`. UserError as of `Lock`."""
+    with Lock(path, what):
+        for other in path.parent.glob(f"{path.name}-shared-*"):
+            Lock(other, what).check()
+        yield
 
 
 def _owner_in(content: bytes) -> Owner | None:
