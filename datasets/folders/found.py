@@ -170,6 +170,7 @@ def rows_of(table: Table, names: FrameNames, source: str) -> Iterator[tuple[Fram
 
 def _read_csv(path: Path, columns: list[str] | None) -> Iterator[tuple[int, dict[str, str]]]:
     try:
+        rows = 0
         with io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             for row in reader:
@@ -177,9 +178,12 @@ def _read_csv(path: Path, columns: list[str] | None) -> Iterator[tuple[int, dict
                 if columns is None:
                     columns = cells
                 elif any(cells) and cells != columns:
+                    rows += 1
                     yield reader.line_num, dict(zip(columns, cells + [""] * len(columns), strict=False))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} can't be read as CSV: {getattr(error, 'strerror', None) or error}") from None
+    if not rows:
+        raise UserError(f"{path} has no row below its header")
 
 
 def _of_table(table: Any, names: FrameNames, source: str) -> Labels:

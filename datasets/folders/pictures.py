@@ -70,7 +70,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     """A picture of a size that is read. ValueError or OSError: it is none."""
     with open(open_regular(path), "rb") as file:
         try:
-            with Image.open(file) as image:
+            with Image.open(file, formats=["PNG"] if path.suffix.lower() == ".png" else None) as image:
                 check_pixels(*image.size)
                 yield image
         except (ValueError, OSError):
