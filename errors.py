@@ -28,8 +28,11 @@ def reason_of(error: Exception) -> str:
 def run_as_script(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status; what the user can mend becomes one line on stderr and exit code 2.
 
-    No loader process outlives it.
+    No loader process outlives it. SIGTERM unwinds as Ctrl-C does, so that what holds files, locks and children gives
+    them back; a main that wants something else of it sets a handler of its own.
     """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
             sys.exit(main() or 0)
@@ -38,6 +41,8 @@ def run_as_script(main: Callable[[], int | None]) -> None:
             time.sleep(_PATIENCE)
             raise
     except BaseException as error:
+        for number in (signal.SIGINT, signal.SIGTERM):  # it ends already, and is soon done
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises again for each one that is killed
         killed = _kill_loaders()
         status = _show(error)
@@ -48,6 +53,14 @@ def run_as_script(main: Callable[[], int | None]) -> None:
         sys.exit(status)
 
 
+class Terminated(BaseException):
+    """SIGTERM."""
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
 def _show(error: BaseException) -> int | None:
     """Print one line and give an exit status for what is no bug; None for what Python itself shows best."""
     if isinstance(error, UserError):
@@ -55,12 +68,18 @@ def _show(error: BaseException) -> int | None:
     elif any(isinstance(cause, KeyboardInterrupt) for cause in _chain(error)):
         # not always the last error: interrupted in the midst of a file, torch's writer adds one of its own
         line, status = "interrupted", 130
+    elif any(isinstance(cause, Terminated) for cause in _chain(error)):
+        line, status = "terminated", 143
     elif death := _death_of_a_loader(error):
         line = (
             f"error: a loader process was killed, out of memory? ({death}); use fewer of them (data.workers, "
             "--workers) or get more memory; a training run goes on with --resume auto"
         )
         status = 2
+    elif isinstance(error, OSError) and error.filename is not None:
+        line, status = f"error: {error.filename}: {error.strerror}", 2
+    elif isinstance(error, MemoryError):
+        line, status = f"error: not enough memory ({error}); ask for smaller sizes or fewer processes", 2
     else:
         return None
     print(line, file=sys.stderr)

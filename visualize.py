@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threshold", type=float, default=0.3, help="lowest score of a box (default 0.3)")
     parser.add_argument("--errors", action="store_true", help="segmentation: only the pixels that differ")
     parser.add_argument("--gif", action="store_true", help="the scene as GIF, too")
-    parser.add_argument("--fps", type=float, default=4.0, help="frames of the video a second (default 4)")
+    parser.add_argument("--fps", type=rate, default=4.0, help="frames of the video a second (default 4)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="default results")
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
@@ -49,6 +49,13 @@ def parse_arguments() -> argparse.Namespace:
     if args.image and not args.checkpoint:
         parser.error("--image needs a --checkpoint LABEL=PATH: there are no labels to draw")
     return args
+
+
+def rate(text: str) -> float:
+    fps = float(text)
+    if not 0.01 <= fps <= 1000:  # false for NaN as well
+        raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 1000")
+    return fps
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from datasets.processed import ProcessedData
 from datasets.roots import Roots
 from errors import UserError, run_as_script
 from strict_yaml import read_yaml, validated
-from training.config import DataConfig, SplitConfig
+from training.config import DataConfig
 from training.splitting import make_split
 
 SHIPPED = [Path("configs") / f"{name}_conf.yaml" for name in ("single_task", "symmetric", "asymmetric")]
@@ -36,11 +36,10 @@ def main() -> None:
     if len(set(names)) < len(names):
         raise UserError(f"--configs: two files have the same name among {', '.join(names)}; write them one by one")
     for path in args.configs:
-        content = read_yaml(path).get("data", {}).get("split", {})
-        size = tuple(read_yaml(path).get("data", {}).get("size", DataConfig().size))
+        data = validated(DataConfig, read_yaml(path).get("data") or {}, str(path))
         processed = [ProcessedData(root) for root in args.processed_root]
-        roots = Roots.open(processed, RawData(args.data_root), size)
-        split = make_split(validated(SplitConfig, content, str(path)), roots, args.data_root)
+        roots = Roots.open(processed, RawData(args.data_root), data.image_size)
+        split = make_split(data.split, roots, args.data_root)
         target = args.out / f"{path.stem}.json"
         write_json(target, split.to_json(), indent=0)
         print(f"{target}: {split.summary()}")

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -25,7 +26,9 @@ import numpy as np
 
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.frames import Frame
+from datasets.images import check_pixels
 from datasets.layout import add_root_arguments
+from datasets.locks import alone, shared
 from datasets.processed import ProcessedData
 from errors import UserError, reason_of
 from progress import progress, warn
@@ -137,23 +140,31 @@ def convert(
     settings: everything that decides what the files contain, for settings.json (JSON types only); dataset: its name;
     split: its official one, part -> frames as SCENE/ID.
     """
+    try:
+        check_pixels(*args.size)
+    except ValueError as error:
+        raise UserError(f"--size: {error}") from None
     processed = ProcessedData(args.processed_root)
     jobs = select_jobs(stage, source, args)
-    try:
-        processed.describe(dataset, split, replace=args.overwrite and not is_partial(args))
-        claim_folder(processed, stage, settings, args)
-        if times := stage.times(source):
-            processed.write_times(times)
-    except OSError as error:
-        raise UserError(f"can't write below {processed.root}: {error.strerror} (--processed-root)") from None
     worker = Worker(stage, source, processed, settings, args.overwrite)
-    report = Report(stage.kind, settings)
-    with closing(run_jobs(worker, jobs, args.threads)) as results:
-        for outcome in outcomes_of(results, len(jobs), stage.kind):
-            report.add(outcome)
-    processed.remove_abandoned(stage.kind)  # of workers that were still ending when this run began
-    path = processed.report_path(stage.kind, args.shard)
-    report.write(path)
+    hold = alone if replaces_all(args) else shared
+    with hold(processed.kind_lock_path(stage.kind), f"{processed.kind_dir(stage.kind)}"):
+        try:
+            processed.describe(dataset, split, replace=replaces_all(args))
+            claim_folder(worker, jobs, args)
+            if times := stage.times(source):
+                processed.write_times(times)
+        except OSError as error:
+            raise UserError(f"can't write below {processed.root}: {error.strerror} (--processed-root)") from None
+        report = Report(stage.kind, settings)
+        try:
+            with closing(run_jobs(worker, jobs, args.threads)) as results:
+                for outcome in outcomes_of(results, len(jobs), stage.kind):
+                    report.add(outcome)
+        finally:
+            processed.remove_abandoned(stage.kind)  # of workers that were killed
+        path = processed.report_path(stage.kind, args.shard)
+        report.write(path)
     print(f"{report.summary()}; {path}")
     return 1 if report.failures else 0
 
@@ -178,16 +189,25 @@ def is_partial(args: argparse.Namespace) -> bool:
     return args.scenes is not None or args.shard is not None
 
 
-def claim_folder(
-    processed: ProcessedData, stage: Stage[Any], settings: dict[str, Any], args: argparse.Namespace
-) -> None:
-    """Make sure that the kind's folder holds files of these settings only; UserError where it holds others."""
+def replaces_all(args: argparse.Namespace) -> bool:
+    """Whether every file of the kind goes."""
+    return args.overwrite and not is_partial(args)
+
+
+def claim_folder(worker: "Worker", jobs: list[Any], args: argparse.Namespace) -> None:
+    """Make sure that the kind's folder holds files of these settings only; UserError where it holds others.
+
+    With --overwrite the old files go here, once a first new label could be made.
+    """
+    processed, stage, settings = worker.processed, worker.stage, worker.settings
     kind, folder = stage.kind, processed.kind_dir(stage.kind)
     wanted = deciding(settings, stage)
     processed.remove_abandoned(kind)
-    if args.overwrite and is_partial(args):
+    if args.overwrite:
         processed.check_unpacked(kind)
-    elif args.overwrite:
+    if args.overwrite or not os.path.lexists(processed.settings_path(kind)):
+        worker.check(jobs if replaces_all(args) and processed.frames(kind) else ())
+    if replaces_all(args):
         processed.remove(kind)
     found = processed.settings(kind)
     if args.overwrite and found is not None and (made := deciding(found, stage)) != wanted:
@@ -240,6 +260,24 @@ class Worker(Generic[Source]):
         cv2.setNumThreads(1)  # the pool already uses every core that was asked for
         self.stage.prepare(self.settings)
 
+    def check(self, jobs: Iterable[Any]) -> None:
+        """UserError unless these settings can be used, and a label of one of the jobs, if any, can be made."""
+        reason, kind = "none has a label", self.stage.kind
+        trial = copy(self)
+        trial.stage = deepcopy(self.stage)  # what it prepares is not for the workers, which get this one
+        try:
+            trial.prepare()
+        except (MemoryError, ValueError, cv2.error) as error:
+            raise UserError(f"{kind} labels can't be made with these settings: {reason_of(error)}") from None
+        for job in jobs:
+            try:
+                if any(make().content is not None for _, _, make in trial.stage.labels(self.source, job)):
+                    return
+            except Exception as error:  # whatever a broken file raises; the next one may be whole
+                reason = f"{job}: {reason_of(error)}"
+        if jobs:
+            raise UserError(f"no new {kind} label can be made ({reason}), so the old files stay as they are")
+
     def run(self, job: Any) -> list[Outcome]:
         try:
             return [self._run_frame(*label) for label in self.stage.labels(self.source, job)]
@@ -256,7 +294,7 @@ class Worker(Generic[Source]):
             label = make()
         except Exception as error:  # whatever a broken file raises, it is named and the rest goes on
             target.unlink(missing_ok=True)
-            return Outcome(str(frame), "failed", str(path), reason_of(error))
+            return Outcome(str(frame), "failed", str(path), reason_of(error) or type(error).__name__)
         if label.content is None:
             target.unlink(missing_ok=True)
             return Outcome(str(frame), "without_label", str(path), counts=label.counts)
@@ -290,7 +328,6 @@ _worker: Worker  # set once in every worker process
 def _start_worker(worker: Worker) -> None:
     global _worker
     _worker = worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the pool
     threading.Thread(target=_end_with_parent, daemon=True).start()
     worker.prepare()
 
@@ -317,11 +354,27 @@ def run_jobs(worker: Worker, jobs: list[Any], threads: int) -> Generator[list[Ou
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(threads, len(jobs) or 1), context, _start_worker, (worker,))
     try:
-        yield from pool.map(_run_in_worker, jobs, chunksize=4)
+        with signals_left_to_parent():
+            results = pool.map(_run_in_worker, jobs, chunksize=4)
+        yield from results
     except BrokenProcessPool:
         raise UserError("a worker process was killed (out of memory?); use fewer --threads; a rerun goes on") from None
+    except BaseException:
+        for process in multiprocessing.active_children():  # labels appear whole or not at all
+            process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def signals_left_to_parent() -> Iterator[None]:
+    """Processes that are started within never see Ctrl-C or SIGTERM, which the parent alone answers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # ---- progress and report --------------------------------------------------------------------------------------

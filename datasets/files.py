@@ -1,5 +1,6 @@
 """Reading and writing files: whole or not at all, without pickle, one process at a time where that matters."""
 
+import errno
 import fcntl
 import io
 import json
@@ -9,17 +10,21 @@ import re
 import secrets
 import shutil
 import socket
+import stat
 import sys
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
 from errors import UserError
 
 NPY_HEADER = 4096  # bytes, more than the header of any label's .npy file takes
+MAX_ARRAY = 1 << 30  # bytes: 80 times a full-size camera image
 _TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}")
 
 
@@ -62,28 +67,86 @@ def read_at(descriptor: int, size: int, offset: int) -> np.ndarray:
     return content
 
 
+def open_regular(path: Path) -> int:
+    """A descriptor for reading. OSError: a folder, a pipe or a device (which may never end) as well."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a folder, pipe or device, not a file", str(path))
+    return descriptor
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's bytes."""
+    with open(open_regular(path), "rb") as file:
+        return file.read()
+
+
 def read_whole(path: Path) -> np.ndarray:
     """A file's bytes, uint8, writable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = open_regular(path)
     try:
         return read_at(descriptor, os.fstat(descriptor).st_size, 0)
     finally:
         os.close(descriptor)
 
 
-def npy_array(content: np.ndarray) -> np.ndarray:
-    """The array of a .npy file's bytes, without copying them. ValueError: broken, or something that needs pickle."""
+class NpyHeader(NamedTuple):
+    """What a .npy file says of its array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    order: Literal["C", "F"]
+    start: int  # of the data
+
+
+def npy_header(content: np.ndarray | bytes) -> NpyHeader:
+    """From a .npy file's first NPY_HEADER bytes. ValueError: broken, or something that needs pickle."""
     header = io.BytesIO(content[:NPY_HEADER])
-    version = np.lib.format.read_magic(header)
-    if version != (1, 0):
-        raise ValueError(f"version {version}, not (1, 0)")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+    try:
+        version = np.lib.format.read_magic(header)
+        if version != (1, 0):
+            raise ValueError(f"version {version}, not (1, 0)")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+    except ValueError:
+        raise
+    except Exception as error:  # numpy lets Python's parser read it, which has errors of its own
+        raise ValueError(f"its header: {error}") from None
     if dtype.hasobject:
         raise ValueError("Object arrays are not read")
-    start, needed = header.tell(), dtype.itemsize * math.prod(shape)
+    if not all(0 <= length <= MAX_ARRAY for length in shape) or dtype.itemsize * math.prod(shape) > MAX_ARRAY:
+        raise ValueError(f"shape {shape}; at most {MAX_ARRAY:,} bytes are read")
+    return NpyHeader(shape, dtype, "F" if fortran_order else "C", header.tell())
+
+
+def npy_array(content: np.ndarray) -> np.ndarray:
+    """The array of a .npy file's bytes, without copying them. ValueError: broken, or something that needs pickle."""
+    shape, dtype, order, start = npy_header(content)
+    needed = dtype.itemsize * math.prod(shape)
     if len(content) - start < needed:
         raise ValueError(f"{len(content) - start} bytes of data, not {needed}")
-    return np.ndarray(shape, dtype, content, start, order="F" if fortran_order else "C")
+    return np.ndarray(shape, dtype, content, start, order=order)
+
+
+def npz_arrays(path: Path) -> dict[str, Callable[[], np.ndarray]]:
+    """Each array of a .npz file by its name, as a call that reads it and checks its CRC.
+
+    ValueError: no such file; of the calls: broken, unpacks to more than MAX_ARRAY, or something that needs pickle.
+    """
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(read_bytes(path)))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ValueError(f"not a whole .npz file: {error}") from None
+    return {info.filename.removesuffix(".npy"): partial(_npz_array, archive, info) for info in archive.infolist()}
+
+
+def _npz_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    if info.file_size > MAX_ARRAY:
+        raise ValueError(f"{info.filename} unpacks to {info.file_size:,} bytes; at most {MAX_ARRAY:,} are read")
+    try:
+        return npy_array(np.frombuffer(archive.read(info), np.uint8))
+    except Exception as error:  # of the archive, of what packed it, or of the array in it
+        raise ValueError(f"{info.filename}: {error or type(error).__name__}") from None
 
 
 # ---- files that appear whole or not at all ------------------------------------------------------------------
@@ -94,8 +157,9 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` for writing; rename it to `path` if the block ends well, else remove it.
 
     `durable` waits until the bytes are on the disk before the rename (checkpoints; too slow for 60,000 labels).
+    OSError: it can't be written; it names `path`, whatever the library that wrote did say.
     """
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -103,6 +167,12 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.filename not in (None, str(temporary)):
+            raise  # something else that could not be read meanwhile
+        why = error.strerror or f"only part of it was written, no space left? ({error})"
+        raise OSError(error.errno or errno.EIO, why, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -116,7 +186,7 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 def write_json_once(path: Path, content: Any) -> None:
     """Write JSON unless the file exists; of several processes that do so at once, exactly one succeeds."""
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     try:
         os.link(temporary, path)  # unlike a rename, it fails where the file exists
@@ -164,14 +234,23 @@ def check_free_disk(folder: Path, needed: int) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file that this project or the user wrote; a broken one is the user's to mend."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(read_bytes(path))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} can't be read as JSON: {error}") from None
+        raise UserError(f"{path} can't be read as JSON: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _temporary_path(path: Path) -> Path:
+def parse_json(content: bytes | str) -> Any:
+    """What a JSON text says; numbers may be infinite or NaN. ValueError: it is none, or is nested too deep."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def temporary_path(path: Path) -> Path:
+    """A name beside `path` that `is_abandoned` knows, in a folder that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
@@ -179,18 +258,22 @@ def _temporary_path(path: Path) -> Path:
 def is_abandoned(name: str) -> bool:
     """Whether the name is a temporary file's whose process, on this machine, has ended."""
     match = _TEMPORARY.fullmatch(name)
-    return bool(match) and match["host"] == socket.gethostname() and not _is_running(int(match["pid"]))
+    return bool(match) and match["host"] == socket.gethostname() and start_of(int(match["pid"])) is None
 
 
-def _is_running(pid: int) -> bool:
-    """Whether a process of this machine lives; a zombie (dead, but nobody has asked for its exit status) does not."""
+def start_of(pid: int) -> str | None:
+    """When a process of this machine began, to tell it from a later one of the same number; None: none lives.
+
+    A zombie (dead, but nobody has asked for its exit status) does not live. "": not on Linux.
+    """
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
     except PermissionError:
-        return True  # it belongs to somebody else
+        pass  # it belongs to somebody else
+    except (ProcessLookupError, OverflowError):
+        return None
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return True  # not on Linux
+        return ""
+    return None if state == "Z" else fields[18]

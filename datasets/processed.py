@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from datasets.files import (
     folder_names,
     npy_array,
+    read_bytes,
     read_json,
     read_whole,
     remove_abandoned_in,
@@ -28,9 +30,11 @@ from datasets.files import (
     write_json_once,
 )
 from datasets.frames import Frame
+from datasets.images import LARGEST_SIDE
 from datasets.packs import PACKED, Pack, Stamp
-from datasets.spec import SPLITS, DatasetSpec, LabelSpec
+from datasets.spec import DatasetSpec, LabelSpec
 from errors import UserError
+from strict import DataModel, checked
 
 CAMERA_SUFFIXES = {"npy": ".npy", "jpeg": ".jpg"}
 CAMERA = "camera"  # the kind that is no label
@@ -60,6 +64,45 @@ def _stamps(folder: Path, pattern: re.Pattern[str]) -> dict[str, Stamp]:
     return dict(sorted(found.items()))
 
 
+Size = Annotated[list[Annotated[int, Field(gt=0, lt=LARGEST_SIDE)]], Field(min_length=2, max_length=2)]
+
+
+class KindSettings(DataModel):
+    """What every KIND/settings.json may hold, beside what decides the kind's files."""
+
+    size: Size | None = None
+    calibration: dict[str, Any] | None = None
+
+
+class MapSettings(KindSettings):
+    """Of the kinds whose files have a size."""
+
+    size: Size
+
+
+class CameraSettings(MapSettings):
+    format: Literal["npy", "jpeg"]
+    resolution: Size | None = None
+
+
+SETTINGS = {CAMERA: CameraSettings, "segmentation": MapSettings, "depth": MapSettings}
+
+
+class OfficialSplit(DataModel):
+    """Frames as SCENE/ID."""
+
+    train: list[str]
+    val: list[str]
+    test: list[str]
+
+
+class Description(DataModel):
+    """What dataset.json holds."""
+
+    name: str
+    split: OfficialSplit | None = None
+
+
 class ProcessedData:
     """Labels as the preprocessing scripts write them, `root/KIND/SCENE/FRAME.{npy,jpg,json}`, or a scene's in one pack.
 
@@ -69,12 +112,14 @@ class ProcessedData:
     def __init__(self, root: str | os.PathLike):
         self.root = Path(root)
         self.packed_dir = self.root / PACKED
+        self.locks_dir = self.root / ".locks"
         self.times_path = self.root / CAMERA / "times.csv"
         self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
         self.dataset_path = self.root / "dataset.json"
         self.times_path = self.root / CAMERA / "times.csv"
         self.origin_path = self.root / "copied_from.json"  # in a copy: the root that it was made from
         self._packs: dict[str, Pack] = {}  # scene -> its pack, where one has been opened
+        self._map_shapes: dict[str, tuple[int, int] | None] = {}
         self._loose_folders: dict[tuple[str, str], bool] = {}  # (kind, scene of _packs) -> whether there is a folder
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
@@ -84,22 +129,24 @@ class ProcessedData:
     @cached_property
     def name(self) -> str:
         """The data set's. UserError: the root does not say."""
-        if not self.dataset_path.is_file():
+        if not os.path.lexists(self.dataset_path):
             raise UserError(
                 f"{self.root} does not say which data set it is (no dataset.json); run a preprocessing script "
                 "again, which keeps the files that are there"
             )
-        name = self._description().get("name")
-        if not isinstance(name, str) or not DATASET_NAME.fullmatch(name):
+        name = self._description().name
+        if not DATASET_NAME.fullmatch(name):
             raise UserError(f"{self.dataset_path}: name is {name!r}, not letters, digits, '.', '_', '-' or '+'")
         return name
 
-    def _description(self) -> dict[str, Any]:
+    def _description(self) -> "Description":
         """What dataset.json holds."""
-        content = read_json(self.dataset_path)
-        if not isinstance(content, dict):
-            raise UserError(f"{self.dataset_path} holds no keys; run a preprocessing script again without it")
-        return content
+        try:
+            return checked(Description, read_json(self.dataset_path))
+        except ValueError as error:
+            raise UserError(
+                f"{self.dataset_path}: {error}; run a preprocessing script again without the file"
+            ) from None
 
     def spec(self) -> DatasetSpec:
         """What the root says about itself."""
@@ -118,12 +165,8 @@ class ProcessedData:
 
     def _split(self) -> dict[str, list[str]] | None:
         """The data set's own split, where dataset.json has one: part -> 'SCENE/ID'."""
-        split = self._description().get("split")
-        if split is None:
-            return None
-        if not isinstance(split, dict) or not all(isinstance(split.get(part), list) for part in SPLITS):
-            raise UserError(f"{self.dataset_path}: split is not {', '.join(SPLITS)} with a list of frames each")
-        return split
+        split = self._description().split
+        return None if split is None else split.model_dump()
 
     def describe(self, name: str, split: Mapping[str, list[str]] | None = None, *, replace: bool = False) -> None:
         """Write which data set the root is, unless it says so already. UserError: it is another one.
@@ -165,6 +208,10 @@ class ProcessedData:
         shards = sorted((int(match[1]), int(match[2])) for match in matches if match)
         return {shard: self.report_path(kind, shard) for shard in shards}
 
+    def kind_lock_path(self, kind: str) -> Path:
+        """Of the processes that write this kind."""
+        return self.locks_dir / f"{kind}.lock"
+
     def kinds(self) -> list[str]:
         """Kinds of label that have a folder here (packed ones keep theirs, with the settings), sorted."""
         return [kind for kind in self.folders() if kind != CAMERA]
@@ -188,15 +235,15 @@ class ProcessedData:
     def times(self) -> dict[Frame, float]:
         """Seconds of the frames whose time is known, from `camera/times.csv`; none where there is no such file."""
         try:
-            rows = list(csv.reader(io.StringIO(self.times_path.read_text(), newline="")))
+            rows = list(csv.reader(io.StringIO(read_bytes(self.times_path).decode(), newline="")))
             if rows[:1] != [TIMES_HEADER]:
                 raise ValueError(f"its header is not {','.join(TIMES_HEADER)}")
             times = {Frame.parse(f"{self.name}/{frame}"): float(seconds) for frame, seconds in rows[1:]}
             if not all(map(math.isfinite, times.values())):
                 raise ValueError("a time is not finite")
-        except FileNotFoundError:
-            return {}
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, csv.Error) as error:
+            if not os.path.lexists(self.times_path):
+                return {}
             raise UserError(f"{self.times_path} can't be read: {error}; delete it and make it again") from None
         return times
 
@@ -227,7 +274,7 @@ class ProcessedData:
     def exists(self, kind: str, frame: Frame, suffix: str | None = None) -> bool:
         """Whether a frame has a file of this kind, loose or packed."""
         path = self.path(kind, frame, suffix)
-        return path.exists() or self._pack_with(kind, frame.scene, path.name) is not None
+        return path.is_file() or self._pack_with(kind, frame.scene, path.name) is not None
 
     def source(self, kind: str, frame: Frame, suffix: str | None = None) -> str:
         """Where a frame's content comes from, for messages."""
@@ -241,7 +288,8 @@ class ProcessedData:
             try:
                 return read_whole(path)
             except FileNotFoundError:
-                pass
+                if path.is_symlink():
+                    raise  # what it leads to is gone, not the label
         pack = self._pack_with(kind, frame.scene, path.name)
         return None if pack is None else pack.read(kind, path.name)
 
@@ -340,14 +388,23 @@ class ProcessedData:
     # ---- settings, removal ----------------------------------------------------------------------------------------
 
     def settings(self, kind: str) -> dict[str, Any] | None:
-        """The settings that the files of this kind were made with; None where there are none."""
+        """The settings that the files of this kind were made with; None where there are none. UserError: no such."""
         path = self.settings_path(kind)
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         settings = read_json(path)
-        if not isinstance(settings, dict):
-            raise UserError(f"{path} holds no settings; make the files again with --overwrite")
+        try:
+            checked(SETTINGS.get(kind, KindSettings), settings)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; make the files again with --overwrite") from None
         return settings
+
+    def map_shape(self, kind: str) -> tuple[int, int] | None:
+        """H, W of a kind's maps as its settings say; None where they don't. Remembered."""
+        if kind not in self._map_shapes:
+            size = (self.settings(kind) or {}).get("size")
+            self._map_shapes[kind] = size and (size[1], size[0])
+        return self._map_shapes[kind]
 
     def remove(self, kind: str) -> None:
         """Remove every file of a kind, its settings first: labels without settings are never taken for valid ones.

@@ -1,7 +1,8 @@
 """The data sets that a run reads: of each processed root its frames, their images at one size, and what it says."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +17,8 @@ from datasets.frames import Frame
 from datasets.processed import CAMERA, CAMERA_SUFFIXES, ProcessedData
 from datasets.spec import LabelSpec
 from datasets.staging import stage
-from errors import UserError
+from errors import UserError, reason_of
+from progress import warn
 
 JPEG_END = b"\xff\xd9"
 
@@ -36,9 +38,17 @@ class Root:
         # images made with other settings are of no use: each image is then made from the raw one
         usable = settings.get("size") == list(size) and settings.get("calibration") == self.geometry
         self.suffix = CAMERA_SUFFIXES[settings["format"]] if usable else None
+        if raw is not None and settings and not usable:
+            warn(
+                f"warning: {processed.settings_path(CAMERA)} has size {settings['size']} or another calibration; this "
+                f"run has size {list(size)}: each image is made from its raw PNG, slowly"
+            )
         if raw is None and not usable:
-            found = f"are of size {settings['size']}" if "size" in settings else "are missing"
-            raise UserError(f"images in {processed.kind_dir(CAMERA)} {found}; this run needs {list(size)} (data.size)")
+            if settings:
+                found = f"{processed.settings_path(CAMERA)} has size {settings['size']}"
+            else:
+                found = f"images in {processed.kind_dir(CAMERA)} are missing"
+            raise UserError(f"{found}; this run needs {list(size)} (data.size)")
         if encoded and self.suffix != CAMERA_SUFFIXES["jpeg"]:
             raise UserError(
                 f"data.decode: device needs JPEGs of {size[0]} x {size[1]} in {processed.kind_dir(CAMERA)}; "
@@ -77,9 +87,10 @@ class Root:
 
     def read(self, frame: Frame) -> np.ndarray:
         """uint8 H x W x 3 RGB. ValueError or OSError where the file can't be read."""
-        image = self._read_processed(frame) if self.suffix else None
-        if image is not None:
-            return self._checked(image)
+        with self._naming(frame):
+            image = self._read_processed(frame) if self.suffix else None
+            if image is not None:
+                return self._checked(image)
         if self.raw is None:
             raise FileNotFoundError(f"no image {self.processed.path(CAMERA, frame)}")
         return self.raw.read(frame)
@@ -89,7 +100,8 @@ class Root:
         content = self.processed.read(CAMERA, frame, self.suffix) if self.encoded else None
         if content is None:
             return torch.from_numpy(self.read(frame))
-        _check_jpeg(content, self.size)
+        with self._naming(frame):
+            _check_jpeg(content, self.size)
         return torch.from_numpy(np.frombuffer(bytearray(content), np.uint8))  # torch wants to be able to write to it
 
     def check_labels(self, kinds: Iterable[str]) -> None:
@@ -108,11 +120,23 @@ class Root:
                         "set data.size or preprocess again with --overwrite"
                     )
 
+    @contextmanager
+    def _naming(self, frame: Frame) -> Iterator[None]:
+        """What is wrong with a processed image says which it is."""
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            source = self.processed.source(CAMERA, frame, self.suffix)
+            raise ValueError(f"{source}: {reason_of(error)}") from None
+
     def _read_processed(self, frame: Frame) -> np.ndarray | None:
         if self.suffix == ".npy":
             return self.processed.read_array(CAMERA, frame)
         content = self.processed.read(CAMERA, frame, self.suffix)
-        return None if content is None else decode_on_cpu(content)
+        if content is None:
+            return None
+        _check_jpeg(content, self.size)
+        return decode_on_cpu(content)
 
     def _checked(self, image: np.ndarray) -> np.ndarray:
         if image.dtype != np.uint8 or image.shape != (self.size[1], self.size[0], 3):

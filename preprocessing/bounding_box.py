@@ -12,8 +12,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import json
-import math
 from typing import Any
+
+from pydantic import Field
 
 from datasets.a2d2.classes import BOX_CLASSES
 from datasets.a2d2.geometry import Calibration
@@ -22,7 +23,9 @@ from datasets.a2d2.spec import LABELS
 from datasets.a2d2.stage import A2D2Stage, run_stage
 from datasets.box_lists import clip, has_area, without_duplicates
 from datasets.conversion import Label
+from datasets.files import parse_json, read_bytes
 from errors import run_as_script
+from strict import DataModel, checked
 
 
 class Boxes(A2D2Stage):
@@ -39,7 +42,7 @@ class Boxes(A2D2Stage):
         self.resolution = tuple(settings["resolution"])
 
     def convert(self, path: Path) -> Label:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path))
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__} instead of a dict of boxes")
         boxes = [parse_box(name, box) for name, box in content.items()]
@@ -57,18 +60,24 @@ class Boxes(A2D2Stage):
         return Label(json.dumps({"size": self.resolution, "boxes": kept}).encode(), counts)
 
 
+class RawBox(DataModel):
+    """What is taken of an entry of a label3D file."""
+
+    kind: str = Field(alias="class")
+    bbox: list[float] = Field(alias="2d_bbox", min_length=4, max_length=4)
+    occlusion: float
+    truncation: float
+
+
 def parse_box(name: str, box: dict[str, Any]) -> dict[str, Any]:
     """One entry of a label3D file, checked. Raises ValueError with the box's name."""
     try:
-        kind, bbox = box["class"], [float(edge) for edge in box["2d_bbox"]]
-        occlusion, truncation = float(box["occlusion"]), float(box["truncation"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: no usable class, 2d_bbox, occlusion or truncation ({error!r})") from None
-    if kind not in BOX_CLASSES:
-        raise ValueError(f"{name}: unknown class {kind!r}")
-    if len(bbox) != 4 or not all(map(math.isfinite, (*bbox, occlusion, truncation))):
-        raise ValueError(f"{name}: 2d_bbox {bbox}, occlusion {occlusion}, truncation {truncation} is not finite")
-    return {"class": kind, "bbox": bbox, "occlusion": occlusion, "truncation": truncation}
+        found = checked(RawBox, box)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    if found.kind not in BOX_CLASSES:
+        raise ValueError(f"{name}: unknown class {found.kind!r}")
+    return {"class": found.kind, "bbox": found.bbox, "occlusion": found.occlusion, "truncation": found.truncation}
 
 
 if __name__ == "__main__":

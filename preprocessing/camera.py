@@ -20,7 +20,6 @@ from datasets.a2d2.raw import RawData, seconds_of
 from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
 from datasets.conversion import Label
 from datasets.frames import Frame
-from datasets.images import read_png
 from datasets.processed import CAMERA_SUFFIXES
 from errors import run_as_script
 
@@ -51,7 +50,7 @@ class Camera(A2D2Stage):
         self.jpeg = settings["format"] == "jpeg"
 
     def convert(self, path: Path) -> Label:
-        image = self.map.image(read_png(path))
+        image = self.map.image(self.map.read(path))
         return Label(encode_jpeg(image) if self.jpeg else image)
 
 

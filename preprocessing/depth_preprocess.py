@@ -20,7 +20,10 @@ from datasets.a2d2.spec import LABELS
 from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
 from datasets.conversion import Label
 from datasets.depth_maps import MAX_METRES, UNITS_PER_METRE, nearest_points
+from datasets.files import npz_arrays
 from errors import run_as_script
+
+LARGEST_SPLAT = 31  # the time that a frame takes grows with its square
 
 
 class Depth(A2D2Stage):
@@ -66,8 +69,8 @@ class Depth(A2D2Stage):
 
 def odd(text: str) -> int:
     number = int(text)
-    if number < 1 or number % 2 == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not odd and positive")
+    if not 1 <= number <= LARGEST_SPLAT or number % 2 == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not odd and from 1 to {LARGEST_SPLAT}")
     return number
 
 
@@ -77,20 +80,22 @@ def read_sweep(path: Path, measure: str) -> tuple[np.ndarray, np.ndarray, np.nda
     Some subsets of A2D2 prefix the keys (`pcloud_attr.row`) and mark the measured points in `pcloud_attr.valid`.
     Raises ValueError where arrays are missing, of different length, or not finite.
     """
-    with np.load(path, allow_pickle=False) as archive:
-        names = {name.removeprefix("pcloud_attr."): name for name in archive.files}
-        wanted = ["row", "col", measure]
-        if not any(name in names for name in wanted):
-            return None
-        if missing := [name for name in wanted if name not in names]:
-            raise ValueError(f"no array {', '.join(missing)}")
-        arrays = [archive[names[name]] for name in wanted]
-        valid = archive[names["valid"]] if "valid" in names else None
+    read = {name.removeprefix("pcloud_attr."): call for name, call in npz_arrays(path).items()}
+    wanted = ["row", "col", measure]
+    if not any(name in read for name in wanted):
+        return None
+    if missing := [name for name in wanted if name not in read]:
+        raise ValueError(f"no array {', '.join(missing)}")
+    arrays = [read[name]() for name in wanted]
+    for name, array in zip(wanted, arrays, strict=True):
+        if array.dtype.kind not in "iuf":
+            raise ValueError(f"{name} is {array.dtype}, not numbers")
+    valid = read["valid"]() if "valid" in read else None
     if len({array.shape for array in arrays}) != 1 or arrays[0].ndim != 1:
         raise ValueError(f"arrays of shapes {', '.join(str(array.shape) for array in arrays)}, not of one length")
     if valid is not None:
-        if valid.shape != arrays[0].shape:
-            raise ValueError(f"valid has shape {valid.shape}, not {arrays[0].shape}")
+        if valid.shape != arrays[0].shape or valid.dtype.kind not in "biu":
+            raise ValueError(f"valid is {valid.dtype} of shape {valid.shape}, not a flag for each of {arrays[0].shape}")
         arrays = [array[valid.astype(bool)] for array in arrays]
     if arrays[0].size == 0:
         return None

@@ -26,7 +26,6 @@ from datasets.a2d2.stage import A2D2Stage
 from datasets.conversion import positive
 from datasets.files import whole_file
 from datasets.frames import Frame
-from datasets.images import read_png
 from datasets.layout import OverviewDir, add_data_root_argument
 from datasets.spec import IGNORE
 from errors import UserError, reason_of, run_as_script
@@ -109,7 +108,7 @@ def contact_sheet(raw: RawData, frames: list[Frame]) -> np.ndarray:
     rows = {}
     for frame in frames:
         try:
-            image = image_map.image(read_png(raw.path("camera", frame)))
+            image = image_map.image(image_map.read(raw.path("camera", frame)))
         except (ValueError, OSError) as error:
             warn(f"left out: {raw.path('camera', frame)}: {reason_of(error)}")
             continue

@@ -18,6 +18,7 @@ from datasets.files import read_json, write_json
 from datasets.layout import add_root_arguments
 from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
+from strict import DataModel, checked
 
 STATUS = ("written", "present", "without_label", "failed")
 
@@ -43,7 +44,7 @@ def merge_kind(processed: ProcessedData, kind: str) -> bool:
     """Write the kind's report.json and tell what is in it; whether every shard has reported and nothing failed."""
     reports = latest_run(processed, kind)
     total = next(iter(reports))[1]
-    merged = merge([read_json(path) for path in reports.values()])
+    merged = merge([read_report(path) for path in reports.values()])
     missing = sorted(set(range(1, total + 1)) - {number for number, _ in reports})
     if not missing:
         write_json(processed.report_path(kind), merged, indent=2)
@@ -57,6 +58,35 @@ def merge_kind(processed: ProcessedData, kind: str) -> bool:
     for failure in merged["failures"]:
         print(f"{kind}: failed: {failure['path']}: {failure['reason']}")
     return not missing and not merged["failures"]
+
+
+class Failure(DataModel):
+    frame: str
+    path: str
+    reason: str
+
+
+class ShardReport(DataModel):
+    """What a shard's report must hold."""
+
+    kind: str
+    written: int
+    present: int
+    without_label: int
+    failed: int
+    counts: dict[str, int]
+    without_label_frames: list[str]
+    differing_copies: list[str] = []
+    failures: list[Failure]
+    settings: dict[str, Any]
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """UserError: it is no report."""
+    try:
+        return checked(ShardReport, read_json(path)).model_dump()
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; run this shard again") from None
 
 
 def latest_run(processed: ProcessedData, kind: str) -> dict[tuple[int, int], Path]:

@@ -20,7 +20,6 @@ from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
 from datasets.a2d2.stage import A2D2Stage, image_settings, run_stage
 from datasets.conversion import Label
-from datasets.images import read_png
 from datasets.spec import IGNORE
 from errors import run_as_script
 
@@ -44,7 +43,7 @@ class Segmentation(A2D2Stage):
 
     def convert(self, path: Path) -> Label:
         width, height = self.size
-        self.map.labels(read_png(path), out=self.colours[:-1].reshape(height, width, 3))
+        self.map.labels(self.map.read(path), out=self.colours[:-1].reshape(height, width, 3))
         classes = self.table.take(packed(self.colours, out=self.index)).reshape(height, width)
         # Pixels without a source are black, a colour that is not listed, so they are among these
         ignored = np.count_nonzero(classes == IGNORE)

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +21,10 @@ from typing import Any
 from datasets.a2d2.raw import RawData, parse_bus_frame_name
 from datasets.a2d2.stage import A2D2Stage, run_stage
 from datasets.conversion import BadSource, Label
+from datasets.files import parse_json, read_bytes
 from datasets.frames import Frame
 from errors import reason_of, run_as_script
+from strict import DataModel, checked
 
 FIRST_SENTINEL = 614.0  # degrees: 614.10 means 'initialising', 614.25 'error'
 UNIT = "Unit_DegreOfArc"
@@ -67,7 +68,7 @@ class Steering(A2D2Stage):
             yield frame, job.path, partial(self.convert, entry)
 
     def convert(self, entry: dict[str, Any]) -> Label:
-        measured = signed_angles(entry["flexray"], self.signal)
+        measured = signed_angles(entry.get("flexray"), self.signal)
         if measured is None:
             return Label(None)
         angles, timestamps, dropped = measured
@@ -81,7 +82,7 @@ class Steering(A2D2Stage):
 def read_entries(bus: BusFile) -> dict[Frame, dict[str, Any]]:
     """The front-center frames of a bus file, in its order. Raises BadSource where the file as a whole can't be used."""
     try:
-        entries = json.loads(bus.path.read_bytes())
+        entries = parse_json(read_bytes(bus.path))
         if not isinstance(entries, list):
             raise ValueError(f"a {type(entries).__name__} instead of a list of frames")
         if not all(isinstance(entry, dict) and isinstance(entry.get("frame_name"), str) for entry in entries):
@@ -95,21 +96,34 @@ def read_entries(bus: BusFile) -> dict[Frame, dict[str, Any]]:
     return frames
 
 
-def signed_angles(signals: dict[str, Any], name: str) -> tuple[list[float], list[int], int] | None:
+class Signal(DataModel):
+    """What is taken of a signal in a bus file: one frame's."""
+
+    values: list[float] | None = None
+    timestamps: list[int | float] | None = None
+    unit: str | None = None
+
+
+def signed_angles(signals: Any, name: str) -> tuple[list[float], list[int], int] | None:
     """Angles (deg, left positive), their timestamps, and how many sentinels were dropped; None: no such signal.
 
     Raises ValueError for lengths that differ, a sign other than 0 or 1, an angle that is negative or not finite.
     """
-    angle, sign = signals.get(name) or {}, signals.get(f"{name}_sign") or {}
-    values, signs, timestamps = angle.get("values") or [], sign.get("values") or [], angle.get("timestamps") or []
+    if not isinstance(signals, dict):
+        raise ValueError("no flexray with the signals by name")
+    try:
+        angle, sign = (checked(Signal, signals.get(key) or {}) for key in (name, f"{name}_sign"))
+    except ValueError as error:
+        raise ValueError(f"{name} or its sign: {error}") from None
+    values, signs, timestamps = angle.values or [], sign.values or [], angle.timestamps or []
     if not values or not signs:
         return None
     if not len(values) == len(signs) == len(timestamps):
         raise ValueError(f"{name}: {len(values)} values, {len(signs)} signs, {len(timestamps)} timestamps")
-    if angle.get("unit") != UNIT:
-        raise ValueError(f"{name}: unit {angle.get('unit')!r} instead of {UNIT!r}")
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise ValueError(f"{name}: an angle is negative or not finite; the sign belongs into {name}_sign")
+    if angle.unit != UNIT:
+        raise ValueError(f"{name}: unit {angle.unit!r} instead of {UNIT!r}")
+    if not all(value >= 0 for value in values):
+        raise ValueError(f"{name}: an angle is negative; the sign belongs into {name}_sign")
     if not all(value in SIGNS for value in signs):
         raise ValueError(f"{name}_sign: a sign other than 0 (left) and 1 (right)")
     rows = [

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -67,6 +68,8 @@ class Task(ABC):
         is_array = suffixes_of(self.kind) == (".npy",)
         content = processed.read_array(self.kind, frame) if is_array else processed.read(self.kind, frame)
         try:
+            if content is not None and is_array and (shape := processed.map_shape(self.kind)):
+                check_shape(content, shape)
             return None if content is None else self.parse(content)
         except (LookupError, TypeError, ValueError) as error:
             raise ValueError(f"{processed.source(self.kind, frame)} is not a {self.kind} label: {error}") from None
@@ -145,3 +148,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     count = mask.sum(1)
     total = torch.where(mask, values, values.new_zeros(())).sum(1)
     return total / count.clamp(min=1), count > 0
+
+
+def check_shape(label: np.ndarray, shape: tuple[int, int]) -> None:
+    """ValueError unless a map is H x W (x ...) as the settings of its kind say."""
+    if label.shape[:2] != shape:
+        raise ValueError(f"it is of shape {label.shape}; by its settings.json it should be {shape[0]} x {shape[1]}")

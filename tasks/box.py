@@ -5,19 +5,20 @@ output: raw numbers B x S x S x predictors x (5 + C). Boxes are left, top, right
 image's width and height, so they fit the image at every size; IoU, and with it every metric, is the same in pixels.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchvision.ops import batched_nms, box_iou
 
+from datasets.files import parse_json
 from models.yolov1 import BOX_VALUES
+from strict import DataModel, checked
 from tasks.base import Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
@@ -62,7 +63,7 @@ class BoxTask(Task):
     settings: Settings
 
     def parse(self, content: bytes) -> BoxLabel:
-        return label_of(json.loads(content), self.classes.index)
+        return label_of(parse_json(content), self.classes.index)
 
     def collate(self, labels: list[BoxLabel | None]) -> Target:
         longest = max((len(label.boxes) for label in labels if label is not None), default=0)
@@ -181,26 +182,31 @@ class BoxTask(Task):
         return {"classes": len(self.classes), "grid": self.settings.grid, "predictors": self.settings.predictors}
 
 
-def label_of(content: dict, index: Mapping[str, int]) -> BoxLabel:
-    """A processed label's JSON -> BoxLabel; index: of each class by name.
+class OneBox(DataModel):
+    kind: str = Field(alias="class")
+    bbox: list[float] = Field(min_length=4, max_length=4)
 
-    LookupError, TypeError, ValueError: it is not such a label.
-    """
-    unknown = {box["class"] for box in content["boxes"]} - index.keys()
-    if unknown:
-        raise ValueError(f"unknown classes {sorted(map(str, unknown))}")
-    size = np.array(content["size"])
-    edges = np.array([box["bbox"] for box in content["boxes"]] or np.zeros((0, 4)))
-    if size.shape != (2,) or size.dtype.kind not in "if" or not (size > 0).all():
-        raise ValueError(f"size {content['size']!r} instead of [width, height]")
-    if edges.shape[1:] != (4,) or edges.dtype.kind not in "if":
-        raise ValueError("a bbox is not four numbers")
+
+class BoxFile(DataModel):
+    """A processed box label."""
+
+    size: list[PositiveFloat] = Field(min_length=2, max_length=2)
+    boxes: list[OneBox]
+
+
+def label_of(content: Any, index: Mapping[str, int]) -> BoxLabel:
+    """A processed label's JSON -> BoxLabel; index: of each class by name. ValueError: it is not such a label."""
+    file = checked(BoxFile, content)
+    if unknown := {box.kind for box in file.boxes} - index.keys():
+        raise ValueError(f"unknown classes {sorted(unknown)}")
+    size = np.array(file.size)
+    edges = np.array([box.bbox for box in file.boxes] or np.zeros((0, 4)))
     left, top, right, bottom = edges.T
     if not (
         (left >= 0) & (left < right) & (right <= size[0]) & (top >= 0) & (top < bottom) & (bottom <= size[1])
     ).all():
         raise ValueError("a bbox is not left < right, top < bottom within the image")
-    classes = np.array([index[box["class"]] for box in content["boxes"]], np.int64)
+    classes = np.array([index[box.kind] for box in file.boxes], np.int64)
     return BoxLabel((edges / np.tile(size, 2)).astype(np.float32), classes)
 
 

@@ -4,16 +4,18 @@ label: float32, up to 10 angles in degrees; target {"angles": float32 B x 10, "v
 last column is the newest angle; output: B x 10 in units of 100 degrees.
 """
 
-import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import Metric
 
+from datasets.files import parse_json
+from strict import DataModel, checked
 from tasks.base import Target, Task, masked_mean
 
 ANGLES = 10  # the last ones of a frame
@@ -30,7 +32,7 @@ class SteeringTask(Task):
     default_network, default_head = "pilotnet", "steering"
 
     def parse(self, content: bytes) -> np.ndarray:
-        return angles_of(json.loads(content))[-ANGLES:]
+        return angles_of(parse_json(content))[-ANGLES:]
 
     def collate(self, labels: list[np.ndarray | None]) -> Target:
         angles = np.zeros((len(labels), ANGLES), np.float32)
@@ -108,20 +110,16 @@ class SteeringMetric(Metric):
         return scores
 
 
+class SteeringFile(DataModel):
+    """A processed steering label."""
+
+    unit: Literal["deg"]
+    angles: list[Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(min_length=1)
+
+
 def angles_of(content: object) -> np.ndarray:
     """The angles of a processed steering file (degrees, left positive; float32). ValueError: what is wrong with it."""
-    if not isinstance(content, dict) or not isinstance(content.get("angles"), list):
-        raise ValueError("it has no list of angles")
-    if content.get("unit") != "deg":
-        raise ValueError(f"its unit is {content.get('unit')!r}, not 'deg'")
-    if not content["angles"]:
-        raise ValueError("its list of angles is empty")
-    if not all(isinstance(angle, int | float) for angle in content["angles"]):
-        raise ValueError("an angle is not a number")
-    angles = np.array(content["angles"], np.float32)
-    if not np.isfinite(angles).all():
-        raise ValueError("an angle is not finite")
-    return angles
+    return np.array(checked(SteeringFile, content).angles, np.float32)
 
 
 def _sums(error: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def write_labels(processed: ProcessedData, frames: list[Frame]) -> None:
     for i, kind in enumerate(KINDS):
         for j, frame in enumerate(frames):
             write_label(processed, kind, frame, 1000 * i + j)
-        processed.settings_path(kind).write_text(json.dumps({"made_with": kind}))
+        processed.settings_path(kind).write_text(json.dumps({"made_with": kind, "size": [6, 4], "format": "npy"}))
 
 
 def contents(processed: ProcessedData) -> dict[tuple[str, Frame], bytes | None]:

@@ -27,7 +27,7 @@ from models.registry import HEADS, NETWORKS
 from models.settings import EncoderSettings, PartSettings
 from models.timm_encoder import TimmWeights
 from strict import StrictModel
-from strict_yaml import Config, read_yaml, validated, with_exponents
+from strict_yaml import Config, parse_yaml, read_yaml, validated
 from tasks import TASKS
 from training.methods import METHODS, MethodSettings
 
@@ -223,6 +223,8 @@ def with_task_settings(tasks: Any, part: str) -> Any:
     if not isinstance(tasks, dict):
         raise ValueError("must hold one section a task")
     tasks = {name: section for name, section in tasks.items() if section is not None}
+    if numbers := [name for name in tasks if not isinstance(name, str)]:
+        raise ValueError(f"{numbers[0]} is not a name of a task; put it in quotes")
     if not tasks:
         raise ValueError("must hold one section a task")
     return {
@@ -241,7 +243,7 @@ def check_known_kinds(kinds: Iterable[str]) -> None:
 def label_of(task: str, section: Mapping[str, Any]) -> str:
     """The kind of a task's labels. ValueError: there is no such kind."""
     kind = section.get("label") or task
-    if kind not in TASKS:
+    if not isinstance(kind, str) or kind not in TASKS:
         raise ValueError(f"{task}: unknown kind of label {kind}; there are {', '.join(TASKS)} (tasks.{task}.label)")
     return kind
 
@@ -250,9 +252,14 @@ def with_kind_settings(task: str, kind: str, section: dict[str, Any], part: str)
     """A task's section with what the kind of its labels decides: its settings, and its network or head."""
     return {
         **section,
-        "settings": checked(TASKS[kind].Settings, section.get("settings") or {}, task, "settings"),
+        "settings": checked(TASKS[kind].Settings, settings_of(section), task, "settings"),
         part: part_settings(task, kind, part, section.get(part)),
     }
+
+
+def settings_of(section: Mapping[str, Any]) -> Any:
+    """`settings:` without a value is none; false or 0 are for its model to refuse."""
+    return {} if section.get("settings") is None else section["settings"]
 
 
 def part_settings(task: str, kind_of_label: str, part: str, content: Any) -> PartSettings:
@@ -262,9 +269,9 @@ def part_settings(task: str, kind_of_label: str, part: str, content: Any) -> Par
     kind = TASKS[kind_of_label]
     wanted = HEADS[kind.default_head].outputs.keys()
     fitting = {name: one for name, one in PARTS[part].items() if one.outputs.keys() == wanted}
-    section = {"name": content} if isinstance(content, str) else content or {}
+    section = {"name": content} if isinstance(content, str) else {} if content is None else content
     name = section.get("name", getattr(kind, f"default_{part}")) if isinstance(section, dict) else None
-    if name not in fitting:
+    if not isinstance(name, str) or name not in fitting:
         raise ValueError(f"{task}.{part} must name one of {', '.join(fitting) or '(none fits this task)'}")
     return checked(fitting[name].settings, {"name": name, **section}, task, part)
 
@@ -288,7 +295,7 @@ def method_settings(content: Any) -> MethodSettings:
         return content
     section = {"name": content} if isinstance(content, str) else content
     name = section.get("name") if isinstance(section, dict) else None
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ValueError(f"must be one of {', '.join(METHODS)}, or a section with that name and parameters")
     return checked(METHODS[name].settings, section)
 
@@ -372,9 +379,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise UserError(f"--set {override}: not of the form KEY=VALUE, such as training.epochs=3")
     try:
-        value = with_exponents(yaml.safe_load(value))
-    except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not YAML") from None
+        value = parse_yaml(value)
+    except ValueError as error:
+        raise UserError(f"--set {override}: the value: {' '.join(str(error).split())}") from None
     task = key.removeprefix("tasks.")
     if value is None and task != key and "." not in task and task not in (content.get("tasks") or {}):
         raise UserError(f"--set {override}: there is no task {task}; there are {', '.join(content.get('tasks') or {})}")

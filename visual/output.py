@@ -1,5 +1,6 @@
 """Writing what visualize.py shows: pictures of a frame, and a scene as video, GIF and plot over time."""
 
+import errno
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -102,12 +103,18 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / "video.mp4"
         writer: cv2.VideoWriter | None = None
+        written = 0
         for picture in pictures:
             height, width = (side // 2 * 2 for side in picture.shape[:2])  # codecs want even numbers
             writer = writer or _open_video(temporary, fps, (width, height))
             writer.write(picture[:height, :width, ::-1])
+            written += 1
         assert writer is not None  # a scene has frames
         writer.release()
+        if (found := _frames_in(temporary)) != written:  # OpenCV's writer does not say that a disk is full
+            raise OSError(
+                errno.ENOSPC, f"only {found} of its {written} pictures were written, no space left?", str(path)
+            )
         with whole_file(path) as file:
             file.write(temporary.read_bytes())
 
@@ -122,6 +129,13 @@ def _open_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWrite
     finally:
         cv2.utils.logging.setLogLevel(level)
     raise UserError("this build of OpenCV can write no MP4; install opencv-python-headless from PyPI")
+
+
+def _frames_in(path: Path) -> int:
+    video, frames = cv2.VideoCapture(str(path)), 0
+    while video.grab():
+        frames += 1
+    return frames
 
 
 def video_pictures(path: Path) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from datasets.a2d2.raw import RawData
+from datasets.folders.pictures import read_rgb
 from datasets.frames import Frame
 from datasets.processed import CAMERA as CAMERA_KIND
 from datasets.processed import ProcessedData
@@ -155,9 +156,10 @@ class Viewer:
 
     def view_picture(self, path: Path) -> View:
         """Any picture, without truth; each network sees it resized to its own size."""
-        picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
-        if picture is None:
-            raise UserError(f"--image {path} is not a picture that OpenCV can read")
+        try:
+            picture = read_rgb(path, white=255)
+        except (ValueError, OSError) as error:
+            raise UserError(f"--image {path} is not a picture that can be read: {reason_of(error)}") from None
         predictions = {
             label: network.predict(
                 cv2.resize(picture, network.data.image_size, interpolation=cv2.INTER_AREA), self._asked_of(network)

@@ -8,6 +8,8 @@ Convention: integer coordinates are pixel centres, so undistorted column c lies 
 image W pixels wide. Box edges are continuous: 0 is the left edge of the image, 1920 its right edge.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +17,24 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from datasets.files import read_json
+from datasets.images import LARGEST_SIDE, read_png
 from errors import UserError
+from strict import DataModel, checked
 
 Matrix = tuple[tuple[float, float, float], ...]
+
+
+class RawCamera(DataModel):
+    """What is taken of `cameras.front_center` in a cams_lidars.json."""
+
+    lens: str = Field(alias="Lens")
+    resolution: list[int] = Field(alias="Resolution", min_length=2, max_length=2)
+    distorted: list[list[float]] = Field(alias="CamMatrixOriginal")
+    undistorted: list[list[float]] = Field(alias="CamMatrix")
+    distortion: list[list[float]] | list[float] = Field(alias="Distortion")
 
 
 @dataclass(frozen=True)
@@ -33,29 +48,44 @@ class Calibration:
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
-        """From a `cams_lidars.json`; where the file is missing, the calibration of the real data set."""
-        return cls.from_json(read_json(path), str(path)) if path.is_file() else FRONT_CENTER
+        """From a `cams_lidars.json`; where nothing is there at all, the calibration of the real data set."""
+        return cls.from_json(read_json(path), str(path)) if os.path.lexists(path) else FRONT_CENTER
 
     @classmethod
     def from_json(cls, content: Any, source: str) -> "Calibration":
         try:
-            camera = content["cameras"]["front_center"]
-            lens = camera["Lens"]
-            width, height = map(int, camera["Resolution"])
-            distorted = np.asarray(camera["CamMatrixOriginal"], float).reshape(3, 3)
-            undistorted = np.asarray(camera["CamMatrix"], float).reshape(3, 3)
-            distortion = np.asarray(camera["Distortion"], float).reshape(-1)
-            _check_numbers(width, height, distorted, undistorted, distortion)
-        except (KeyError, TypeError, ValueError) as error:
+            camera = checked(RawCamera, content["cameras"]["front_center"])
+            matrices = (np.reshape(rows, (3, 3)).tolist() for rows in (camera.distorted, camera.undistorted))
+            distorted, undistorted = (tuple(map(tuple, rows)) for rows in matrices)
+            found = cls(tuple(camera.resolution), distorted, undistorted, tuple(np.ravel(camera.distortion).tolist()))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{source}: no usable cameras.front_center ({error!r}); fetch the file again") from None
-        if lens != "Telecam":
-            raise UserError(f"{source}: front_center has lens {lens!r}; only 'Telecam' (pinhole) is supported")
-        return cls(
-            (width, height),
-            tuple(map(tuple, distorted.tolist())),
-            tuple(map(tuple, undistorted.tolist())),
-            tuple(distortion.tolist()),
-        )
+        if camera.lens != "Telecam":
+            raise UserError(f"{source}: front_center has lens {camera.lens!r}; only 'Telecam' (pinhole) is supported")
+        return found
+
+    @classmethod
+    def of_settings(cls, settings: Mapping[str, Any], source: str) -> "Calibration":
+        """What `to_json` has put into a settings.json. UserError, begun with `source`: it is not there."""
+        try:
+            return cls(**settings["calibration"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{source}: no usable calibration ({error!r}); preprocess again with --overwrite") from None
+
+    def __post_init__(self) -> None:
+        """ValueError for numbers that no camera has."""
+        width, height = self.resolution
+        if not (0 < width < LARGEST_SIDE and 0 < height < LARGEST_SIDE):
+            raise ValueError(f"resolution {width} x {height}")
+        if len(self.distortion) != 5 or not (np.abs(self.distortion) < 100).all():  # false for NaN as well
+            raise ValueError("Distortion is not 5 small numbers")
+        for (fx, skew, cx), (zero, fy, cy), last in (self.distorted, self.undistorted):
+            if not (width / 100 < fx < 100 * width and height / 100 < fy < 100 * height):
+                raise ValueError(f"a camera matrix with focal lengths {fx:g}, {fy:g} of {width} x {height} pixels")
+            if not (abs(skew) < width and abs(cx) < 10 * width and abs(cy) < 10 * height):
+                raise ValueError("a camera matrix whose centre is far from the image")
+            if zero != 0 or tuple(last) != (0, 0, 1):
+                raise ValueError("a camera matrix that does not end in 0, 0, 1")
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, for settings.json."""
@@ -81,19 +111,6 @@ class Calibration:
         """Mask (N) of the undistorted pixel positions whose nearest pixel is in the image."""
         x, y = self.scale_points(col, row, self.resolution)
         return (x >= 0) & (x < self.resolution[0]) & (y >= 0) & (y < self.resolution[1])
-
-
-def _check_numbers(
-    width: int, height: int, distorted: np.ndarray, undistorted: np.ndarray, distortion: np.ndarray
-) -> None:
-    """ValueError for numbers that no camera has."""
-    if width < 1 or height < 1:
-        raise ValueError(f"resolution {width} x {height}")
-    if len(distortion) != 5 or not np.isfinite(distortion).all():
-        raise ValueError("Distortion is not 5 finite numbers")
-    for matrix in (distorted, undistorted):
-        if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-            raise ValueError("a camera matrix without positive, finite focal lengths")
 
 
 def _scaled(matrix: Matrix, x: float, y: float) -> Matrix:
@@ -131,6 +148,10 @@ class ImageMap:
         width, height = self.calibration.resolution
         if image.shape[:2] != (height, width):
             raise ValueError(f"image is {image.shape[1]}x{image.shape[0]}, the calibration is for {width}x{height}")
+
+    def read(self, path: Path) -> np.ndarray:
+        """A raw PNG, uint8 H0 x W0 x 3. ValueError or OSError: not a whole one of the calibration's resolution."""
+        return read_png(path, tuple(self.calibration.resolution))
 
     def image(self, raw: np.ndarray) -> np.ndarray:
         """Raw uint8 H0 x W0 x 3 -> undistorted uint8 H x W x 3, bilinear; black where there is no source pixel.

@@ -1,5 +1,6 @@
 """A2D2's camera pictures as they were fetched, undistorted and resized on the fly: where nothing was preprocessed."""
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import NAME, RawData, parse_bus_frame_name, seconds_of
 from datasets.frames import Frame
-from datasets.images import read_png
 from datasets.processed import CAMERA, ProcessedData
 
 
@@ -27,9 +27,10 @@ class RawImages:
         if processed.dataset_path.is_file() and processed.name != NAME:
             return None
         settings = processed.settings(CAMERA)
-        if settings is None or raw.calibration_path.is_file():
+        if settings is None or os.path.lexists(raw.calibration_path):
             return cls(raw, size, Calibration.read(raw.calibration_path))
-        return cls(raw, size, Calibration(**settings["calibration"]))  # only processed data on this machine
+        source = str(processed.settings_path(CAMERA))
+        return cls(raw, size, Calibration.of_settings(settings, source))  # only processed data on this machine
 
     @cached_property
     def _map(self) -> ImageMap:
@@ -55,12 +56,12 @@ class RawImages:
 
     def read(self, frame: Frame) -> np.ndarray:
         """uint8 H x W x 3 RGB. ValueError or OSError where the file can't be read."""
-        return self._map.image(read_png(self.raw.path("camera", frame)))
+        return self._map.image(self._map.read(self.raw.path("camera", frame)))
 
     def read_large(self, frame: Frame, size: tuple[int, int]) -> np.ndarray | None:
         """The same at another size, for people to look at; None where there is no picture. Raises as `read`."""
-        path = self.raw.path("camera", frame)
-        return ImageMap(self.calibration, size).image(read_png(path)) if path.is_file() else None
+        path, large = self.raw.path("camera", frame), ImageMap(self.calibration, size)
+        return large.image(large.read(path)) if path.is_file() else None
 
     def frame_named(self, name: str) -> Frame | None:
         """The frame that a raw file's name means."""

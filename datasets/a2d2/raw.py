@@ -61,18 +61,18 @@ class RawData:
         return self._beside_scenes("class_list.json")
 
     def _beside_scenes(self, name: str) -> Path:
-        """A file beside the scenes: of the first folder that has it."""
+        """A file beside the scenes: of the first folder that has it, whatever it is."""
         paths = [folder / name for folder in self.images_dirs]
-        return next((path for path in paths if path.is_file()), paths[0])
+        return next((path for path in paths if os.path.lexists(path)), paths[0])
 
     def path(self, kind: str, frame: Frame) -> Path:
         """The raw file of a frame; `kind` is a key of RAW_KINDS. Of two copies the one beside the boxes."""
         return next(iter(self.copies(kind, frame)), self.path_in(self.images_dir, kind, frame))
 
     def copies(self, kind: str, frame: Frame) -> list[Path]:
-        """The frame's raw files of a kind that exist: none, one, or one in either folder."""
+        """The frame's raw files of a kind that exist, whatever they are: none, one, or one in either folder."""
         paths = (self.path_in(folder, kind, frame) for folder in self.images_dirs)
-        return [path for path in paths if path.is_file()]
+        return [path for path in paths if os.path.lexists(path)]
 
     def path_in(self, folder: Path, kind: str, frame: Frame) -> Path:
         """The raw file of a frame in one of `images_dirs` (for whoever writes raw data)."""
@@ -103,7 +103,7 @@ class RawData:
         for folder in folders:
             for scene in _scene_names(folder):
                 path = folder / scene / "bus" / f"{scene.replace('_', '')}_bus_signals.json"
-                if path.is_file():
+                if os.path.lexists(path):  # whatever it is: its stage says what is wrong with it
                     paths.setdefault(scene, path)
         return dict(sorted(paths.items()))
 

@@ -1,17 +1,19 @@
 """What a recipe finds below a data root: the images, and for each kind the labels that belong to them."""
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets.files import read_json
+from datasets.files import read_bytes, read_json
 from datasets.folders.patterns import SCENE, Pattern
 from datasets.folders.recipe import Box, Recipe, Table
 from datasets.frames import Frame
 from errors import UserError
+from strict import DataModel, checked
 
 
 class Job(NamedTuple):
@@ -168,16 +170,20 @@ def rows_of(table: Table, names: FrameNames, source: str) -> Iterator[tuple[Fram
 
 def _read_csv(path: Path, columns: list[str] | None) -> Iterator[tuple[int, dict[str, str]]]:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = 0
+        with io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             for row in reader:
                 cells = [cell.strip() for cell in row]
                 if columns is None:
                     columns = cells
                 elif any(cells) and cells != columns:
+                    rows += 1
                     yield reader.line_num, dict(zip(columns, cells + [""] * len(columns), strict=False))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} can't be read as CSV: {error}") from None
+        raise UserError(f"{path} can't be read as CSV: {getattr(error, 'strerror', None) or error}") from None
+    if not rows:
+        raise UserError(f"{path} has no row below its header")
 
 
 def _of_table(table: Any, names: FrameNames, source: str) -> Labels:
@@ -196,6 +202,31 @@ def _of_table(table: Any, names: FrameNames, source: str) -> Labels:
         yield frame, frame.in_dataset, paths[frame], values
 
 
+class CocoCategory(DataModel):
+    id: int | str
+    name: str
+
+
+class CocoImage(DataModel):
+    id: int | str
+    file_name: str
+
+
+class CocoAnnotation(DataModel):
+    image_id: int | str
+    category_id: int | str
+    bbox: Any = None  # a bad one makes its frame fail, not the file
+    iscrowd: bool | int = False
+
+
+class CocoFile(DataModel):
+    """What is taken of COCO's JSON."""
+
+    categories: list[CocoCategory]
+    images: list[CocoImage]
+    annotations: list[CocoAnnotation]
+
+
 def _of_coco(section: Box, names: FrameNames, source: str) -> Labels:
     """Each image of a COCO file with its boxes: [(class, [x, y, width, height])]; crowds are left out."""
     matches = [match for text in section.files for match in Pattern(text).find(names.root)]
@@ -203,16 +234,18 @@ def _of_coco(section: Box, names: FrameNames, source: str) -> Labels:
         raise UserError(f"{source}: box: no file below {names.root} fits {' or '.join(section.files)}")
     has_scene = any("scene" in Pattern(text).placeholders for text in section.files)
     for match in matches:
-        content = read_json(match.path)
         try:
-            categories = {category["id"]: str(category["name"]) for category in content["categories"]}
-            boxes: dict[Any, list[tuple[str, Any]]] = {image["id"]: [] for image in content["images"]}
-            for annotation in content["annotations"]:
-                if not annotation.get("iscrowd"):
-                    name = categories.get(annotation["category_id"], f"category {annotation['category_id']}")
-                    boxes[annotation["image_id"]].append((name, annotation["bbox"]))
-            for image in content["images"]:
-                frame = names.frame(image["file_name"], match.scene if has_scene else None)
-                yield frame, image["file_name"], match.path, boxes[image["id"]]
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"{match.path} is not COCO's JSON: {type(error).__name__}: {error}") from None
+            content = checked(CocoFile, read_json(match.path))
+            categories = {category.id: category.name for category in content.categories}
+            boxes: dict[Any, list[tuple[str, Any]]] = {image.id: [] for image in content.images}
+            for annotation in content.annotations:
+                if annotation.image_id not in boxes:
+                    raise ValueError(f"a box of image {annotation.image_id}, which is not among the images")
+                if not annotation.iscrowd:
+                    name = categories.get(annotation.category_id, f"category {annotation.category_id}")
+                    boxes[annotation.image_id].append((name, annotation.bbox))
+            for image in content.images:
+                frame = names.frame(image.file_name, match.scene if has_scene else None)
+                yield frame, image.file_name, match.path, boxes[image.id]
+        except ValueError as error:
+            raise UserError(f"{match.path} is not COCO's JSON: {error}") from None

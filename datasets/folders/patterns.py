@@ -4,6 +4,7 @@
 `*` stands for any part of a name.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +77,7 @@ class Pattern:
             path = folder / name
             if rest:
                 yield from self._below(path, rest, found | groups)
-            elif path.is_file():
+            elif os.path.lexists(path):  # whatever it is: who reads it says what is wrong with it
                 yield path, found | groups
 
 

@@ -4,13 +4,17 @@ Integer coordinates are pixel centres, as everywhere here: column c of an image 
 (c + 0.5) * w / W - 0.5 of the same image w pixels wide.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.images import read_png
+from datasets.files import NPY_HEADER, npy_array, npy_header, open_regular, read_bytes, read_whole
+from datasets.images import check_pixels, check_png, read_png
+from errors import reason_of
 
 GREY_MODES = ("1", "L", "P", "I", "I;16", "I;16B")  # of Pillow: one number a pixel; P: the palette's index
 
@@ -22,7 +26,7 @@ def read_rgb(path: Path, white: float) -> np.ndarray:
         return _to_bytes(_channels_last(read_npy(path)), white)
     if suffix == ".png":
         return read_png(path)
-    with Image.open(path) as image:  # Pillow refuses a JPEG that was cut; OpenCV would fill it with grey
+    with opened(path) as image:  # Pillow refuses a JPEG that was cut; OpenCV would fill it with grey
         return np.asarray(image.convert("RGB"))
 
 
@@ -35,7 +39,8 @@ def read_numbers(path: Path) -> np.ndarray:
         if array.ndim != 2 or array.size == 0:
             raise ValueError(f"shape {array.shape}, not H x W")
         return array
-    with Image.open(path) as image:
+    check_png(read_bytes(path))
+    with opened(path) as image:
         if image.mode not in GREY_MODES:
             raise ValueError(f"a picture of mode {image.mode}, not of one number a pixel")
         return np.asarray(image)
@@ -43,8 +48,8 @@ def read_numbers(path: Path) -> np.ndarray:
 
 def read_npy(path: Path) -> np.ndarray:
     """A .npy's array of numbers; pickles are never read."""
-    array = np.load(path, allow_pickle=False)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+    array = npy_array(read_whole(path))
+    if array.dtype.kind not in "biuf":
         raise ValueError("not an array of numbers")
     return array
 
@@ -52,10 +57,26 @@ def read_npy(path: Path) -> np.ndarray:
 def size_of(path: Path) -> tuple[int, int]:
     """W, H of an image, from its header alone. ValueError or OSError: not an image."""
     if path.suffix.lower() == ".npy":
-        height, width, _ = _channels_last(np.load(path, mmap_mode="r", allow_pickle=False)).shape
+        with open(open_regular(path), "rb") as file:
+            shape = npy_header(file.read(NPY_HEADER)).shape
+        height, width, _ = _channels_last(np.broadcast_to(0, shape)).shape
         return width, height
-    with Image.open(path) as image:
+    with opened(path) as image:
         return image.size
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A picture of a size that is read. ValueError or OSError: it is none."""
+    with open(open_regular(path), "rb") as file:
+        try:
+            with Image.open(file, formats=["PNG"] if path.suffix.lower() == ".png" else None) as image:
+                check_pixels(*image.size)
+                yield image
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # whatever a broken picture makes Pillow raise
+            raise ValueError(f"not a whole picture: {reason_of(error)}") from None
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

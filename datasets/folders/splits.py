@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+from datasets.files import read_bytes
 from datasets.folders.found import Found, FrameNames, rows_of
 from datasets.folders.recipe import CsvTimes, FolderSplit, IdTimes, ListSplit, Recipe, TimeSplit
 from datasets.frames import Frame
@@ -86,7 +87,7 @@ def _by_lists(split: ListSplit, names: FrameNames, source: str) -> dict[str, lis
 def _listed(path: Path, names: FrameNames) -> list[Frame]:
     """The frames of a list file. UserError: it can't be read, or a line names no image."""
     try:
-        lines = path.read_text().splitlines()
+        lines = read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}") from None
     frames = []

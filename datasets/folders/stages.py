@@ -13,6 +13,7 @@ import numpy as np
 from datasets.box_lists import clip, has_area, without_duplicates
 from datasets.conversion import Label, Stage
 from datasets.depth_maps import MAX_METRES, UNITS_PER_METRE, nearest_points
+from datasets.files import read_bytes
 from datasets.folders.colours import class_colours, rgb_number
 from datasets.folders.found import Job
 from datasets.folders.pictures import nearest, pixels_of, read_numbers, read_rgb, resized, size_of
@@ -241,7 +242,7 @@ class BoxStage(FolderStage):
                 left, top, width, height = finite(bbox, 4)
                 yield name, [left, top, left + width, top + height]
             return
-        for line in job.path.read_text().splitlines():
+        for line in read_bytes(job.path).decode().splitlines():
             if words := line.split():
                 yield kitti_box(words) if self.section.format == "kitti" else yolo_box(words, size)
 

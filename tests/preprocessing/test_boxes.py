@@ -203,7 +203,7 @@ def test_a_box_over_the_whole_image_is_clipped_to_it(folder: Path) -> None:
     ("change", "reason"),
     [
         ({"class": "Spaceship"}, "Spaceship"),
-        ({"class": None}, "None"),
+        ({"class": None}, "class: Input should be a valid string"),
         ({"2d_bbox": [1, 2, 3]}, "2d_bbox"),
         ({"2d_bbox": [1, 2, 3, 4, 5]}, "2d_bbox"),
         ({"2d_bbox": [1, 2, 3, float("nan")]}, "2d_bbox"),

@@ -2,8 +2,8 @@
 
 import json
 import os
-import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -260,7 +260,7 @@ BAD_INPUT: dict[str, tuple[type[A2D2Stage], Callable[[RawData], Path], str]] = {
     "depth: pickled objects": (
         Depth,
         bad_sweep(lambda arrays: arrays.update(row=arrays["row"].astype(object))),
-        "allow_pickle",
+        "Object arrays are not read",
     ),
     "depth: NaN row": (Depth, bad_sweep(with_nan("row")), "not finite"),
     "depth: NaN depth": (Depth, bad_sweep(with_nan("depth")), "not finite"),
@@ -275,16 +275,16 @@ BAD_INPUT: dict[str, tuple[type[A2D2Stage], Callable[[RawData], Path], str]] = {
         "not of one length",
     ),
     "depth: valid of another length": (Depth, bad_sweep(lambda arrays: arrays.update(valid=np.ones(3, bool))), "valid"),
-    "depth: text": (Depth, bad_sweep(lambda arrays: arrays.update(row=np.array(["x"] * 400))), "could not convert"),
+    "depth: text": (Depth, bad_sweep(lambda arrays: arrays.update(row=np.array(["x"] * 400))), "not numbers"),
     "depth: truncated": (Depth, truncated_sweep, "zip"),
-    "depth: empty file": (Depth, raw_bytes("lidar", b""), "EOFError"),
-    "depth: no archive": (Depth, raw_bytes("lidar", b"nonsense"), "pickle"),
+    "depth: empty file": (Depth, raw_bytes("lidar", b""), "not a zip"),
+    "depth: no archive": (Depth, raw_bytes("lidar", b"nonsense"), "not a zip"),
     "box: broken JSON": (Boxes, raw_bytes("label3D", b'{"box_0": {'), "JSONDecodeError"),
     "box: not UTF-8": (Boxes, raw_bytes("label3D", b"\xff\xfe\xff"), "Unicode"),
     "box: a list": (Boxes, raw_bytes("label3D", b"[]"), "list"),
     "box: box is a number": (Boxes, raw_bytes("label3D", b'{"box_3": 1}'), "box_3"),
     "box: unknown class": (Boxes, bad_boxes(box("Spaceship", [1, 2, 3, 4])), "Spaceship"),
-    "box: NaN": (Boxes, bad_boxes(box("Car", [1, 2, 3, float("nan")])), "not finite"),
+    "box: NaN": (Boxes, bad_boxes(box("Car", [1, 2, 3, float("nan")])), "finite"),
     "box: three edges": (Boxes, bad_boxes(box("Car", [1, 2, 3])), "box_1"),
 }
 
@@ -524,7 +524,7 @@ def test_overwrite_removes_the_settings_before_the_first_label(
 
     run(Boxes(), filled, processed)
     with monkeypatch.context() as patch:
-        patch.setattr(ProcessedData, "frames", cut_short)
+        patch.setattr(ProcessedData, "remove_labels", cut_short)
         with pytest.raises(CutShortError):
             run(Boxes(), filled, processed, "--overwrite")
     assert processed.settings("box") is None
@@ -615,23 +615,28 @@ def run_until_killed(command: list[str], processed: ProcessedData, files: int) -
 
 
 def block(raw: RawData, frame: Frame) -> Callable[[], None]:
-    """Put a pipe in the place of a frame's PNG, which blocks whoever reads it; the result puts the PNG back."""
-    path = raw.path("camera", frame)
-    aside = path.with_name("aside")
-    shutil.move(path, aside)
-    os.mkfifo(path)
-    return lambda: os.replace(aside, path)
+    """`blocked_camera` waits before it reads this frame, until the result is called."""
+    mark = raw.path("camera", frame).with_suffix(".blocked")
+    mark.touch()
+    return mark.unlink
+
+
+def blocked_camera(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "tests.blocked_camera", *flags]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers in /proc, which only Linux has")
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_kill_and_resume(raw: RawData, processed: ProcessedData, root: Path, tmp_path: Path, threads: str) -> None:
+def test_kill_and_resume(
+    raw: RawData, processed: ProcessedData, root: Path, tmp_path: Path, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Four runs in a row are killed; each goes on where the one before was. The last frame blocks, so none can end."""
     write_every_kind(raw, MANY)
     undisturbed = ProcessedData(tmp_path / "undisturbed")
     assert run(Camera(), raw, undisturbed, *LARGE) == 0
     unblock = block(raw, MANY[-1])
-    command = script(root, "camera", *roots(raw, processed), *LARGE, "--threads", threads)
+    monkeypatch.chdir(root)
+    command = blocked_camera(*roots(raw, processed), *LARGE, "--threads", threads)
     for files in (1, 9, 23):
         run_until_killed(command, processed, files)
         assert processed.frames("camera") != MANY
@@ -692,8 +697,8 @@ def test_two_runs_at_once_do_no_harm(
 
 def test_a_killed_worker_ends_the_run_with_one_line(filled: RawData, processed: ProcessedData, root: Path) -> None:
     unblock = block(filled, FRAMES[-1])
-    command = script(root, "camera", *roots(filled, processed), *SMALL, "--threads", "2")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = blocked_camera(*roots(filled, processed), *SMALL, "--threads", "2")
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: len(processed.frames("camera")) == len(FRAMES) - 1, "all frames but the last")
         for pid in descendants(process.pid):
             if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():
@@ -705,6 +710,94 @@ def test_a_killed_worker_ends_the_run_with_one_line(filled: RawData, processed: 
     unblock()
     assert run(Camera(), filled, processed, *SMALL) == 0
     assert processed.frames("camera") == FRAMES
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize(
+    ("number", "times", "code", "line"),
+    [(signal.SIGTERM, 1, 143, "terminated"), (signal.SIGINT, 1, 130, "interrupted"), (signal.SIGINT, 3, 130, "interr")],
+)
+def test_a_signal_ends_the_run_with_one_line(
+    filled: RawData, processed: ProcessedData, root: Path, number: int, times: int, code: int, line: str, threads: str
+) -> None:
+    """And with its workers: all of a job's processes get it, in whatever they are busy with."""
+    unblock = block(filled, FRAMES[-1])
+    command = blocked_camera(*roots(filled, processed), *SMALL, "--threads", threads)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, start_new_session=True, **pipes) as process:
+        wait_until(lambda: len(processed.frames("camera")) == len(FRAMES) - 1, "all frames but the last")
+        workers = descendants(process.pid)
+        for _ in range(times):
+            os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (code, "")
+    assert err.startswith(line)
+    assert err.count("\n") == 1
+    wait_until(lambda: not any(map(state_of, workers)), "the workers' end")
+    unblock()
+    assert run(Camera(), filled, processed, *SMALL) == 0
+    assert processed.frames("camera") == FRAMES
+
+
+# ---- one at a time --------------------------------------------------------------------------------------------
+
+
+def test_overwrite_is_alone(filled: RawData, processed: ProcessedData, root: Path) -> None:
+    run(Camera(), filled, processed, *SMALL)
+    before = label_files(processed, "camera")
+    unblock = block(filled, FRAMES[0])
+    flags = [*roots(filled, processed), "--threads", "1", "--overwrite", "--size"]
+    with subprocess.Popen(blocked_camera(*flags, "40", "30"), cwd=root) as first:
+        wait_until(processed.kind_lock_path("camera").exists, "the first has the lock")
+        for more in (["--overwrite"], [], ["--shard", "1/2"]):
+            with pytest.raises(UserError, match=rf"camera is in use by process {first.pid} on {socket.gethostname()}"):
+                run(Camera(), filled, processed, *SMALL, *more)
+        assert label_files(processed, "camera") == before
+        unblock()
+        assert first.wait(PATIENCE) == 0
+    assert processed.settings("camera")["size"] == [40, 30]
+    assert {array.shape for array in map(processed.read_array, ["camera"] * 9, FRAMES)} == {(30, 40, 3)}
+
+
+def test_overwrite_waits_for_no_shard(filled: RawData, processed: ProcessedData, root: Path) -> None:
+    unblock = block(filled, FRAMES[-1])
+    command = blocked_camera(*roots(filled, processed), *SMALL, "--threads", "1", "--shard", "1/2")
+    with subprocess.Popen(command, cwd=root) as shard:
+        wait_until(lambda: len(processed.frames("camera")) == 4, "all frames of the shard but the last")
+        with pytest.raises(UserError, match=f"in use by process {shard.pid}"):
+            run(Camera(), filled, processed, "--size", "40", "30", "--overwrite")
+        assert run(Camera(), filled, processed, *SMALL, "--shard", "2/2") == 0  # beside the first
+        unblock()
+        assert shard.wait(PATIENCE) == 0
+    assert processed.frames("camera") == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(["100000", "100000"], "--size: image of 100000x100000"), (["20000", "20000"], "--size: image")]
+)
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+@each_stage
+def test_an_impossible_size_removes_nothing(
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage], size: list[str], words: str, more: list[str]
+) -> None:
+    run(stage(), filled, processed, *SMALL)
+    before = label_files(processed, stage.kind)
+    with pytest.raises(UserError, match=words):
+        run(stage(), filled, processed, "--size", *size, *more)
+    assert label_files(processed, stage.kind) == before
+
+
+@each_stage
+def test_overwrite_removes_nothing_where_no_new_label_can_be_made(
+    filled: RawData, processed: ProcessedData, stage: type[A2D2Stage]
+) -> None:
+    run(stage(), filled, processed, *SMALL)
+    before = label_files(processed, stage.kind)
+    for path in filled.root.rglob("*20*.*"):
+        path.write_bytes(b"{")
+    with pytest.raises(UserError, match=f"no new {stage.kind} label can be made .* stay as they are"):
+        run(stage(), filled, processed, *SMALL, "--overwrite")
+    assert label_files(processed, stage.kind) == before
 
 
 def test_nothing_is_shown_as_a_bar_without_a_terminal(

@@ -104,10 +104,10 @@ BAD_SIGNALS: dict[str, tuple[dict[str, Any], str]] = {
     "no timestamps": (signals([1.0], [0], timestamps=[]), "0 timestamps"),
     "radians": (signals([1.0], [0], unit="Unit_Radian"), "Unit_Radian"),
     "negative": (signals([-1.0], [0]), "negative"),
-    "nan": (signals([1.0, math.nan], [0, 0]), "not finite"),
-    "infinite": (signals([math.inf], [0]), "not finite"),
+    "nan": (signals([1.0, math.nan], [0, 0]), "a finite number"),
+    "infinite": (signals([math.inf], [0]), "a finite number"),
     "another sign": (signals([1.0, 1.0], [0, 2]), "sign other than 0"),
-    "text": (signals(["left"], [0]), "TypeError"),
+    "text": (signals(["left"], [0]), "a valid number"),
 }
 
 

@@ -59,13 +59,13 @@ def test_a_missing_file_is_no_label(processed):
     [
         ("", "Expecting value"),
         ('{"angles": [1', "is not a steering label"),
-        ("[1.0, 2.0]", "no list of angles"),
-        ('{"unit": "deg", "angles": 3.0}', "no list of angles"),
-        (label_file([1.0], unit="rad"), "unit is 'rad'"),
-        (label_file([]), "empty"),
-        (label_file([1.0, "2.0"]), "not a number"),
-        (label_file([1.0, None]), "not a number"),
-        (label_file([1.0, math.nan]), "not finite"),
+        ("[1.0, 2.0]", "valid dictionary"),
+        ('{"unit": "deg", "angles": 3.0}', "angles: .* valid list"),
+        (label_file([1.0], unit="rad"), "unit: Input should be 'deg'"),
+        (label_file([]), "at least 1 item"),
+        (label_file([1.0, "2.0"]), "angles.1: .* valid number"),
+        (label_file([1.0, None]), "angles.1: .* valid number"),
+        (label_file([1.0, math.nan]), "angles.1: .* finite number"),
     ],
 )
 def test_read_names_what_is_wrong(processed, content, reason):

@@ -135,7 +135,7 @@ def test_resume_equals_uninterrupted(call: Call, roots: list[ProcessedData], tmp
         (["tasks.indoor.from=[attic]"], ["tasks.indoor.from", "no data set attic", "rooms, streets"]),
         (["tasks.steering.from=[rooms]"], ["tasks.steering.from", "rooms has no steering labels"]),
         (["tasks.indoor.label=lanes"], ["tasks", "unknown kind of label lanes"]),
-        (["data.size=[32, 32]"], ["images in", "[64, 64]", "[32, 32]"]),
+        (["data.size=[32, 32]"], ["settings.json has size", "[64, 64]", "[32, 32]"]),
         (["network.norm=train"], ["norm: train", "rooms, streets", "--force-trained-norms"]),
     ],
 )
