@@ -115,7 +115,7 @@ def _kill_loaders() -> bool:
 def _end_at_once(error: BaseException, status: int | None) -> None:
     """End without what runs at exit: torch's part of it may wait for a lock that a killed process has taken along."""
     if status is None and isinstance(error, SystemExit):
-        status = error.code
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif status is None:
         sys.excepthook(type(error), error, error.__traceback__)
         status = 1

@@ -62,7 +62,7 @@ def remove_abandoned_in(folder: Path) -> None:
 def read_at(descriptor: int, size: int, offset: int) -> np.ndarray:
     """uint8, writable, straight from an open file without moving its position. ValueError: the file ends before."""
     content = np.empty(size, np.uint8)
-    if os.preadv(descriptor, [content], offset) != size:
+    if os.preadv(descriptor, [content.data], offset) != size:
         raise ValueError("is cut off")
     return content
 

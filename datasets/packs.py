@@ -121,7 +121,7 @@ def _write_member(file: BinaryIO, name: str, content: np.ndarray, mtime_ns: int)
     header = tarfile.TarInfo(name)
     header.size, header.mtime = len(content), mtime_ns // 10**9
     file.write(header.tobuf(tarfile.USTAR_FORMAT))
-    file.write(content)
+    file.write(content.data)
     file.write(bytes(_padded(len(content)) - len(content)))
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, SEMANTIC_CLASSES
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RAW_KINDS, RawData
-from datasets.a2d2.spec import LABELS
+from datasets.a2d2.spec import LABELS, SEMANTIC_TABLE
 from datasets.a2d2.stage import A2D2Stage
 from datasets.conversion import positive
 from datasets.files import whole_file
@@ -169,7 +169,7 @@ def statistics_figure(raw: RawData, pixels: np.ndarray, boxes: list[dict[str, An
     _bars(
         classes[0],
         dict(zip([*SEMANTIC_CLASSES, "no class"], 100 * pixels / max(pixels.sum(), 1), strict=True)),
-        [*(LABELS["segmentation"].classes.palette()[: len(SEMANTIC_CLASSES)] / 255), (0, 0, 0)],
+        [*(SEMANTIC_TABLE.palette()[: len(SEMANTIC_CLASSES)] / 255), (0, 0, 0)],
         f"pixels by class, % (every {every}th label)",
     )
     number = Counter(box["class"] for box in boxes)

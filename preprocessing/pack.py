@@ -60,7 +60,11 @@ def sources_of(processed: ProcessedData, scene: str, loose: dict[tuple[str, str]
     ]
     if old := processed.pack(scene):
         only_packed = set(old.files()) - set(loose)
-        sources += [Source(*key, old.stamp(*key), partial(old.read, *key)) for key in only_packed]
+        sources += [
+            Source(kind, name, stamp, partial(old.read, kind, name))
+            for kind, name in only_packed
+            if (stamp := old.stamp(kind, name)) is not None
+        ]
     return sorted(sources, key=lambda source: (source.kind, source.name))
 
 

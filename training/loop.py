@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.layout import RunDir
 from datasets.samples import Batch, LabelledFrames
 from datasets.sampling import Block, MicroBatchSampler, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
+from models.base import TaskNetwork
 from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
@@ -78,7 +79,7 @@ class Trainer:
     def __init__(
         self,
         *,
-        model: nn.Module,
+        model: TaskNetwork,
         tasks: Mapping[str, Task],
         balancing: Balancing,
         updates: Updates,

@@ -51,7 +51,7 @@ class Tracker:
         def log(wandb_run: Any) -> None:
             import wandb
 
-            wandb_run.log({name: wandb.Table(columns=columns, data=rows)}, step=samples)
+            wandb_run.log({name: wandb.Table(columns=[*columns], data=rows)}, step=samples)
 
         self._wandb(log)
 

@@ -116,7 +116,7 @@ class Calibration:
 def _scaled(matrix: Matrix, x: float, y: float) -> Matrix:
     """A camera matrix after resizing by the factors x and y, integer coordinates being pixel centres."""
     (fx, skew, cx), (_, fy, cy), last = matrix
-    return (fx * x, skew * x, (cx + 0.5) * x - 0.5), (0.0, fy * y, (cy + 0.5) * y - 0.5), tuple(last)
+    return (fx * x, skew * x, (cx + 0.5) * x - 0.5), (0.0, fy * y, (cy + 0.5) * y - 0.5), last
 
 
 FRONT_CENTER = Calibration(
@@ -168,7 +168,9 @@ class ImageMap:
     def labels(self, raw: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Raw uint8 H0 x W0 x 3 -> its nearest source pixels, H x W x 3 (into `out` if given); see `outside`."""
         self.check(raw)
-        return cv2.remap(raw, self._nearest, None, cv2.INTER_NEAREST, dst=out, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.remap(  # type: ignore[call-overload]  # OpenCV's annotations forget that the second map may be None
+            raw, self._nearest, None, cv2.INTER_NEAREST, dst=out, borderMode=cv2.BORDER_CONSTANT
+        )
 
     @cached_property
     def _reduction(self) -> tuple[int, int]:
@@ -195,7 +197,8 @@ class ImageMap:
     def outside(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the target pixels without a source pixel (about one in 10,000)."""
         (x, y), (width, height) = np.moveaxis(self._nearest, -1, 0), self.calibration.resolution
-        return np.nonzero((x < 0) | (x >= width) | (y < 0) | (y >= height))
+        rows, columns = np.nonzero((x < 0) | (x >= width) | (y < 0) | (y >= height))
+        return rows, columns
 
 
 def source_positions(calibration: Calibration, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -99,7 +99,7 @@ class RawData:
         """Scene -> its file of bus signals, sorted. Scenes lie in gateway/ itself or in one wrapper folder below it."""
         folders = [self.gateway_dir]
         folders += [self.gateway_dir / name for name in sorted_names(self.gateway_dir)]
-        paths = {}
+        paths: dict[str, Path] = {}
         for folder in folders:
             for scene in _scene_names(folder):
                 path = folder / scene / "bus" / f"{scene.replace('_', '')}_bus_signals.json"

@@ -28,8 +28,8 @@ class A2D2Stage(Stage[RawData]):
         """Everything that decides what the files contain, for settings.json (JSON types only)."""
 
     @abstractmethod
-    def convert(self, path: Path) -> Label:
-        """The label that a raw file gives. Any exception means: this file is bad."""
+    def convert(self, source: Any) -> Label:
+        """The label that a raw file gives: from its path, or from an entry of it. Any exception means: it is bad."""
 
     def searched(self, raw: RawData) -> Path:
         return raw.images_dir
@@ -44,7 +44,7 @@ class A2D2Stage(Stage[RawData]):
 
     def copies_differ(self, raw: RawData, frame: Frame) -> bool:
         copies = raw.copies(self.raw_kind, frame) if self.raw_kind in RAW_KINDS else []
-        return len(copies) > 1 and not filecmp.cmp(*copies, shallow=False)
+        return len(copies) > 1 and not filecmp.cmp(copies[0], copies[1], shallow=False)
 
 
 def image_settings(args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
