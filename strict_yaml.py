@@ -5,7 +5,7 @@ Plain values mean what YAML 1.2 and people take them for: 010 is ten, 1e-3 a num
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,7 +50,7 @@ def _number(text: str) -> float:
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-SCALARS = {
+SCALARS: dict[str, Callable[[str], Any]] = {
     _tag("str"): str,
     _tag("null"): lambda _: None,
     _tag("bool"): lambda text: text.lower() == "true",

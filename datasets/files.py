@@ -102,7 +102,7 @@ class NpyHeader(NamedTuple):
 
 def npy_header(content: np.ndarray | bytes) -> NpyHeader:
     """From a .npy file's first NPY_HEADER bytes. ValueError: broken, or something that needs pickle."""
-    header = io.BytesIO(content[:NPY_HEADER])
+    header = io.BytesIO(bytes(content[:NPY_HEADER]))
     try:
         version = np.lib.format.read_magic(header)
         if version != (1, 0):
@@ -258,7 +258,7 @@ def temporary_path(path: Path) -> Path:
 def is_abandoned(name: str) -> bool:
     """Whether the name is a temporary file's whose process, on this machine, has ended."""
     match = _TEMPORARY.fullmatch(name)
-    return bool(match) and match["host"] == socket.gethostname() and start_of(int(match["pid"])) is None
+    return match is not None and match["host"] == socket.gethostname() and start_of(int(match["pid"])) is None
 
 
 def start_of(pid: int) -> str | None:

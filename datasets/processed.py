@@ -85,7 +85,7 @@ class CameraSettings(MapSettings):
     resolution: Size | None = None
 
 
-SETTINGS = {CAMERA: CameraSettings, "segmentation": MapSettings, "depth": MapSettings}
+SETTINGS: dict[str, type[KindSettings]] = {CAMERA: CameraSettings, "segmentation": MapSettings, "depth": MapSettings}
 
 
 class OfficialSplit(DataModel):

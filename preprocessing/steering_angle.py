@@ -28,7 +28,7 @@ from strict import DataModel, checked
 
 FIRST_SENTINEL = 614.0  # degrees: 614.10 means 'initialising', 614.25 'error'
 UNIT = "Unit_DegreOfArc"
-SIGNS = {0: 1.0, 1: -1.0}  # left, right
+SIGNS: dict[float, float] = {0: 1.0, 1: -1.0}  # left, right
 SIGNALS = ["steering_angle_calculated", "steering_angle"]
 
 
@@ -104,7 +104,7 @@ class Signal(DataModel):
     unit: str | None = None
 
 
-def signed_angles(signals: Any, name: str) -> tuple[list[float], list[int], int] | None:
+def signed_angles(signals: Any, name: str) -> tuple[list[float], list[float], int] | None:
     """Angles (deg, left positive), their timestamps, and how many sentinels were dropped; None: no such signal.
 
     Raises ValueError for lengths that differ, a sign other than 0 or 1, an angle that is negative or not finite.

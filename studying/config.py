@@ -122,9 +122,9 @@ class StudyConfig(StrictModel):
             if row.script not in self.scripts:
                 raise ValueError(f"rows.{name}: scripts has no config for {row.script}")
         for name, comparison in self.comparisons.items():
-            for row in (comparison.row, *comparison.against.values()):
-                if row not in self.rows:
-                    raise ValueError(f"comparisons.{name}: there is no row {row!r}; there are {', '.join(self.rows)}")
+            for named in (comparison.row, *comparison.against.values()):
+                if named not in self.rows:
+                    raise ValueError(f"comparisons.{name}: there is no row {named!r}; there are {', '.join(self.rows)}")
         for scale in self.scales.values():
             if unknown := sorted(set(scale.rows) - set(self.rows)):
                 raise ValueError(f"scales: there is no row {unknown[0]!r}")

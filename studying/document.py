@@ -79,7 +79,7 @@ def findings(results: Results, heading: str) -> list[str]:
     if not found:
         return []
     config = results["config"]
-    sides = {"better": [], "worse": [], "not distinguishable from zero": [], "no claim": []}
+    sides: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable from zero": [], "no claim": []}
     surprises = []
     for name, one in found.items():
         sides[one.delta_m.verdict].append(sentence(name, one))

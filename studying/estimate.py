@@ -22,7 +22,7 @@ from studying.config import DataSets
 from studying.grid import Run
 from studying.work import Place
 from training.binding import with_regime_kinds
-from training.data import kept_labels
+from training.data import HasLabels, kept_labels
 from training.runs import RunConfig
 from training.splitting import make_split
 from training.tables import aligned
@@ -72,12 +72,13 @@ def samples_of(config: RunConfig, data: DataSets, place: Place) -> int:
     """Samples of an epoch."""
     if place.processed:
         processed = [ProcessedData(path) for path in place.processed]
-        there = Roots.open(processed, RawData(place.data_root), tuple(config.data.size))
-        split = make_split(config.data.split, there, place.data_root)
+        roots = Roots.open(processed, RawData(place.data_root), config.data.image_size)
+        split = make_split(config.data.split, roots, place.data_root)
+        there: HasLabels = roots
         split = split.with_val_in_train() if config.data.split.train_on_val else split
     else:
-        there = StatedLabels(data)
-        split = there.split
+        stated = StatedLabels(data)
+        there, split = stated, stated.split
     config = with_regime_kinds(config, there.kinds(), None)
     by_kind = kept_labels(config, there, split)
     labelled: Labelled = {task: by_kind[config.kind_of(task)] for task in config.task_names()}
@@ -86,7 +87,7 @@ def samples_of(config: RunConfig, data: DataSets, place: Place) -> int:
 
 def measured_seconds(config: RunConfig, device: str) -> float:
     """Seconds a sample, from whole steps on made-up data; loading, augmentation and evaluation come on top."""
-    step = Step(config, size=tuple(config.data.size), precision=config.training.precision, device=torch.device(device))
+    step = Step(config, size=config.data.image_size, precision=config.training.precision, device=torch.device(device))
     times = []
     for _ in range(STEPS + 1):  # the first one warms up
         started = time.perf_counter()
@@ -100,7 +101,7 @@ def measured_seconds(config: RunConfig, device: str) -> float:
 
 def stated_seconds(config: RunConfig, tflops: float) -> float:
     """Seconds a sample with all labels, at a sustained speed."""
-    return sum(flops_of_visits(config, tuple(config.data.size))) / (tflops * 1e12)
+    return sum(flops_of_visits(config, config.data.image_size)) / (tflops * 1e12)
 
 
 def plan_table(planned: list[Planned], finished: int, how: str) -> str:

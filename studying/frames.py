@@ -1,6 +1,6 @@
 """A metric kept frame by frame: confusions and sums of errors, so that other questions need no new run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def as_array(state: Tensor | list[Tensor]) -> np.ndarray:
     return whole.cpu().numpy()
 
 
-def save_frames(path: Path, names: dict[str, Sequence[str]], recorded: dict[str, FrameByFrame]) -> None:
+def save_frames(path: Path, names: Mapping[str, Sequence[str]], recorded: Mapping[str, FrameByFrame]) -> None:
     """Write all tasks' states into one compressed .npz: TASK/frames, and TASK/STATE with the frames first.
 
     States whose length differs from frame to frame lie one after the other, TASK/STATE/lengths beside them.
@@ -81,7 +81,7 @@ def save_frames(path: Path, names: dict[str, Sequence[str]], recorded: dict[str,
                 arrays[f"{task}/{state}"] = np.concatenate(values)
                 arrays[f"{task}/{state}/lengths"] = np.array([len(value) for value in values])
     with whole_file(path) as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def small(values: np.ndarray) -> np.ndarray:

@@ -42,7 +42,12 @@ class Run:
     @cached_property
     def key(self) -> str:
         """Of all that decides the result but the code and the data's content."""
-        settings = {"script": self.script, "mode": self.mode, "purpose": self.purpose, "roots": self.roots}
+        settings: dict[str, Any] = {
+            "script": self.script,
+            "mode": self.mode,
+            "purpose": self.purpose,
+            "roots": self.roots,
+        }
         settings |= {"flags": self.flags} if self.flags else {}
         settings["config"] = self.config.model_dump(mode="json")
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]

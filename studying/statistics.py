@@ -84,11 +84,12 @@ def compared(results: Results, comparison: Mapping[str, Any]) -> Compared | None
     gains: dict[str, list[float]] = {task: [] for task in comparison["against"]}
     seeds, delta_m = [], []
     for seed, run in sorted(rows[comparison["row"]].items()):
-        others = {task: rows[row].get(seed) for task, row in comparison["against"].items()}
-        if not all(others.values()):
+        others = {task: other for task, row in comparison["against"].items() if (other := rows[row].get(seed))}
+        if others.keys() != gains.keys():
             continue
-        pairs = {task: (deciding(results, run, task), deciding(results, others[task], task)) for task in gains}
-        if any(value is None or not baseline for value, baseline in pairs.values()):
+        both = {task: (deciding(results, run, task), deciding(results, others[task], task)) for task in gains}
+        pairs = {task: (value, other) for task, (value, other) in both.items() if value is not None and other}
+        if pairs.keys() != gains.keys():
             continue
         found = {task: gain(*pair, tasks[task]["higher_is_better"]) for task, pair in pairs.items()}
         for task, difference in found.items():

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,9 +19,10 @@ from datasets.files import read_json, write_json
 from datasets.layout import RunDir
 from datasets.processed import ProcessedData
 from errors import reason_of
-from studying.frames import FrameByFrame, RecordedTask, save_frames
+from studying.frames import RecordedTask, save_frames
 from studying.grid import ROOT, Run
 from studying.provenance import describe_run
+from tasks.base import Task
 from training import checkpoint
 from training.evaluation import Precision
 from training.restore import Restored
@@ -171,10 +172,10 @@ def evaluated(network: Restored, device: str, frames: Path) -> dict[str, dict[st
         task: [str(sample.frame) for sample in network.samples("test", network.tasks) if task in sample.tasks]
         for task in network.tasks
     }
-    network.tasks = {name: RecordedTask(task) for name, task in network.tasks.items()}
+    recorded = {name: RecordedTask(task) for name, task in network.tasks.items()}
+    network.tasks = {name: cast(Task, task) for name, task in recorded.items()}
     results = network.evaluate("test", Precision("auto", torch.device(device)), batch_size=8, workers=0)
-    recorded: dict[str, FrameByFrame] = {name: task.recorded for name, task in network.tasks.items()}
-    save_frames(frames, names, recorded)
+    save_frames(frames, names, {name: task.recorded for name, task in recorded.items() if task.recorded})
     return results
 
 

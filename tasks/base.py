@@ -68,7 +68,7 @@ class Task(ABC):
         is_array = suffixes_of(self.kind) == (".npy",)
         content = processed.read_array(self.kind, frame) if is_array else processed.read(self.kind, frame)
         try:
-            if content is not None and is_array and (shape := processed.map_shape(self.kind)):
+            if isinstance(content, np.ndarray) and (shape := processed.map_shape(self.kind)):
                 check_shape(content, shape)
             return None if content is None else self.parse(content)
         except (LookupError, TypeError, ValueError) as error:

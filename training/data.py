@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from datasets.frames import Frame
 from datasets.labels import Labelled, hash_of, keep_fractions, keep_one
@@ -99,7 +100,15 @@ class RunData(Data):
         )
 
 
-def kept_labels(config: RunConfig, roots: Roots, split: Split) -> Labelled:
+class HasLabels(Protocol):
+    """Knows which frames have a label of a kind."""
+
+    def kinds(self) -> list[str]: ...
+
+    def labelled(self, kind: str) -> list[Frame]: ...
+
+
+def kept_labels(config: RunConfig, roots: HasLabels, split: Split) -> Labelled:
     """Kind -> the training frames that keep its label under the regime: the same frames whatever the mode.
 
     Of the kinds of the run's tasks, and of the others that the regime draws from.

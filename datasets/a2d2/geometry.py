@@ -57,7 +57,8 @@ class Calibration:
             camera = checked(RawCamera, content["cameras"]["front_center"])
             matrices = (np.reshape(rows, (3, 3)).tolist() for rows in (camera.distorted, camera.undistorted))
             distorted, undistorted = (tuple(map(tuple, rows)) for rows in matrices)
-            found = cls(tuple(camera.resolution), distorted, undistorted, tuple(np.ravel(camera.distortion).tolist()))
+            width, height = camera.resolution
+            found = cls((width, height), distorted, undistorted, tuple(np.ravel(camera.distortion).tolist()))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{source}: no usable cameras.front_center ({error!r}); fetch the file again") from None
         if camera.lens != "Telecam":
@@ -151,7 +152,7 @@ class ImageMap:
 
     def read(self, path: Path) -> np.ndarray:
         """A raw PNG, uint8 H0 x W0 x 3. ValueError or OSError: not a whole one of the calibration's resolution."""
-        return read_png(path, tuple(self.calibration.resolution))
+        return read_png(path, self.calibration.resolution)
 
     def image(self, raw: np.ndarray) -> np.ndarray:
         """Raw uint8 H0 x W0 x 3 -> undistorted uint8 H x W x 3, bilinear; black where there is no source pixel.
