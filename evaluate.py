@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         choices=BASELINES,
         default="same-network",
         help="of delta_m: the same network trained on one label (train_symmetric.py --train-mode TASK, default), or "
-        "the networks of train_single_task.py; n/a where one is not among the checkpoints",
+        "the networks of train_single_task.py, or none; n/a where one is not among the checkpoints",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_data_root_argument(parser)

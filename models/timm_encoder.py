@@ -4,6 +4,7 @@ timm is imported where one is used: that takes seconds.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,6 +80,7 @@ def config_of(name: str):
     return timm.get_pretrained_cfg(name.removeprefix(PREFIX), allow_unregistered=False)
 
 
+@cache  # of every config that names it
 def check_maps(name: str) -> None:
     """ValueError where the network does not take images of any size that 32 divides, or orders its maps otherwise."""
     with torch.device("meta"):

@@ -126,7 +126,7 @@ def chosen_rates(results: Results) -> str:
     at_edge = [
         row
         for row, choice in results["chosen"].items()
-        if len(grids[row]) > 1 and choice["learning_rate"] in (min(grids[row]), max(grids[row]))
+        if len(grids.get(row, ())) > 1 and choice["learning_rate"] in (min(grids[row]), max(grids[row]))
     ]
     if not results["tuning"]:
         return ""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,7 @@ class Run:
     @cached_property
     def config(self) -> RunConfig:
         """With all that it does not say itself. UserError: a key is wrong."""
-        config = load_config(RUN_CONFIGS[self.script], self.config_file, list(self.overrides))
-        return config.of_mode(self.mode, self.config_file)
+        return loaded(self.script, self.mode, self.config_file, self.overrides)
 
     @cached_property
     def key(self) -> str:
@@ -91,7 +90,7 @@ def make_run(study: StudyConfig, row: str, seed: int, choice: Choice, *, final: 
     mode = section.mode or MODES[section.script]
     file = ROOT / study.scripts[section.script]
     settings = study.set | section.set | (study.final if final else study.tuning.set)
-    config = load_config(RUN_CONFIGS[section.script], file, as_overrides(settings)).of_mode(mode, file)
+    config = loaded(section.script, mode, file, as_overrides(settings))
     settings |= {f"{group}{key}": value for group in groups(config, mode) for key, value in choice.items()}
     settings["seed"] = seed
     if config.data.labels.regime != "every":
@@ -104,7 +103,7 @@ def make_run(study: StudyConfig, row: str, seed: int, choice: Choice, *, final: 
         script=section.script,
         mode=mode,
         config_file=file,
-        overrides=tuple(as_overrides(settings)),
+        overrides=as_overrides(settings),
         roots=tuple(study.data.roots),
         flags=tuple(section.flags),
     )
@@ -119,5 +118,10 @@ def groups(config: RunConfig, mode: str) -> list[str]:
     return ["backbone.", *(f"tasks.{task}." for task in config.tasks)]
 
 
-def as_overrides(settings: dict[str, Any]) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+def as_overrides(settings: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
+
+
+@cache  # the runs of a study are listed each time that its results are written
+def loaded(script: str, mode: str, file: Path, overrides: tuple[str, ...]) -> RunConfig:
+    return load_config(RUN_CONFIGS[script], file, list(overrides)).of_mode(mode, file)

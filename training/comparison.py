@@ -58,6 +58,7 @@ def is_single_task(one: Trained, network: Trained, task: str) -> bool:
 BASELINES: dict[str, Callable[[Trained, Trained, str], bool]] = {
     "same-network": is_same_network,
     "single-task": is_single_task,
+    "none": lambda one, network, task: False,
 }
 
 

@@ -1,0 +1,95 @@
+"""From a study's YAML to its runs."""
+
+from pathlib import Path
+
+import pytest
+
+from errors import UserError
+from studying.config import load_study
+from studying.grid import Run, choices, final_runs, tuning_runs
+from tests.conftest import ROOT
+from tests.studying.made_up import STUDY, write_study
+
+STUDIES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
+
+
+def finals(path: Path) -> list[Run]:
+    study = load_study(path)
+    return final_runs(study, {row: choices(study, row)[0] for row in study.rows})
+
+
+def test_every_row_is_tuned_once_and_run_for_every_seed(tmp_path: Path) -> None:
+    path = write_study(tmp_path, STUDY.replace("rates: [0.004]", "rates: [0.004, 0.008]"))
+    tuned = tuning_runs(load_study(path))
+    rows = ["together", "segmentation alone", "depth alone"]
+    assert [(run.row, run.seed, run.choice["learning_rate"]) for run in tuned] == [
+        (row, 0, rate) for row in rows for rate in (0.004, 0.008)
+    ]
+    runs = finals(path)
+    assert [(run.row, run.seed) for run in runs] == [(row, seed) for seed in (1, 2) for row in rows]
+    assert len({run.key for run in [*tuned, *runs]}) == 12
+
+
+def test_a_seed_decides_weights_order_and_kept_labels_and_finals_train_on_val(tmp_path: Path) -> None:
+    for run in finals(write_study(tmp_path)):
+        assert run.config.seed == run.config.data.labels.seed == run.seed
+        assert run.config.data.split.train_on_val
+    for run in tuning_runs(load_study(tmp_path / "tiny.yaml")):
+        assert not run.config.data.split.train_on_val
+
+
+def test_rates_reach_every_group(tmp_path: Path) -> None:
+    together, alone, _ = tuning_runs(load_study(write_study(tmp_path, STUDY.replace("[0.004]", "[0.123]"))))
+    assert {group.learning_rate for group in together.config.group_configs().values()} == {0.123}
+    assert {group.learning_rate for group in alone.config.group_configs().values()} == {0.123}
+
+
+def test_a_changed_config_makes_only_what_changed_anew(tmp_path: Path) -> None:
+    before = {run.key: run.row for run in finals(write_study(tmp_path))}
+    changed = STUDY.replace("training.similarity_every: 1}", "training.similarity_every: 2}")
+    after = {run.key: run.row for run in finals(write_study(tmp_path, changed))}
+    assert set(before) != set(after)
+    assert {before[key] for key in set(before) - set(after)} == {"together"}
+    words = {run.key for run in finals(write_study(tmp_path, STUDY.replace("Does it help?", "Well?")))}
+    assert words == set(before)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("seeds: [1, 2]", "seeds: [1, 1]", "twice"),
+        ("seeds: [1, 2]", "seeds: [0, 1]", "tuning.seed"),
+        ("primary: sharing", "primary: caring", "no comparison 'caring'"),
+        ("row: together", "row: apart", "no row 'apart'"),
+        ("script: asymmetric", "script: single_task", "no config for single_task"),
+        ("labels: one,", "labels: one, colour: red,", "colour"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        load_study(write_study(tmp_path, STUDY.replace(old, new)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_shipped_studies_are_valid_at_every_scale(path: Path) -> None:
+    study = load_study(path)
+    assert study.name == path.stem
+    assert len(study.seeds) >= 5
+    assert study.scales
+    for one in [study, *map(study.at_scale, study.scales)]:
+        runs = tuning_runs(one) + final_runs(one, {row: choices(one, row)[0] for row in one.rows})
+        assert len({run.key for run in runs}) == len(runs)
+
+
+def test_comparisons_at_equal_labels_keep_the_same_labels() -> None:
+    """The rows of nyuv2_partial's primary comparison differ in what trains, not in which labels are kept."""
+    study = load_study(ROOT / "configs/study/nyuv2_partial.yaml")
+    comparison = study.comparisons[study.primary]
+    rows = {comparison.row, *comparison.against.values()}
+    runs = [run for run in finals(ROOT / "configs/study/nyuv2_partial.yaml") if run.row in rows]
+    for seed in study.seeds:
+        kept = [run.config.data.labels for run in runs if run.seed == seed]
+        assert len(kept) == 3
+        assert all(labels == kept[0] for labels in kept)
+        assert len({run.config.training.epochs for run in runs}) == 1
