@@ -152,7 +152,8 @@ class ImageMap:
 
     def read(self, path: Path) -> np.ndarray:
         """A raw PNG, uint8 H0 x W0 x 3. ValueError or OSError: not a whole one of the calibration's resolution."""
-        return read_png(path, self.calibration.resolution)
+        width, height = self.calibration.resolution
+        return read_png(path, (width, height))
 
     def image(self, raw: np.ndarray) -> np.ndarray:
         """Raw uint8 H0 x W0 x 3 -> undistorted uint8 H x W x 3, bilinear; black where there is no source pixel.

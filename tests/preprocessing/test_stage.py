@@ -25,6 +25,7 @@ from preprocessing.camera import Camera
 from preprocessing.depth_preprocess import Depth
 from preprocessing.segmentation import Segmentation
 from preprocessing.steering_angle import Steering
+from tests.conftest import ROOT
 from tests.processes import PATIENCE, descendants, is_gone, state_of, wait_until
 from tests.raw_files import (
     HEIGHT,
@@ -826,3 +827,10 @@ def test_a_bus_file_whose_frames_failed_before_is_read_again(raw: RawData, proce
     write_bus(raw, SCENE, [bus_entry(first, [1.0, 2.0], [0, 0]), bus_entry(second, [3.0], [0])])
     assert run(Steering(), raw, processed) == 0
     assert statuses(processed, "steering") == (1, 1, 0, 0)
+
+
+def test_the_list_of_stages_names_every_script_that_is_one() -> None:
+    """What `make demo` and slurm/chain.sh run."""
+    listed = (ROOT / "preprocessing/stages.txt").read_text().split()
+    stages = [path.stem for path in (ROOT / "preprocessing").glob("*.py") if "run_stage(" in path.read_text()]
+    assert sorted(listed) == sorted(stages)
