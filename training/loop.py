@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from datasets.labels import hash_of
 from datasets.layout import RunDir
@@ -292,24 +292,18 @@ class Trainer:
     def _save(self, path: Path) -> None:
         """Every process takes part, the first writes. UserError, and nothing is written, where something diverged."""
         distributed.average_batch_norm(self.model)
-        if what := checkpoint.first_not_finite(self._must_be_finite()):
-            raise self._diverged(what)
         self._collect()
+        state = self.state()
+        if what := checkpoint.first_not_finite(checkpoint.state_tensors(state)):
+            raise self._diverged(what)
         if distributed.is_main():
-            checkpoint.save(path, {**self.constants, **self.state()})
+            checkpoint.save(path, {**self.constants, **state})
 
     def _collect(self) -> None:
         """What the processes hold in parts becomes the first one's."""
         self.unreadable = distributed.union(self.unreadable)
         self.updates.collect()
         self.balancing.collect()
-
-    def _must_be_finite(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, buffers and the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
-        yield from self.model.state_dict().items()
-        for name, group in self.updates.groups.items():
-            for state in group.optimizer.state.values():
-                yield from ((f"{key} of {name}", value) for key, value in state.items() if isinstance(value, Tensor))
 
     def state(self) -> dict[str, Any]:
         """Everything that changes during training: the first process's is the run's, once it has been collected."""

@@ -22,14 +22,13 @@ from datasets.splits import Split
 from errors import UserError
 from progress import warn
 from strict import StrictModel
-from strict_yaml import validated
 from tasks.base import Task
 from training import checkpoint
-from training.compatibility import check_fits
+from training.compatibility import check_fits, load_checkpoint
 from training.config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
-from training.runs import RUN_CONFIGS, RunConfig
+from training.runs import RunConfig
 from training.session import labelled_samples
 
 
@@ -52,13 +51,13 @@ class Restored:
     @classmethod
     def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
         """UserError where class table, size or calibration do not fit: better than a wrong number."""
-        content = checkpoint.load(path)
-        config = validated(RUN_CONFIGS[content["kind"]], content["config"], str(path))
+        content, config = load_checkpoint(path)
         tasks = config.make_tasks(content["mode"], saved_labels(content, config, str(path)))
-        for name, task in tasks.items():
-            task.load_state(content["tasks"][name])
-        model = config.make_model(content["mode"], tasks)
-        model.load_state_dict(content["model"])
+        with checkpoint.fitting(str(path)):
+            for name, task in tasks.items():
+                task.load_state(content["tasks"][name])
+            model = config.make_model(content["mode"], tasks)
+            model.load_state_dict(content["model"])
         roots = Roots.open(processed, raw, tuple(config.data.size))
         check_fits(content, roots, str(path))
         seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks and count}
