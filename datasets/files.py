@@ -95,7 +95,7 @@ def whole_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
 
     `durable` waits until the bytes are on the disk before the rename (checkpoints; too slow for 60,000 labels).
     """
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -116,7 +116,7 @@ def write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 def write_json_once(path: Path, content: Any) -> None:
     """Write JSON unless the file exists; of several processes that do so at once, exactly one succeeds."""
-    temporary = _temporary_path(path)
+    temporary = temporary_path(path)
     temporary.write_text(json.dumps(content, indent=2) + "\n")
     try:
         os.link(temporary, path)  # unlike a rename, it fails where the file exists
@@ -171,7 +171,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} can't be read as JSON: {error}") from None
 
 
-def _temporary_path(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
+    """A name beside `path` that `is_abandoned` knows, in a folder that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name}.tmp-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
 
@@ -179,18 +180,22 @@ def _temporary_path(path: Path) -> Path:
 def is_abandoned(name: str) -> bool:
     """Whether the name is a temporary file's whose process, on this machine, has ended."""
     match = _TEMPORARY.fullmatch(name)
-    return bool(match) and match["host"] == socket.gethostname() and not _is_running(int(match["pid"]))
+    return bool(match) and match["host"] == socket.gethostname() and start_of(int(match["pid"])) is None
 
 
-def _is_running(pid: int) -> bool:
-    """Whether a process of this machine lives; a zombie (dead, but nobody has asked for its exit status) does not."""
+def start_of(pid: int) -> str | None:
+    """When a process of this machine began, to tell it from a later one of the same number; None: none lives.
+
+    A zombie (dead, but nobody has asked for its exit status) does not live. "": not on Linux.
+    """
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
     except PermissionError:
-        return True  # it belongs to somebody else
+        pass  # it belongs to somebody else
+    except (ProcessLookupError, OverflowError):
+        return None
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return True  # not on Linux
+        return ""
+    return None if state == "Z" else fields[18]
