@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.frames": (),
     "datasets.images": (),
     "datasets.locks": ("datasets.files", "errors", "strict"),
-    "datasets.packs": ("datasets.files", "errors"),
+    "datasets.packs": ("datasets.files", "errors", "strict"),
     "datasets.spec": ("errors",),
     "datasets.processed": ("datasets.files", "datasets.frames", "datasets.packs", "datasets.spec", "errors"),
     "datasets.layout": ("datasets.files", "datasets.frames"),
