@@ -4,20 +4,31 @@ python train_asymmetric.py
 """
 
 from errors import run_as_script
-from training.build import Plan
+from training.arguments import parse_arguments
+from training.binding import open_roots, resolved
+from training.build import Network, make_trainer, train
 from training.config import load_config
+from training.data import RunData
 from training.runs import ASYMMETRIC, AsymmetricRun
-from training.session import Session, parse_arguments
+from training.splitting import open_split
+from training.start import Start
+from training.summary import describe
 
 
 def main() -> None:
-    args = parse_arguments(__doc__, "configs/asymmetric_conf.yaml", [ASYMMETRIC], default_mode=ASYMMETRIC)
-    config = load_config(AsymmetricRun, args.config, args.set, args.gpu)
-    session = Session.open(args, config)
-    plan = Plan.make(session)
-    print(plan.describe())
+    args = parse_arguments(__doc__, "configs/asymmetric_conf.yaml", ASYMMETRIC, "there is only one")
+    config = load_config(AsymmetricRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
+    start = Start.open(args, config)
+
+    roots = open_roots(start, config)
+    split = open_split(start, config.data.split, roots)
+    config = resolved(config, roots, start)
+    data = RunData.make(start, config, roots, split)
+
+    network = Network.make(start, config, data)
+    print(describe(start, config, data, network))
     if not args.dry_run:
-        session.train(plan.trainer())
+        train(make_trainer(start, config, data, network))
 
 
 if __name__ == "__main__":

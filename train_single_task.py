@@ -4,21 +4,31 @@ python train_single_task.py --train-mode segmentation
 """
 
 from errors import run_as_script
-from tasks import TASKS
-from training.build import Plan
+from training.arguments import parse_arguments
+from training.binding import open_roots, resolved
+from training.build import Network, make_trainer, train
 from training.config import load_config
+from training.data import RunData
 from training.runs import SingleTaskRun
-from training.session import Session, parse_arguments
+from training.splitting import open_split
+from training.start import Start
+from training.summary import describe
 
 
 def main() -> None:
-    args = parse_arguments(__doc__, "configs/single_task_conf.yaml", list(TASKS), default_mode=None)
-    config = load_config(SingleTaskRun, args.config, args.set, args.gpu)
-    session = Session.open(args, config)
-    plan = Plan.make(session)
-    print(plan.describe())
+    args = parse_arguments(__doc__, "configs/single_task_conf.yaml", None, "the task")
+    config = load_config(SingleTaskRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
+    start = Start.open(args, config)
+
+    roots = open_roots(start, config)
+    split = open_split(start, config.data.split, roots)
+    config = resolved(config, roots, start)
+    data = RunData.make(start, config, roots, split)
+
+    network = Network.make(start, config, data)
+    print(describe(start, config, data, network))
     if not args.dry_run:
-        session.train(plan.trainer())
+        train(make_trainer(start, config, data, network))
 
 
 if __name__ == "__main__":

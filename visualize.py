@@ -5,6 +5,9 @@ python visualize.py --sample 7 --checkpoint ours=runs/asymmetric/best.pt  beside
 python visualize.py --scene 20180807_145028 --task steering --gif         a scene as video
 """
 
+from errors import run_as_script  # first: from here on a signal ends it with one line
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +19,9 @@ from datasets.frames import Frame
 from datasets.layout import ResultsDir, add_data_root_argument, add_processed_roots_argument
 from datasets.processed import ProcessedData
 from datasets.spec import SPLITS
-from errors import run_as_script
 from training import distributed
 from training.config import SplitConfig
-from training.session import make_split
+from training.splitting import make_split
 from visual.networks import load_networks
 from visual.output import write_frame, write_scene
 from visual.pictures.base import DrawOptions
@@ -74,7 +76,7 @@ def numbered_frames(args: argparse.Namespace, viewer: Viewer) -> Sequence[Frame]
     """What N in `--sample N` counts: a part of the networks' split; without networks all frames, or the usual split."""
     for network in viewer.networks.values():
         return network.split.of(args.split or "val")
-    return make_split(SplitConfig(), viewer.roots, args).of(args.split) if args.split else viewer.frames()
+    return make_split(SplitConfig(), viewer.roots, args.data_root).of(args.split) if args.split else viewer.frames()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from datasets.roots import Roots
 from errors import UserError, run_as_script
 from strict_yaml import read_yaml, validated
 from training.config import DataConfig, SplitConfig
-from training.session import make_split
+from training.splitting import make_split
 
 SHIPPED = [Path("configs") / f"{name}_conf.yaml" for name in ("single_task", "symmetric", "asymmetric")]
 
@@ -40,7 +40,7 @@ def main() -> None:
         size = tuple(read_yaml(path).get("data", {}).get("size", DataConfig().size))
         processed = [ProcessedData(root) for root in args.processed_root]
         roots = Roots.open(processed, RawData(args.data_root), size)
-        split = make_split(validated(SplitConfig, content, str(path)), roots, args)
+        split = make_split(validated(SplitConfig, content, str(path)), roots, args.data_root)
         target = args.out / f"{path.stem}.json"
         write_json(target, split.to_json(), indent=0)
         print(f"{target}: {split.summary()}")

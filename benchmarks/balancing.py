@@ -37,12 +37,12 @@ NETWORKS = {"demo": CONFIGS / "demo" / "symmetric.yaml", "shipped": CONFIGS / "s
 
 
 def load(network: str, method: str) -> SymmetricRun:
-    return load_config(SymmetricRun, NETWORKS[network], [f"balancing={method}"])
+    return load_config(SymmetricRun, NETWORKS[network], [f"balancing={method}"]).of_mode(SYMMETRIC)
 
 
 def make_step(method: str) -> Step:
     config = load("demo", method)
-    return Step(config, SYMMETRIC, size=tuple(config.data.size), precision="fp32")
+    return Step(config, size=tuple(config.data.size), precision="fp32")
 
 
 def train_once(step: Step) -> None:
@@ -88,7 +88,7 @@ def count(networks: list[str], methods: list[str]) -> Iterator[dict[str, Any]]:
         first = None
         for method in methods:
             config = load(network, method)
-            flops = sum(flops_of_visits(config, SYMMETRIC, tuple(config.data.size)))
+            flops = sum(flops_of_visits(config, tuple(config.data.size)))
             first = first or flops
             size = config.data.size
             yield {"network": network, "size": size, "method": method, "flops_of_frame": flops, "ratio": flops / first}

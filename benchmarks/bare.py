@@ -70,7 +70,7 @@ class TrainingLoop:
 
 def micro_batches_of(step: Step) -> int:
     """In a block."""
-    return max(step.config.block_size_of(step.mode) // len(step.batch), 1)
+    return max(step.config.portions().block_size // len(step.batch), 1)
 
 
 class DistributedLoop(BareLoop):

@@ -93,7 +93,7 @@ def memory(report: Report, device: torch.device) -> None:
 def peak_memory(case: Case, device: torch.device) -> tuple[int, int]:
     """Bytes allocated, and reserved by torch's allocator, at the peak of two steps, as trainings take them."""
     torch.backends.cudnn.benchmark = True
-    step = Step(case.config, case.mode, size=tuple(case.config.data.size), device=device)
+    step = Step(case.config, size=tuple(case.config.data.size), device=device)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
     for _ in range(2):

@@ -88,12 +88,13 @@ class Bench:
     def config(self, mode: str) -> RunConfig:
         kind, file = MODES[mode]
         changes = [PRETRAINED[mode]] if mode in PRETRAINED else []
-        return load_config(kind, ROOT / "configs" / file, [*changes, *(TINY[mode] if self.tiny else [])])
+        overrides = [*changes, *(TINY[mode] if self.tiny else [])]
+        return load_config(kind, ROOT / "configs" / file, overrides).of_mode(mode)
 
     def step(self, mode: str, precision: str) -> Step:
         config = self.config(mode)
         size = (64, 64) if self.tiny else tuple(config.data.size)
-        return Step(config, mode, size=size, precision=precision, device=self.device)
+        return Step(config, size=size, precision=precision, device=self.device)
 
     @property
     def size_on_disk(self) -> tuple[int, int]:
@@ -236,7 +237,7 @@ def load_and_train(
     loop = TrainingLoop(step)
     (held,) = bench.seconds(loop)
     rate = loop.micro_batches * len(step.batch) / held
-    report.add("speed", f"{step.mode}, the batch on the device", images_per_second=rate)
+    report.add("speed", f"{step.config.mode}, the batch on the device", images_per_second=rate)
     for workers in (1,) if bench.tiny else counts:
         # what the processes have ready at the start is not counted, and four times as much is
         count = len(step.batch) * 2 * workers * 5
@@ -248,7 +249,7 @@ def load_and_train(
             for use in (lambda batch: batch.to(bench.device), lambda batch: loop.train_on(batch.to(bench.device)))
         )
         values = {"loaded_per_second": alone, "trained_per_second": trained, "share_of_held": trained / rate}
-        report.add("speed", f"{step.mode} from the loader, {workers} processes", **values)
+        report.add("speed", f"{step.config.mode} from the loader, {workers} processes", **values)
 
 
 def images_per_second(bench: Bench, batches: Iterable[Batch], left_out: int, use: Callable[[Batch], Any]) -> float:

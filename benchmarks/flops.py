@@ -44,7 +44,7 @@ def flop_counter() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: conv_backward_flops})
 
 
-def flops_of_visits(config: RunConfig, mode: str, size: tuple[int, int]) -> list[float]:
+def flops_of_visits(config: RunConfig, size: tuple[int, int]) -> list[float]:
     """FLOPs of each visit of a training frame that has the labels of all tasks of the mode; size: W, H in pixels.
 
     One visit, with all labels; one a label in asymmetric training with visit: label. Measurements of the gradients'
@@ -52,7 +52,7 @@ def flops_of_visits(config: RunConfig, mode: str, size: tuple[int, int]) -> list
     """
     config = config.model_copy(update={"training": config.training.model_copy(update={"similarity_every": 0})})
     fake = FakeTensorMode()
-    step = Step(config, mode, size=size, fake=fake)
+    step = Step(config, size=size, fake=fake)
     targets = step.batch.targets
     by_label = isinstance(config, AsymmetricRun) and config.visit == "label"
     labels = [{name: target} for name, target in targets.items()] if by_label else [targets]

@@ -43,7 +43,7 @@ def rows(files: dict[float, Path]) -> Iterator[dict[str, Any]]:
     for card, of_card in cases.items():
         for case in of_card:
             size = case.micro_batch_size
-            larger = next_larger(size, case.config.block_size_of(case.mode))
+            larger = next_larger(size, case.config.portions().block_size)
             yield {
                 "card": card,
                 "case": case.name,

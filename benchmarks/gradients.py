@@ -34,37 +34,47 @@ from datasets.transforms import Augmentation
 from errors import run_as_script
 from models.multitask import BACKBONE
 from training import checkpoint
-from training.build import Plan
+from training.arguments import make_parser
+from training.binding import open_roots, resolved
+from training.build import Network
 from training.config import load_config
+from training.data import RunData
 from training.evaluation import make_loader
 from training.methods.similarity import GradientSimilarity, cosine_similarities
-from training.runs import ASYMMETRIC, RUN_CONFIGS, SYMMETRIC
-from training.session import Session, parse_arguments
+from training.runs import ASYMMETRIC, RUN_CONFIGS, SYMMETRIC, RunConfig
+from training.splitting import open_split
+from training.start import Start
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def parse_arguments() -> argparse.Namespace:
+    parser = make_parser(__doc__, "configs/symmetric_conf.yaml", SYMMETRIC, f"{SYMMETRIC} (default) or {ASYMMETRIC}")
     parser.add_argument("--samples", type=int, default=128, help="training samples that are read (default 128)")
     parser.add_argument("--weights-of", type=Path, metavar="FILE", help="a checkpoint of this network")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    if args.train_mode not in (SYMMETRIC, ASYMMETRIC):
+        parser.error(f"--train-mode {args.train_mode}: choose {SYMMETRIC} or {ASYMMETRIC}")
+    args.dry_run = True  # no run's folder
+    return args
 
 
-def measure(plan: Plan, samples: int) -> dict[str, Any]:
-    """Of the plan's network, on the first `samples` of an epoch."""
-    data, config = plan.data, plan.session.config
+def measure(config: RunConfig, data: RunData, network: Network, samples: int) -> dict[str, Any]:
+    """Of the network, on the first `samples` of an epoch."""
+    model, tasks, device = network.model, data.tasks, network.precision.device
     blocks = epoch_order(data.train.samples, data.block_size, config.seed, 0)[: math.ceil(samples / data.block_size)]
     sampler = MicroBatchSampler()
     sampler.order = [part for block in blocks for part in micro_batches(block, data.micro_batch_size)]
-    loader = make_loader(data.train, plan.tasks, 0, plan.session.device, batch_sampler=sampler)
+    loader = make_loader(data.train, tasks, 0, device, batch_sampler=sampler)
     augment = Augmentation(**config.augmentation.model_dump(), seed=config.seed)
-    rows = GradientSimilarity(plan.model.groups()[BACKBONE], list(plan.tasks), every=1)
+    rows = GradientSimilarity(model.groups()[BACKBONE], list(tasks), every=1)
     losses: dict[str, list[Tensor]] = defaultdict(list)
-    plan.model.train()
+    model.train()
     count = 0
     for loaded in loader:
-        batch = augment(loaded.to(plan.session.device), plan.tasks, 0)
-        with plan.precision.autocast():
-            outputs = plan.model(batch.images, batch.places)
-        found = {name: plan.tasks[name].loss(outputs[name], target) for name, target in batch.targets.items()}
+        batch = augment(loaded.to(device), tasks, 0)
+        with network.precision.autocast():
+            outputs = model(batch.images, batch.places)
+        found = {name: tasks[name].loss(outputs[name], target) for name, target in batch.targets.items()}
         rows.record(
             {name: loss for name, (loss, _) in found.items()}, {name: valid for name, (_, valid) in found.items()}
         )
@@ -99,13 +109,19 @@ def table_of(
 
 
 def main() -> None:
-    modes = [SYMMETRIC, ASYMMETRIC]
-    args = parse_arguments(__doc__, "configs/symmetric_conf.yaml", modes, SYMMETRIC, add_flags)
-    args.dry_run = True  # no run's folder
-    plan = Plan.make(Session.open(args, load_config(RUN_CONFIGS[args.train_mode], args.config, args.set)))
+    args = parse_arguments()
+    config = load_config(RUN_CONFIGS[args.train_mode], args.config, args.set, args.gpu).of_mode(
+        args.train_mode, args.config
+    )
+    start = Start.open(args, config)
+    roots = open_roots(start, config)
+    split = open_split(start, config.data.split, roots)
+    config = resolved(config, roots, start)
+    data = RunData.make(start, config, roots, split)
+    network = Network.make(start, config, data)
     if args.weights_of:
-        plan.model.load_state_dict(checkpoint.load(args.weights_of)["model"])
-    result = measure(plan, args.samples)
+        network.model.load_state_dict(checkpoint.load(args.weights_of)["model"])
+    result = measure(config, data, network, args.samples)
     print(f"{result['samples']} samples")
     print(f"{'':14}" + "".join(f"{column:>12}" for column in ("loss", "norm", "weight", "share", "equal")))
     for name, row in result["tasks"].items():

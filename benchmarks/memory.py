@@ -48,9 +48,10 @@ from benchmarks.steps import Step, allocated_peak, fitted_tasks, made_up_labels
 from datasets.files import write_json
 from errors import UserError, run_as_script
 from strict_yaml import read_yaml
+from training.arguments import add_override_arguments
+from training.build import check_size
 from training.config import load_config
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun, kind_of
-from training.session import add_override_arguments, check_size
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CARD = 12e9  # bytes
@@ -65,8 +66,7 @@ class Case:
     """What is estimated: one kind of micro-batch."""
 
     name: str
-    config: RunConfig
-    mode: str
+    config: RunConfig  # of one mode
 
     @property
     def precision(self) -> str:
@@ -76,7 +76,7 @@ class Case:
 
     @property
     def micro_batch_size(self) -> int:
-        return self.config.micro_batch_size_of(self.mode)
+        return self.config.portions().micro_batch_size
 
 
 @dataclass(frozen=True)
@@ -128,31 +128,29 @@ def shipped_cases(gpu: Path | None = None) -> Iterator[Case]:
     gpu: a file of configs/gpu that is laid over them.
     """
     single = load_config(SingleTaskRun, CONFIGS / "single_task_conf.yaml", [], gpu)
-    yield from (Case(f"single task: {mode}", single, mode) for mode in single.modes())
+    yield from (Case(f"single task: {mode}", single.of_mode(mode)) for mode in single.modes())
     for balancing, name in BALANCING.items():
         symmetric = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", [f"balancing={balancing}"], gpu)
-        yield Case(f"symmetric, balancing {name}", symmetric, SYMMETRIC)
+        yield Case(f"symmetric, balancing {name}", symmetric.of_mode(SYMMETRIC))
     asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", [], gpu)
-    yield Case("asymmetric", asymmetric, ASYMMETRIC)
+    yield Case("asymmetric", asymmetric.of_mode(ASYMMETRIC))
 
 
 def own_cases(args: argparse.Namespace) -> Iterator[Case]:
     """The modes of one's own configuration. UserError: it is wrong."""
     kind = kind_of(read_yaml(args.config))
     config = load_config(kind, args.config, args.set, args.gpu)
-    if args.train_mode not in (None, *config.modes()):
-        raise UserError(f"--train-mode {args.train_mode}: {args.config} trains {', '.join(config.modes())}")
     for mode in [args.train_mode] if args.train_mode else config.modes():
-        check_size(config.data.size, fake_network(config, mode), args.config)
-        name = mode if mode == config.kind else f"{config.kind.replace('_', ' ')}: {mode}"
-        yield Case(name, config, mode)
+        bound = config.of_mode(mode, args.config)
+        check_size(config.data.size, fake_network(bound), args.config)
+        yield Case(mode if mode == config.kind else f"{config.kind.replace('_', ' ')}: {mode}", bound)
 
 
-def fake_network(config: RunConfig, mode: str) -> nn.Module:
+def fake_network(config: RunConfig) -> nn.Module:
     """Without memory for its weights."""
-    tasks = fitted_tasks(config, mode, made_up_labels(*config.data.size))
+    tasks = fitted_tasks(config, made_up_labels(*config.data.size))
     with FakeTensorMode():
-        return config.make_model(mode, tasks)
+        return config.make_model(tasks)
 
 
 def train_once(step: Step) -> None:
@@ -163,9 +161,7 @@ def train_once(step: Step) -> None:
 def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = None) -> Estimate:
     """By fake tensors; size: W, H in pixels; micro_batch_size: other than the config's."""
     fake = FakeTensorMode()
-    step = Step(
-        case.config, case.mode, size=size, micro_batch_size=micro_batch_size, precision=case.precision, fake=fake
-    )
+    step = Step(case.config, size=size, micro_batch_size=micro_batch_size, precision=case.precision, fake=fake)
     held = step.held()
     tracker = MemTracker()
     optimizers = [group.optimizer for group in step.groups.values()]
@@ -178,7 +174,7 @@ def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = N
 
 def measure(case: Case, size: tuple[int, int]) -> Estimate:
     """The same with real tensors on the CPU, by the allocator's events."""
-    step = Step(case.config, case.mode, size=size, precision=case.precision)
+    step = Step(case.config, size=size, precision=case.precision)
     inputs = sum(tensor.nbytes for tensor in step.inputs())  # there before the events
     return Estimate(**step.held(), activations=inputs + allocated_peak(lambda: train_once(step)))
 
@@ -207,8 +203,8 @@ def row(case: Case, size: tuple[int, int], card: float = CARD) -> dict[str, Any]
 
 def speed_row(case: Case, size: tuple[int, int], speed: Speed) -> dict[str, Any]:
     """FLOPs of a step and of a frame that has all labels, hours of an epoch."""
-    visits = flops_of_visits(case.config, case.mode, size)
-    samples = case.config.block_size_of(case.mode)
+    visits = flops_of_visits(case.config, size)
+    samples = case.config.portions().block_size
     return {
         "case": case.name,
         "samples_a_step": samples,

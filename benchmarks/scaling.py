@@ -42,14 +42,14 @@ class Exchange:
         return self.bytes_per_step / self.batch_size
 
 
-def exchanges(config: RunConfig, mode: str, name: str) -> list[Exchange]:
-    tasks = config.make_tasks(mode, LABELS)
+def exchanges(config: RunConfig, name: str) -> list[Exchange]:
+    tasks = config.make_tasks(LABELS)
     for task in tasks.values():
         task.fit([])
     with torch.device("meta"):
-        model = config.make_model(mode, tasks)
-    configs = config.groups_of(mode)
-    balancing = config.make_balancing(mode, model, tasks)
+        model = config.make_model(tasks)
+    configs = config.group_configs()
+    balancing = config.make_balancing(model, tasks)
     return [
         Exchange(
             mode=name,
@@ -67,10 +67,10 @@ def all_exchanges() -> list[Exchange]:
     symmetric = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", [])
     upgrad = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", ["balancing=upgrad"])
     asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", [])
-    found = [one for task in single.tasks for one in exchanges(single, task, f"single task: {task}")]
-    found += exchanges(symmetric, SYMMETRIC, "symmetric")
-    found += exchanges(upgrad, SYMMETRIC, "symmetric, balancing by gradients")
-    return found + exchanges(asymmetric, ASYMMETRIC, "asymmetric")
+    found = [one for task in single.tasks for one in exchanges(single.of_mode(task), f"single task: {task}")]
+    found += exchanges(symmetric.of_mode(SYMMETRIC), "symmetric")
+    found += exchanges(upgrad.of_mode(SYMMETRIC), "symmetric, balancing by gradients")
+    return found + exchanges(asymmetric.of_mode(ASYMMETRIC), "asymmetric")
 
 
 def main() -> None:

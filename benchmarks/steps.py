@@ -46,16 +46,16 @@ def made_up_labels(width: int, height: int) -> dict[str, Any]:
     }
 
 
-def fitted_tasks(config: RunConfig, mode: str, labels: Mapping[str, Any]) -> dict[str, Task]:
-    """A mode's tasks, each fitted to one label, which networks need."""
-    tasks = config.make_tasks(mode, LABELS)
+def fitted_tasks(config: RunConfig, labels: Mapping[str, Any]) -> dict[str, Task]:
+    """The mode's tasks, each fitted to one label, which networks need."""
+    tasks = config.make_tasks(LABELS)
     for name, task in tasks.items():
         task.fit([labels[name]])
     return tasks
 
 
 class Step:
-    """A mode of a config in the middle of a batch: gradients are pending and the optimisers have their states.
+    """A config's mode in the middle of a batch: gradients are pending and the optimisers have their states.
 
     The micro-batch has the labels of all tasks of the mode.
     precision: of autocast, a config's `training.precision`.
@@ -64,7 +64,6 @@ class Step:
     def __init__(
         self,
         config: RunConfig,
-        mode: str,
         *,
         size: tuple[int, int],
         micro_batch_size: int | None = None,
@@ -72,11 +71,11 @@ class Step:
         fake: FakeTensorMode | None = None,
         device: torch.device = CPU,
     ):
-        self.config, self.mode, self.device, self.fake = config, mode, device, fake
+        self.config, self.device, self.fake = config, device, fake
         self.precision = Precision(precision, device)
         labels = made_up_labels(*size)
-        self.tasks = fitted_tasks(config, mode, labels)
-        count = micro_batch_size or config.micro_batch_size_of(mode)
+        self.tasks = fitted_tasks(config, labels)
+        count = micro_batch_size or config.portions().micro_batch_size
         targets = {name: self.tasks[name].collate([labels[name]] * count) for name in self.tasks}
         with fake or nullcontext():
             targets = {
@@ -85,20 +84,20 @@ class Step:
             images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
             samples = [Sample(Frame("made_up", "scene", str(i)), tuple(self.tasks)) for i in range(count)]
             self.batch = Batch(samples, images, targets, dict.fromkeys(targets)).to(device)
-            self.model = config.make_model(mode, self.tasks).train()
+            self.model = config.make_model(self.tasks).train()
             if not fake:  # whose parameters can't be moved
                 lay_out(self.model.to(device), channels_last=config.training.channels_last)
-            self.balancing = config.make_balancing(mode, self.model, self.tasks)
-            self.groups = self._make_groups(config, mode)
+            self.balancing = config.make_balancing(self.model, self.tasks)
+            self.groups = self._make_groups(config)
             for group in self.groups.values():
                 self._start(group)
 
     def _placed(self, value: Tensor) -> Tensor:
         return self.fake.from_tensor(value) if self.fake else value
 
-    def _make_groups(self, config: RunConfig, mode: str) -> dict[str, Group]:
+    def _make_groups(self, config: RunConfig) -> dict[str, Group]:
         """On the CPU with torch's AdamW of many tensors at once, which needs more memory than the fused one of CUDA."""
-        groups = {group.name: group for group in make_groups(config, mode, self.model, self.balancing)}
+        groups = {group.name: group for group in make_groups(config, self.model, self.balancing)}
         for group in groups.values() if self.device.type == "cpu" else ():
             for options in group.optimizer.param_groups:
                 options["foreach"] = True

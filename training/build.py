@@ -1,199 +1,71 @@
-"""From a config to a trainer: tasks, samples, network, groups. The same for all training scripts."""
+"""From a config and its data to a network and its trainer. The same for all training scripts."""
 
-from collections import Counter
+import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from datasets.labels import Labelled
-from datasets.samples import LabelledFrames, Sample
-from datasets.sampling import epoch_order
+import signals
+from datasets.files import whole_file, write_json
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.memory_format import lay_out
 from models.multitask import BACKBONE
 from models.norms import training_batch_norms
-from tasks.base import Task
-from training import distributed
+from training import checkpoint, distributed
+from training.config import to_yaml
+from training.data import RunData
 from training.evaluation import Precision, Results
-from training.fits import labels_of
-from training.loop import Data, Trainer
+from training.loop import Interrupted, Trainer
 from training.methods.base import Balancing
 from training.methods.rows import Rows
 from training.runs import RunConfig
-from training.session import Session, check_size
+from training.start import Start, mark_interrupted
+from training.tracking import Tracker, start_wandb
 from training.updates import Group, LossScale, Schedule, Updates
 
 
-@dataclass
-class Plan:
-    """What a run will do: everything but the loop, so that --dry-run can tell it."""
+@dataclass(frozen=True)
+class Network:
+    """A network on its device, with what weighs its losses and steps its groups."""
 
-    session: Session
-    tasks: dict[str, Task]
-    by_kind: Labelled  # kind -> the training frames that keep its label
-    labelled: Labelled  # task -> the same, of the data sets that it is bound to
-    data: Data
     model: nn.Module
     balancing: Balancing
     updates: Updates
     precision: Precision
 
     @classmethod
-    def make(cls, session: Session) -> "Plan":
-        """UserError where data, config and network do not fit together."""
-        config, mode = session.config, session.mode
-        tasks, by_kind = config.make_tasks(mode, session.labels), session.labelled()
-        labelled = session.of_tasks(by_kind)
-        data = make_data(session, tasks, labelled)
-        session.prepare_tasks(tasks, labelled)
+    def make(cls, start: Start, config: RunConfig, data: RunData) -> "Network":
+        """Its initial weights follow from the config's seed. UserError: config, network and device do not fit."""
+        torch.manual_seed(config.seed)
+        model = config.make_model(data.tasks)
+        check_size(config.data.size, model, start.args.config)
+        check_norms(model, start, data)
+        if start.checkpoint is None:
+            config.load_pretrained(model, data.tasks)
+        lay_out(model.to(start.device), channels_last=config.training.channels_last)
 
-        model = config.make_model(mode, tasks)
-        check_size(config.data.size, model, session.args.config)
-        check_norms(model, session)
-        if session.checkpoint is None:
-            config.load_pretrained(model, tasks)
-        lay_out(model.to(session.device), channels_last=config.training.channels_last)
-
-        precision = Precision(config.training.precision, session.device)
-        balancing = config.make_balancing(mode, model, tasks)
+        precision = Precision(config.training.precision, start.device)
+        balancing = config.make_balancing(model, data.tasks)
         check_precision(balancing, precision)
-        check_sync_bn(config, model, balancing, session.device)
-        updates = make_updates(session, model, balancing, data, precision)
-        return cls(session, tasks, by_kind, labelled, data, model, balancing, updates, precision)
-
-    def trainer(self) -> Trainer:
-        """The loop over this plan; makes the run folder."""
-        session, config = self.session, self.session.config
-        lists = self.data.lists()
-        session.accepted_changes(lists)  # before the run's folder is touched
-        constants = {**session.constants(), "samples": self.samples_per_task(), "sample_lists": lists, "constant": {}}
-        if config.compares_tasks:
-            constants["constant"] = session.constant_results(self.tasks, self.labelled, self.data)
-        tracker = session.start(constants)
-        samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
-        tracker.summarise(samples)
-        if session.checkpoint is None:
-            tracker.log(samples, 0)
-        return Trainer(
-            model=self.model,
-            tasks=self.tasks,
-            balancing=self.balancing,
-            updates=self.updates,
-            augmentation=Augmentation(**config.augmentation.model_dump(), seed=config.seed),
-            score=lambda results: self.score(results, constants["constant"]),
-            data=self.data,
-            config=config.training,
-            precision=self.precision,
-            seed=config.seed,
-            run=session.run,
-            tracker=tracker,
-            constants=constants,
+        check_sync_bn(config, model, balancing, start.device)
+        updates = Updates(
+            make_groups(config, model, balancing),
+            schedule=Schedule.over(config.training.epochs * len(data.train), config.training.warmup),
+            loss_scale=LossScale(enabled=precision.dtype is torch.float16),
+            together=config.steps_together,
         )
-
-    def score(self, results: Results, constant: Results) -> float:
-        """What decides which checkpoint is best: a task's own metric, or the mean over tasks on a common scale."""
-        if not self.session.config.compares_tasks:
-            ((name, task),) = self.tasks.items()
-            return task.score(results[name])
-        trained = [name for name, count in self.samples_per_task().items() if count]
-        scores = [self.tasks[name].relative_score(results[name], constant.get(name, {})) for name in trained]
-        return sum(scores) / len(scores)
-
-    def samples_per_task(self) -> dict[str, int]:
-        """How many training samples carry each label."""
-        counts = Counter(task for sample in self.data.train.samples for task in sample.tasks)
-        return {name: counts[name] for name in self.tasks}
-
-    def describe(self) -> str:
-        """Frames, samples, steps and parameters, in a few lines."""
-        session, config, samples = self.session, self.session.config, self.samples_per_task()
-        used = {sample.frame for sample in self.data.train.samples}
-        left_out = {frame for name in self.tasks for frame in self.labelled[name]} - used
-        trained = {task.kind for task in self.tasks.values()}
-        others = {kind: len(frames) for kind, frames in self.by_kind.items() if kind not in trained and frames}
-        parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        return "\n".join(
-            [
-                f"split: {session.split.summary()}",
-                f"training samples: {len(self.data.train)}, of {len(used)} frames; with a label of "
-                f"{listed(samples)}; "
-                f"{len(left_out)} frames left out for want of a label"
-                + (f"; fell to kinds that this run does not train: {listed(others)}" if others else ""),
-                f"validation samples: {len(self.data.val.samples)}",
-                f"samples planned: {config.training.epochs * len(self.data.train)}, "
-                f"in blocks of {self.data.block_size}; an epoch has {', '.join(self.paces())}",
-                f"parameters: {parameters / 1e6:.2f} M; precision {self.precision.name}; device {session.device}"
-                + (f"; {distributed.processes()} processes" if distributed.processes() > 1 else ""),
-            ]
-        )
-
-    def paces(self) -> list[str]:
-        """Each group's steps in the first epoch and the mean count at which it steps (if all labels are valid)."""
-        samples = self.data.train.samples
-        counts, steps, seen = Counter(), Counter(), Counter()
-        for block in epoch_order(samples, self.data.block_size, self.session.config.seed, 0, self.data.sampling):
-            counts[BACKBONE] += len(block)
-            counts.update(task for visit in block for task in samples[visit.place].tasks)
-            for name, group in self.updates.groups.items():
-                if counts[name] and (self.updates.together or counts[name] >= group.config.batch_size):
-                    steps[name] += 1
-                    seen[name] += counts.pop(name)
-        for name in self.updates.groups:  # what is left at the epoch's end steps too
-            steps[name] += counts[name] > 0
-            seen[name] += counts[name]
-        return [f"{name} {steps[name]} steps of {seen[name] / max(steps[name], 1):.3g}" for name in self.updates.groups]
+        return cls(model, balancing, updates, precision)
 
 
-def listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
-
-
-def make_data(session: Session, tasks: Mapping[str, Task], labelled: Labelled) -> Data:
-    config, mode, roots = session.config, session.mode, session.roots
-    train, val = config.make_samples(mode, labelled), session.validation_samples(tasks)
-    for part, samples in (("train", train), ("val", val)):
-        if not samples:
-            frames = len(session.split.of(part))
-            raise UserError(f"none of the {frames} {part} frames has the labels that {mode} needs: {', '.join(tasks)}")
-    check_scorable(session, tasks, train, val)
-    sampling = config.sampling_of(mode)
-    drawn = {task for sample in train for task in sample.tasks if isinstance(sampling, str) or sampling.get(task)}
-    if not drawn:
-        raise UserError(f"sampling: none of the training frames has a label of {', '.join(sampling)}")
-    return Data(
-        train=LabelledFrames(roots, tasks, train),
-        val=LabelledFrames(roots, tasks, val),
-        block_size=config.block_size_of(mode),
-        micro_batch_size=config.micro_batch_size_of(mode),
-        sampling=sampling,
-        workers=config.data.workers,
-        bound=session.bound,
-    )
-
-
-def check_scorable(session: Session, tasks: Mapping[str, Task], train: list[Sample], val: list[Sample]) -> None:
-    """UserError where a trained task's deciding metric can't be a number: no validation label says anything."""
-    trained = {name for sample in train for name in sample.tasks}
-    distributed.from_main(
-        lambda: [_check_scorable(session, task, val) for name, task in tasks.items() if name in trained]
-    )
-
-
-def _check_scorable(session: Session, task: Task, val: list[Sample]) -> None:
-    frames = [sample.frame for sample in val if task.name in sample.tasks]
-    if not any(map(task.scorable, labels_of(task, session.roots, frames))):
-        raise UserError(
-            f"{task.name}: {task.best_metric_title} over the {len(val)} validation frames would not be a number: "
-            f"{task.unscorable}; use more frames, or another data.split"
-        )
-
-
-def make_groups(config: RunConfig, mode: str, model: nn.Module, balancing: Balancing) -> list[Group]:
+def make_groups(config: RunConfig, model: nn.Module, balancing: Balancing) -> list[Group]:
     """The network's groups of parameters with their optimisers; the balancing's own parameters join their heads'."""
-    configs = config.groups_of(mode)
+    configs = config.group_configs()
     return [
         Group(
             name,
@@ -209,22 +81,118 @@ def make_groups(config: RunConfig, mode: str, model: nn.Module, balancing: Balan
     ]
 
 
-def make_updates(session: Session, model: nn.Module, balancing: Balancing, data: Data, precision: Precision) -> Updates:
-    config = session.config
-    return Updates(
-        make_groups(config, session.mode, model, balancing),
-        schedule=Schedule.over(config.training.epochs * len(data.train), config.training.warmup),
-        loss_scale=LossScale(enabled=precision.dtype is torch.float16),
-        together=config.steps_together,
+def make_trainer(start: Start, config: RunConfig, data: RunData, network: Network) -> Trainer:
+    """The loop, where the checkpoint left it; makes the run's folder."""
+    lists = data.lists()
+    changed = start.changed_lists(lists)  # before the run's folder is touched
+    constants = {**run_constants(start, config, data), "sample_lists": lists, "constant": {}}
+    if config.compares_tasks:
+        constants["constant"] = start.checkpoint["constant"] if start.checkpoint else data.constant_results()
+    trainer = Trainer(
+        model=network.model,
+        tasks=data.tasks,
+        balancing=network.balancing,
+        updates=network.updates,
+        augmentation=Augmentation(**config.augmentation.model_dump(), seed=config.seed),
+        score=lambda results: score(results, constants["constant"], config, data),
+        data=data,
+        config=config.training,
+        precision=network.precision,
+        seed=config.seed,
+        run=start.run,
+        tracker=start_tracking(start, config, data, constants),
+        constants=constants,
     )
+    if start.checkpoint is not None:
+        with checkpoint.fitting("--resume: the checkpoint"):
+            trainer.load_state(start.checkpoint)
+        if "train" in changed:
+            trainer.accept_new_samples()
+        if "val" in changed:
+            trainer.forget_best()
+        print(f"goes on after {trainer.updates.samples_seen} samples, epoch {trainer.position.epoch + 1}")
+    return trainer
 
 
-def check_norms(model: nn.Module, session: Session) -> None:
+def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, Any]:
+    """The parts of the run's checkpoints that never change."""
+    return {
+        "kind": config.kind,
+        "mode": config.mode,
+        "config": config.model_dump(mode="json"),
+        "split": data.split.to_json(),
+        "datasets": data.roots.to_json(),
+        "bound": dict(data.bound),
+        "samples": data.samples_per_task(),
+        "git_commit": checkpoint.git_commit(),
+        "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else secrets.token_hex(4),
+    }
+
+
+def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Mapping[str, Any]) -> Tracker:
+    """Make the run folder and the wandb run; the first process does it for all."""
+    run = start.run
+    if not distributed.is_main():
+        return Tracker(run, None)
+    data.fits.keep()
+    run.remove_abandoned()
+    with whole_file(run.config) as file:
+        file.write(to_yaml(config).encode())
+    write_json(run.split, data.split.to_json())
+    run.interrupted.unlink(missing_ok=True)
+    if start.checkpoint is None:  # left by a start that was killed before its first checkpoint
+        run.metrics.unlink(missing_ok=True)
+    names = (constants["wandb_id"], run.dir.name, config.kind, [config.kind, config.mode])
+    tracker = Tracker(run, start_wandb(start.args.wandb, run, *names, constants["config"]))
+    samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
+    tracker.summarise(samples)
+    if start.checkpoint is None:
+        tracker.log(samples, 0)
+    return tracker
+
+
+def score(results: Results, constant: Results, config: RunConfig, data: RunData) -> float:
+    """What decides which checkpoint is best: a task's own metric, or the mean over tasks on a common scale."""
+    if not config.compares_tasks:
+        ((name, task),) = data.tasks.items()
+        return task.score(results[name])
+    trained = [name for name, count in data.samples_per_task().items() if count]
+    scores = [data.tasks[name].relative_score(results[name], constant.get(name, {})) for name in trained]
+    return sum(scores) / len(scores)
+
+
+def train(trainer: Trainer) -> None:
+    """Run the loop to its end or to a signal; KeyboardInterrupt where a person stopped it."""
+    run, by_person = trainer.run, False
+    try:
+        trainer.train()
+        print(f"done; best epoch {trainer.best['epoch']}: {run.best}")
+    except Interrupted as interrupted:
+        by_person = interrupted.by_person
+        if not by_person and distributed.is_main():
+            mark_interrupted(run, trainer.updates.samples_seen)
+        print(f"interrupted; saved {run.last}; go on with --resume auto")
+    finally:
+        signals.when_ended(None)
+        if not isinstance(sys.exception(), KeyboardInterrupt):  # who presses twice does not wait for a dashboard
+            trainer.tracker.finish()
+    distributed.stop()
+    if by_person:
+        raise KeyboardInterrupt
+
+
+def check_size(size: list[int], network: nn.Module, config: Path) -> None:
+    """UserError unless the network takes images of this size (W, H)."""
+    if any(side % network.divisor for side in size):
+        raise UserError(f"{config}: data.size: {size} are no multiples of {network.divisor}: the network halves them")
+
+
+def check_norms(model: nn.Module, start: Start, data: RunData) -> None:
     """UserError where batch norm would learn statistics that mix unlike data sets."""
-    if len(session.roots) > 1 and training_batch_norms(model) and not session.args.force_trained_norms:
+    if len(data.roots) > 1 and training_batch_norms(model) and not start.args.force_trained_norms:
         raise UserError(
             "norm: train learns statistics over micro-batches that mix the data sets "
-            f"{', '.join(session.roots)}; set norm to group or frozen, or say --force-trained-norms"
+            f"{', '.join(data.roots)}; set norm to group or frozen, or say --force-trained-norms"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from datasets.files import whole_file
-from errors import UserError
+from errors import UserError, chain
 from strict_yaml import validated
 from training.checkpoint_schema import Content
 
@@ -20,9 +20,18 @@ FORMAT = 3  # since it holds what the labels of its data sets said
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all; it is on the disk when this returns."""
-    with whole_file(path, durable=True) as file:
-        torch.save({"format": FORMAT, **content}, file)
+    """Write a checkpoint whole or not at all; it is on the disk when this returns. UserError: the disk is full."""
+    try:
+        with whole_file(path, durable=True) as file:
+            torch.save({"format": FORMAT, **content}, file)
+    except (OSError, RuntimeError) as error:  # torch's writer adds an error of its own
+        reason = next((cause.strerror for cause in chain(error) if isinstance(cause, OSError)), None)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{path} can't be written: {reason}; the checkpoint from before is as it was: make space, then go on with "
+            "--resume auto"
+        ) from None
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -14,9 +14,14 @@ from training.runs import RUN_CONFIGS, RunConfig
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunConfig]:
-    """A checkpoint whose parts belong together, and its config. UserError: there is none."""
+    """A checkpoint whose parts belong together, and its config, bound to its mode. UserError: there is none."""
     content = checkpoint.load(path)
     config = validated(RUN_CONFIGS[content["kind"]], content["config"], f"{path}: config")
+    if content["mode"] not in config.modes():
+        raise UserError(
+            f"{path} is no whole checkpoint: mode {content['mode']!r} is none of its config's; use another one"
+        )
+    config = config.of_mode(content["mode"])
     if what := next(disagreements(content, config), None):
         raise UserError(f"{path} is no whole checkpoint: {what}; use another one")
     return {**content, "config": config.model_dump(mode="json")}, config
@@ -24,11 +29,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunConfig]:
 
 def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     """What in a checkpoint contradicts its own config."""
-    if content["mode"] not in config.modes():
-        yield f"mode {content['mode']} is none of its config's: {', '.join(config.modes())}"
-        return
-    tasks, updates = config.task_names(content["mode"]), content["updates"]
-    groups = config.groups_of(content["mode"])
+    tasks, groups, updates = config.task_names(), config.group_configs(), content["updates"]
     for entry, names, found in (
         ("bound", tasks, content["bound"]),
         ("tasks", tasks, content["tasks"]),
@@ -58,12 +59,12 @@ def labels_of(content: Mapping[str, Any], root: str) -> dict[str, Any]:
     return content["datasets"][root]["labels"] if root in content["datasets"] else {}
 
 
-def check_same_run(loaded: Mapping[str, Any], config: RunConfig, mode: str) -> None:
+def check_same_run(loaded: Mapping[str, Any], config: RunConfig) -> None:
     """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config."""
-    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, mode)
+    found, asked = (loaded["kind"], loaded["mode"]), (config.kind, config.mode)
     if found != asked:
         raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
-    saved, names = list(loaded["tasks"]), config.task_names(mode)
+    saved, names = list(loaded["tasks"]), config.task_names()
     if sorted(saved) != sorted(names):
         raise UserError(
             f"--resume: the checkpoint trains {', '.join(saved)}; now it would be {', '.join(names)}: set "

@@ -3,19 +3,20 @@
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 
-from datasets.labels import hash_of
+import signals
 from datasets.layout import RunDir
 from datasets.samples import Batch, LabelledFrames
-from datasets.sampling import Block, MicroBatchSampler, Sampling, epoch_order, micro_batches
+from datasets.sampling import Block, MicroBatchSampler, epoch_order, micro_batches
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.multitask import BACKBONE
@@ -23,6 +24,7 @@ from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint, distributed
 from training.config import TrainingConfig
+from training.data import Data
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.methods.base import Balancing
 from training.panels import Panels
@@ -33,6 +35,10 @@ from training.updates import StepReport, Updates
 
 class Interrupted(Exception):
     """A signal or the stop file came; everything is saved."""
+
+    def __init__(self, by_person: bool):
+        self.by_person = by_person  # by Ctrl-C
+        super().__init__()
 
 
 @dataclass
@@ -46,42 +52,48 @@ class Position:
 
 
 class StopFlag:
-    """Raised by SIGTERM and SIGUSR1, and by the file that A2D2_STOP_FILE names: finish the block in hand, save, leave.
+    """Raised by SIGTERM and SIGUSR1, by Ctrl-C, and by the file that A2D2_STOP_FILE names: finish the block in hand,
+    save, leave. A second Ctrl-C ends at once.
 
-    Handlers set a flag and nothing else. The file is for batch scripts, whose signals don't reach the processes that
-    torchrun starts.
+    Handlers set a flag and nothing else, within a `with` block. The file is for batch scripts, whose signals don't
+    reach the processes that torchrun starts.
     """
 
     def __init__(self) -> None:
-        self._signalled = False
+        self._signalled, self._pressed, self._pid = False, math.inf, os.getpid()
         self._file = os.environ.get("A2D2_STOP_FILE")
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._raise)
+        # torchrun passes on the Ctrl-C that its processes have got from the terminal already
+        self._patience = 1.0 if distributed.processes() > 1 else 0.0
+
+    def __enter__(self) -> Self:
+        numbers = (signal.SIGINT, *signals.ENDING)
+        self._before = {number: signal.signal(number, self._raise) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _raise(self, number: int, stack: Any) -> None:
+        if os.getpid() != self._pid:  # a loader process that has just begun
+            return
         self._signalled = True
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if now - self._pressed > self._patience:
+            raise KeyboardInterrupt
+        if not self.by_person and distributed.is_main():
+            os.write(2, b"interrupted: saves after the block in hand; Ctrl-C again ends at once, without saving\n")
+        self._pressed = min(self._pressed, now)
+
+    @property
+    def by_person(self) -> bool:
+        return self._pressed < math.inf
 
     @property
     def raised(self) -> bool:
         return self._signalled or (self._file is not None and os.path.exists(self._file))
-
-
-@dataclass(frozen=True)
-class Data:
-    """What to train on and in which portions."""
-
-    train: LabelledFrames
-    val: LabelledFrames
-    block_size: int
-    micro_batch_size: int
-    sampling: Sampling
-    workers: int
-    bound: Mapping[str, Sequence[str]] = field(default_factory=dict)  # task -> the data sets that its labels are from
-
-    def lists(self) -> dict[str, str]:
-        """The data sets, and of each part a hash of its samples in their order: what a resumed run must find again."""
-        names = "+".join(sorted({sample.frame.dataset for sample in self.train.samples}))
-        return {"data_set": names, "train": hash_of(self.train.samples), "val": hash_of(self.val.samples)}
 
 
 class Trainer:
@@ -133,7 +145,10 @@ class Trainer:
 
     def train(self) -> None:
         """Train until the last epoch. Raises Interrupted after a signal, with everything saved."""
-        stop = StopFlag()
+        with StopFlag() as stop:
+            self._train(stop)
+
+    def _train(self, stop: StopFlag) -> None:
         if not distributed.is_main():  # dropout differs between processes
             torch.manual_seed(self.seed + 1_000_003 * distributed.rank() + self.updates.samples_seen)
         while self.position.epoch < self.config.epochs or not self.position.validated:
@@ -145,7 +160,7 @@ class Trainer:
                 self._keep_if_best(results, self._score(results))
             self._save(self.run.last)
             if self._any(stop.raised) and self.position.epoch < self.config.epochs:
-                raise Interrupted
+                raise Interrupted(stop.by_person)
 
     def _train_epoch(self, stop: StopFlag) -> None:
         """Train what is left of the epoch; then move the position to the next one."""
@@ -167,7 +182,7 @@ class Trainer:
             stopping = self._close(block, sums, stop)
             if stopping and block is not order[-1]:
                 self._save(self.run.last)
-                raise Interrupted
+                raise Interrupted(stop.by_person)
         self._step(self.updates.step_rest, order[-1])
         self.balancing.epoch_ended()
         self.log.write(self.updates)
@@ -269,7 +284,7 @@ class Trainer:
                 yield batch
             if self._any(stop.raised):
                 self._save(self.run.last)
-                raise Interrupted
+                raise Interrupted(stop.by_person)
 
     def _score(self, results: Results) -> float:
         """What decides whether this is the best checkpoint. UserError where the network has diverged."""

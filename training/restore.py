@@ -24,12 +24,12 @@ from progress import warn
 from strict import StrictModel
 from tasks.base import Task
 from training import checkpoint
+from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
 from training.config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
 from training.runs import RunConfig
-from training.session import labelled_samples
 
 
 @dataclass
@@ -52,11 +52,11 @@ class Restored:
     def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
         """UserError where class table, size or calibration do not fit: better than a wrong number."""
         content, config = load_checkpoint(path)
-        tasks = config.make_tasks(content["mode"], saved_labels(content, config, str(path)))
+        tasks = config.make_tasks(saved_labels(content, config, str(path)))
         with checkpoint.fitting(str(path)):
             for name, task in tasks.items():
                 task.load_state(content["tasks"][name])
-            model = config.make_model(content["mode"], tasks)
+            model = config.make_model(tasks)
             model.load_state_dict(content["model"])
         roots = Roots.open(processed, raw, tuple(config.data.size))
         check_fits(content, roots, str(path))

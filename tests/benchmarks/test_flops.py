@@ -43,19 +43,19 @@ def asymmetric(visit: str, similarity_every: int = 0) -> AsymmetricRun:
         visit=visit,
         backbone=GroupConfig(**group),
         tasks={"steering": group, "segmentation": group},
-    )
+    ).of_mode(ASYMMETRIC)
 
 
 def test_labels_visited_one_by_one_pass_the_backbone_as_often() -> None:
-    (together,) = flops_of_visits(asymmetric("frame"), ASYMMETRIC, SIZE)
-    one_by_one = flops_of_visits(asymmetric("label"), ASYMMETRIC, SIZE)
+    (together,) = flops_of_visits(asymmetric("frame"), SIZE)
+    one_by_one = flops_of_visits(asymmetric("label"), SIZE)
     assert len(one_by_one) == 2
     assert max(one_by_one) < together < sum(one_by_one) < 2 * together
 
 
 def test_measuring_similarity_is_left_out() -> None:
-    once = flops_of_visits(asymmetric("frame"), ASYMMETRIC, SIZE)
-    assert flops_of_visits(asymmetric("frame", similarity_every=1), ASYMMETRIC, SIZE) == once
+    once = flops_of_visits(asymmetric("frame"), SIZE)
+    assert flops_of_visits(asymmetric("frame", similarity_every=1), SIZE) == once
 
 
 def test_balancing_by_gradients_goes_backward_once_a_task() -> None:

@@ -24,7 +24,7 @@ def test_the_largest_that_fits(card: float, name: str) -> None:
     torch.set_num_threads(1)
     case = cases(card)[name]
     assert needed(case) <= card
-    larger = next_larger(case.micro_batch_size, case.config.block_size_of(case.mode))
+    larger = next_larger(case.micro_batch_size, case.config.portions().block_size)
     assert larger is None or needed(case, larger) > card
 
 

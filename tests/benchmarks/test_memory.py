@@ -31,7 +31,7 @@ def case(balancing: str = "fixed", mode: str = SYMMETRIC) -> Case:
         balancing=balancing,
         tasks={"steering": {}, "segmentation": {}},
     )
-    return Case("small", config, mode)
+    return Case("small", config.of_mode(mode))
 
 
 @cache
@@ -54,7 +54,7 @@ def test_the_estimate_is_what_real_tensors_take(balancing: str) -> None:
 def test_a_frozen_encoder_is_estimated_as_well() -> None:
     config = case().config
     network = NetworkConfig(encoder="small", pretrained="weights.pt", channels=8, layers=1)
-    frozen = Case("frozen", config.model_copy(update={"network": network}), SYMMETRIC)
+    frozen = Case("frozen", config.model_copy(update={"network": network}))
     assert network.norm == "frozen"
     found, measured = estimate(frozen, SIZE), measure(frozen, SIZE)
     assert replace(found, activations=0) == replace(measured, activations=0)
@@ -64,8 +64,8 @@ def test_a_frozen_encoder_is_estimated_as_well() -> None:
 
 def test_what_is_held_follows_from_the_parameters() -> None:
     small = case()
-    tasks = small.config.make_tasks(SYMMETRIC, LABELS)
-    model = small.config.make_model(SYMMETRIC, tasks)
+    tasks = small.config.make_tasks(LABELS)
+    model = small.config.make_model(tasks)
     size = 4 * sum(parameter.numel() for parameter in model.parameters())
     shared = 4 * sum(parameter.numel() for parameter in model.groups()[BACKBONE])
     fixed, by_gradients = estimated("fixed"), estimated("pcgrad")
@@ -188,4 +188,4 @@ def test_an_epoch_of_the_peak_for_an_hour() -> None:
 def test_automatic_precision_is_estimated_as_bf16() -> None:
     small = case()
     full = small.config.model_copy(update={"training": TrainingConfig(epochs=1, precision="fp32")})
-    assert (small.precision, Case("full", full, SYMMETRIC).precision) == ("bf16", "fp32")
+    assert (small.precision, Case("full", full).precision) == ("bf16", "fp32")

@@ -57,11 +57,11 @@ def on_fake_gpu(tensor: Tensor) -> Tensor:
 
 def network(mode: str) -> nn.Module:
     stem, kind = MODES[mode]
-    config: RunConfig = load_config(kind, ROOT / f"configs/{stem}_conf.yaml", [])
-    tasks = config.make_tasks(mode, LABELS)
+    config: RunConfig = load_config(kind, ROOT / f"configs/{stem}_conf.yaml", []).of_mode(mode)
+    tasks = config.make_tasks(LABELS)
     for task in tasks.values():
         task.fit([])
-    return config.make_model(mode, tasks).train()
+    return config.make_model(tasks).train()
 
 
 def copies(model: nn.Module) -> Copies:

@@ -29,13 +29,13 @@ from datasets.transforms import Augmentation
 from errors import UserError
 from tasks import TASKS
 from tests.training.conftest import Workplace
+from tests.training.plans import Plan
 from tests.training.test_loop import assert_same_state
 from training import checkpoint
-from training.build import Plan
+from training.build import train
 from training.config import load_config
 from training.loop import Trainer
 from training.runs import RUN_CONFIGS
-from training.session import Session
 from training.step import Sums
 from training.updates import StepReport
 
@@ -109,7 +109,7 @@ def make_plan(
         accept_new_labels=accept,
         force_trained_norms=False,
     )
-    return Plan.make(Session.open(args, load_config(RUN_CONFIGS[kind], path, list(changes))))
+    return Plan.make(args, load_config(RUN_CONFIGS[kind], path, list(changes)).of_mode(kind))
 
 
 def training_frames(raw: RawData) -> tuple[Frame, ...]:
@@ -491,18 +491,18 @@ def interrupt_at(trainer: Trainer, monkeypatch: pytest.MonkeyPatch, micro_batch:
 
 
 def run_to_end(plan: Plan) -> None:
-    plan.session.train(plan.trainer())
+    train(plan.trainer())
 
 
 def saved(plan: Plan, name: str) -> dict[str, Any]:
     """A checkpoint without what tells runs apart."""
-    content = checkpoint.load(plan.session.run.dir / name)
+    content = checkpoint.load(plan.run.dir / name)
     del content["wandb_id"]
     return content
 
 
 def rows_of(plan: Plan) -> list[dict[str, Any]]:
-    rows = map(json.loads, plan.session.run.metrics.read_text().splitlines())
+    rows = map(json.loads, plan.run.metrics.read_text().splitlines())
     return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
 
 
@@ -523,8 +523,8 @@ def test_resumed_with_half_full_groups_is_as_if_nothing_had_happened(
     first = make_plan(place, *changes, kind=kind, name="parts")
     trainer = first.trainer()
     interrupt_at(trainer, monkeypatch, at)
-    first.session.train(trainer)
-    assert first.session.run.interrupted.exists()
+    train(trainer)
+    assert first.run.interrupted.exists()
     assert_half_full(saved(first, "last.pt"))
 
     torch.manual_seed(99)  # another process
@@ -545,7 +545,7 @@ def test_a_scalarization_resumes_in_the_midst_of_an_epoch(
     first = make_plan(place, *changes, kind="symmetric", name="parts")
     trainer = first.trainer()
     interrupt_at(trainer, monkeypatch, 6)
-    first.session.train(trainer)
+    train(trainer)
     assert saved(first, "last.pt")["position"]["blocks"] > 0
     torch.manual_seed(99)  # another process
     second = make_plan(place, *changes, kind="symmetric", name="parts", resume="auto")

@@ -52,7 +52,8 @@ def test_shipped_configs_are_valid(path: Path) -> None:
     config = load_config(kind_of(path), path, [])
     assert config.modes()
     for mode in config.modes():
-        assert list(config.make_tasks(mode, LABELS)) == config.task_names(mode)
+        bound = config.of_mode(mode)
+        assert list(bound.make_tasks(LABELS)) == bound.task_names()
 
 
 def test_the_main_config_has_every_task() -> None:

@@ -29,8 +29,9 @@ from tests.toy_task import KIND, SUFFIXES, BalanceNet, BalanceTask, balance_of, 
 from tests.training.checkpoints import CONSTANTS
 from training import checkpoint
 from training.config import GroupConfig, TrainingConfig
+from training.data import Data
 from training.evaluation import Precision, make_loader
-from training.loop import Data, Interrupted, Trainer
+from training.loop import Interrupted, Trainer
 from training.methods.fixed import Fixed
 from training.tracking import Tracker
 from training.updates import Group, LossScale, Schedule, Updates

@@ -71,12 +71,12 @@ def made(mode: str, weights: Path, *more: str) -> tuple[RunConfig, nn.Module, di
     if "pretrained" in small:
         small = small | {"pretrained": weights / small["pretrained"]}
     overrides = [f"{section}.{key}={value}" for key, value in small.items()]
-    config = load_config(KINDS[kind], ROOT / "configs" / f"{kind}_conf.yaml", [*overrides, *more])
+    config = load_config(KINDS[kind], ROOT / "configs" / f"{kind}_conf.yaml", [*overrides, *more]).of_mode(mode)
     torch.manual_seed(0)
-    tasks = config.make_tasks(mode, LABELS)
+    tasks = config.make_tasks(LABELS)
     for task in tasks.values():
         task.fit([])
-    model = config.make_model(mode, tasks)
+    model = config.make_model(tasks)
     config.load_pretrained(model, tasks)
     return config, model.double().train(), tasks
 
@@ -118,7 +118,7 @@ def micro_batches(mode: str, tasks: dict[str, Task], size: int) -> Iterator[tupl
 def gradient(mode: str, made: tuple[RunConfig, nn.Module, dict[str, Task]], size: int) -> Tensor:
     """Of the backbone, after all samples in micro-batches of `size`."""
     config, model, tasks = made
-    balancing = config.make_balancing(mode, model, tasks)
+    balancing = config.make_balancing(model, tasks)
     model.zero_grad()
     for pictures, targets, places in micro_batches(mode, tasks, size):
         outputs = model(pictures, places)

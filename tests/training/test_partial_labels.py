@@ -10,9 +10,9 @@ import yaml
 
 from datasets.frames import Frame
 from tests.training.conftest import Printed, Workplace
+from tests.training.plans import Plan
 from tests.training.test_train_multitask import content_of, plans, settings, train
 from tests.training.test_train_single_task import assert_refused
-from training.build import Plan
 
 __all__ = ["plans"]
 

@@ -18,9 +18,9 @@ from datasets.frames import Frame
 from datasets.samples import Sample
 from tasks import TASKS
 from tests.training.conftest import Printed, Workplace
+from tests.training.plans import Plan, noting
 from tests.training.test_train_single_task import assert_refused
-from training import checkpoint
-from training.build import Plan
+from training import build, checkpoint
 
 Call = Callable[..., Printed]
 
@@ -111,15 +111,10 @@ def keys_of(place: Workplace, name: str) -> set[str]:
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """Every plan that a script makes."""
+    """What every training script has before its loop."""
     made: list[Plan] = []
-    make = Plan.make.__func__
-
-    def noted(cls: type[Plan], session: Any) -> Plan:
-        made.append(make(cls, session))
-        return made[-1]
-
-    monkeypatch.setattr(Plan, "make", classmethod(noted))
+    for script in (train_single_task, train_symmetric, train_asymmetric):
+        monkeypatch.setattr(script, "describe", noting(made))
     return made
 
 
@@ -313,7 +308,7 @@ def test_best_pt_is_the_epoch_of_the_best_mean(
 ) -> None:
     """And the errors that it is measured against are those of the training labels' constant baselines."""
     coming, baselines = iter([0.2, 0.5, 0.3]), []
-    monkeypatch.setattr(Plan, "score", lambda self, results, constant: baselines.append(constant) or next(coming))
+    monkeypatch.setattr(build, "score", lambda results, constant, *_: baselines.append(constant) or next(coming))
     assert train(call, workplace, "asymmetric", *settings("training.epochs=3"), "--name", "run").code == 0
     best, last = (checkpoint.load(workplace.runs / "run" / name) for name in ("best.pt", "last.pt"))
     assert (best["position"]["epoch"], best["best"]["score"], last["position"]["epoch"]) == (2, 0.5, 3)
@@ -417,7 +412,7 @@ MISTAKES = [
         ["data.labels", "proportions", "depth"],
     ),
     ("symmetric", ["tasks={lanes: null}"], ["symmetric.yaml", "tasks", "one section a task"]),
-    ("single", ["tasks.depth=null"], ["tasks.depth is missing"]),
+    ("single", ["tasks.depth=null"], ["yaml trains segmentation, steering, box"]),
     ("symmetric", ["tasks.lanes=null"], ["--set tasks.lanes=null", "no task lanes; there are", "steering"]),
     ("asymmetric", ["sampling={lanes: 1}"], ["asymmetric.yaml", "sampling", "unknown task lanes"]),
     ("asymmetric", ["sampling={depth: 0}"], ["asymmetric.yaml", "sampling", "depth"]),
@@ -467,7 +462,7 @@ def test_a_mode_without_its_section(
     tasks = {task: section for task, section in CONFIGS[script]["tasks"].items() if task != "depth"}
     monkeypatch.setitem(CONFIGS, script, CONFIGS[script] | {"tasks": tasks})
     printed = train(call, workplace, script, "--train-mode", "depth")
-    assert_refused(printed, f"{script}.yaml", "tasks.depth is missing", "segmentation, steering, box")
+    assert_refused(printed, f"{script}.yaml trains", "segmentation, steering, box")
     assert not workplace.runs.exists()
 
 

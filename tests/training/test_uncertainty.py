@@ -31,15 +31,15 @@ class Stub(nn.Module):
         return {name: [parameter] for name, parameter in self.parts.items()}
 
 
-def trained(config: RunConfig, mode: str, frames: int = FRAMES) -> Uncertainty:
+def trained(config: RunConfig, frames: int = FRAMES) -> Uncertainty:
     """All epochs over frames that have all labels; losses scatter around their means by a factor of 1.6."""
     model = Stub()
-    likelihoods = {name: task.likelihood for name, task in config.make_tasks(mode, LABELS).items()}
+    likelihoods = {name: task.likelihood for name, task in config.make_tasks(LABELS).items()}
     balancing = Uncertainty(likelihoods, learning_rate=config.balancing.learning_rate)
-    block = config.block_size_of(mode)
+    block = config.portions().block_size
     planned = config.training.epochs * frames
     updates = Updates(
-        make_groups(config, mode, model, balancing),
+        make_groups(config, model, balancing),
         schedule=Schedule.over(planned, config.training.warmup),
         loss_scale=LossScale(enabled=False),
         together=config.steps_together,
@@ -64,8 +64,8 @@ def optimum(task: str) -> float:
     [(SymmetricRun, SYMMETRIC, "symmetric_conf.yaml"), (AsymmetricRun, ASYMMETRIC, "asymmetric_conf.yaml")],
 )
 def test_all_log_variances_reach_their_optimum(kind: type[RunConfig], mode: str, name: str) -> None:
-    config = load_config(kind, CONFIGS / name, ["balancing=uncertainty"])
-    balancing = trained(config, mode)
+    config = load_config(kind, CONFIGS / name, ["balancing=uncertainty"]).of_mode(mode)
+    balancing = trained(config)
     for task, s in balancing.s.items():
         assert abs(s.item() - optimum(task)) < 0.1, task
 
@@ -73,8 +73,8 @@ def test_all_log_variances_reach_their_optimum(kind: type[RunConfig], mode: str,
 def test_at_the_heads_own_rate_they_would_not() -> None:
     """What the rate is for: box's head learns at 0.00001 in the asymmetric config."""
     changes = ["balancing={name: uncertainty, learning_rate: 0.00001}", "training.epochs=5"]
-    config = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", changes)
-    assert optimum("box") - trained(config, ASYMMETRIC).s["box"].item() > 3
+    config = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", changes).of_mode(ASYMMETRIC)
+    assert optimum("box") - trained(config).s["box"].item() > 3
 
 
 def test_the_losses_are_those_that_the_config_names() -> None:

@@ -1,0 +1,78 @@
+"""What a training script has before its loop, for tests that look at it or take the loop into their own hands."""
+
+import argparse
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from datasets.labels import Labelled
+from datasets.layout import RunDir
+from tasks.base import Task
+from training import summary
+from training.binding import open_roots, resolved
+from training.build import Network, make_trainer, score
+from training.data import RunData
+from training.evaluation import Results
+from training.loop import Trainer
+from training.runs import RunConfig
+from training.splitting import open_split
+from training.start import Start
+
+
+@dataclass
+class Plan:
+    """The lines of an entry script up to its loop."""
+
+    start: Start
+    config: RunConfig
+    data: RunData
+    network: Network
+
+    @classmethod
+    def make(cls, args: argparse.Namespace, config: RunConfig) -> "Plan":
+        """As the training scripts do."""
+        start = Start.open(args, config)
+        roots = open_roots(start, config)
+        split = open_split(start, config.data.split, roots)
+        config = resolved(config, roots, start)
+        data = RunData.make(start, config, roots, split)
+        return cls(start, config, data, Network.make(start, config, data))
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        return self.data.tasks
+
+    @property
+    def labelled(self) -> Labelled:
+        return self.data.labelled
+
+    @property
+    def model(self) -> nn.Module:
+        return self.network.model
+
+    @property
+    def run(self) -> RunDir:
+        return self.start.run
+
+    def describe(self) -> str:
+        return summary.describe(self.start, self.config, self.data, self.network)
+
+    def paces(self) -> list[str]:
+        return summary.paces(self.config, self.data, self.network)
+
+    def score(self, results: Results, constant: Results) -> float:
+        return score(results, constant, self.config, self.data)
+
+    def trainer(self) -> Trainer:
+        return make_trainer(self.start, self.config, self.data, self.network)
+
+
+def noting(made: list[Plan]) -> Any:
+    """A `describe` that notes what it is given."""
+
+    def describe(start: Start, config: RunConfig, data: RunData, network: Network) -> str:
+        made.append(Plan(start, config, data, network))
+        return summary.describe(start, config, data, network)
+
+    return describe

@@ -1,0 +1,54 @@
+"""The flags that the training scripts share."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
+from datasets.staging import add_stage_argument
+
+
+def parse_arguments(description: str, config: str, default_mode: str | None, what_modes: str) -> argparse.Namespace:
+    """The flags of a training script, as `make_parser` knows them."""
+    parser = make_parser(description, config, default_mode, what_modes)
+    args = parser.parse_args()
+    if args.accept_new_labels and not args.resume:
+        parser.error("--accept-new-labels needs --resume")
+    return args
+
+
+def make_parser(description: str, config: str, default_mode: str | None, what_modes: str) -> argparse.ArgumentParser:
+    """The flags of a training script.
+
+    config: its default. default_mode: of --train-mode; None: one must be given. what_modes: says for --help which there
+    are (the config's sections decide).
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train-mode", metavar="MODE", default=default_mode, help=what_modes)
+    parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
+    add_override_arguments(parser)
+    parser.add_argument("--name", help="name of the run (default: the mode)")
+    add_runs_root_argument(parser)
+    add_data_root_argument(parser)
+    add_processed_roots_argument(parser)
+    add_stage_argument(parser)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
+    parser.add_argument(
+        "--accept-new-labels",
+        action="store_true",
+        help="with --resume: go on though other frames have labels now than when the run was saved",
+    )
+    parser.add_argument(
+        "--force-trained-norms", action="store_true", help="with several data sets: train with norm: train all the same"
+    )
+    parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
+    parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
+    return parser
+
+
+def add_override_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that change what a --config says."""
+    parser.add_argument("--gpu", type=Path, metavar="FILE", help="such as configs/gpu/24gb.yaml, laid over the config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=3")
