@@ -1,17 +1,28 @@
 """The one exception for mistakes that the user can mend, and the entry point that shows it without a traceback."""
 
+import errno
 import multiprocessing
 import os
 import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+
+import signals
 
 # torch's words: the first from its handler of SIGCHLD, whatever the training process is doing; the second where it
 # waits for a batch
 _LOADER_DIED = re.compile(r"DataLoader worker \(pid.+?\) (is killed by signal: [^.]+|exited unexpectedly[^.]*)")
+# what reading from such a process raises, where that comes first
+_BROKEN = (ConnectionError, EOFError, FileNotFoundError)
+# of torch, on a GPU and on the CPU
+_NO_MEMORY = re.compile(
+    r"out of memory.*? tried to allocate ([\d.]+ \w+)|can't allocate memory: .*?allocate (\d+ \w+)", re.I
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PATIENCE = 5  # seconds
 
 
@@ -28,12 +39,10 @@ def reason_of(error: Exception) -> str:
 def run_as_script(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status; what the user can mend becomes one line on stderr and exit code 2.
 
-    No loader process outlives it. SIGTERM unwinds as Ctrl-C does, so that what holds files, locks and children gives
-    them back; a main that wants something else of it sets a handler of its own.
+    No loader process outlives it, and a signal that ends it is one line as well.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
     try:
+        signals.raise_for_signals()
         try:
             sys.exit(main() or 0)
         except (ConnectionError, EOFError):
@@ -41,35 +50,34 @@ def run_as_script(main: Callable[[], int | None]) -> None:
             time.sleep(_PATIENCE)
             raise
     except BaseException as error:
-        for number in (signal.SIGINT, signal.SIGTERM):  # it ends already, and is soon done
-            signal.signal(number, signal.SIG_IGN)
+        signals.ignore_signals()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises again for each one that is killed
         killed = _kill_loaders()
         status = _show(error)
-        if killed:
+        if killed or isinstance(error, KeyboardInterrupt | signals.Ended):  # who interrupts does not wait
             _end_at_once(error, status)
         if status is None:
             raise
         sys.exit(status)
 
 
-class Terminated(BaseException):
-    """SIGTERM."""
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
-
-
 def _show(error: BaseException) -> int | None:
     """Print one line and give an exit status for what is no bug; None for what Python itself shows best."""
     if isinstance(error, UserError):
         line, status = f"error: {error}", 2
-    elif any(isinstance(cause, KeyboardInterrupt) for cause in _chain(error)):
+    elif ended := next((cause for cause in chain(error) if isinstance(cause, signals.Ended)), None):
+        line, status = str(ended), signals.exit_code(ended)
+    elif any(isinstance(cause, KeyboardInterrupt) for cause in chain(error)):
         # not always the last error: interrupted in the midst of a file, torch's writer adds one of its own
         line, status = "interrupted", 130
-    elif any(isinstance(cause, Terminated) for cause in _chain(error)):
-        line, status = "terminated", 143
+    elif full := next((cause for cause in chain(error) if isinstance(cause, OSError) and cause.errno in _FULL), None):
+        line, status = f"error: can't write {full.filename or 'a file'}: {full.strerror}", 2
+    elif asked := _memory_asked_for(error):
+        line = (
+            f"error: not enough memory: {asked} more were asked for; set a smaller micro_batch_size (of evaluate.py "
+            "--batch-size) or data.size; python -m benchmarks.memory estimates what a config takes"
+        )
+        status = 2
     elif death := _death_of_a_loader(error):
         line = (
             f"error: a loader process was killed, out of memory? ({death}); use fewer of them (data.workers, "
@@ -88,11 +96,24 @@ def _show(error: BaseException) -> int | None:
 
 def _death_of_a_loader(error: BaseException) -> str | None:
     """What torch says of a loader process that ended by itself, from the deepest error: it names the signal."""
-    found = [match[0] for cause in _chain(error) if (match := _LOADER_DIED.match(str(cause)))]
+    found = [match[0] for cause in chain(error) if (match := _LOADER_DIED.match(str(cause)))]
+    if not found and isinstance(error, _BROKEN) and _is_of_multiprocessing(error):
+        return "its connection broke"
     return found[-1] if found else None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _is_of_multiprocessing(error: BaseException) -> bool:
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return any(f"{os.sep}multiprocessing{os.sep}" in file for file in files)
+
+
+def _memory_asked_for(error: BaseException) -> str | None:
+    """How much memory torch could not have; None: that is not what is wrong."""
+    match = _NO_MEMORY.search(" ".join(str(error).split()))
+    return match and (match[1] or match[2])
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
     """An error and those that it came from."""
     while error is not None:
         yield error

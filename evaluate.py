@@ -4,6 +4,9 @@ Several are then compared: delta_m against those among them that learnt one labe
 python evaluate.py runs/A/best.pt [runs/B/best.pt ...] --split val
 """
 
+from errors import UserError, run_as_script  # first: from here on a signal ends it with one line
+
+# isort: split
 import argparse
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +18,6 @@ from datasets.files import write_json
 from datasets.layout import add_data_root_argument, add_processed_roots_argument
 from datasets.roots import stage_all
 from datasets.staging import add_stage_argument
-from errors import UserError, run_as_script
 from tasks.merged import MergedSegmentation
 from tasks.segmentation import SegmentationTask
 from training import distributed

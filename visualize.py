@@ -5,6 +5,9 @@ python visualize.py --sample 7 --checkpoint ours=runs/asymmetric/best.pt  beside
 python visualize.py --scene 20180807_145028 --task steering --gif         a scene as video
 """
 
+from errors import run_as_script  # first: from here on a signal ends it with one line
+
+# isort: split
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +19,6 @@ from datasets.frames import Frame
 from datasets.layout import ResultsDir, add_data_root_argument, add_processed_roots_argument
 from datasets.processed import ProcessedData
 from datasets.spec import SPLITS
-from errors import run_as_script
 from training import distributed
 from training.config import SplitConfig
 from training.splitting import make_split

@@ -326,9 +326,11 @@ class ProcessedData:
         if scene not in self._packs or self._packs[scene].is_replaced():
             self._packs.pop(scene, None)
             try:
-                self._packs[scene] = Pack(self.pack_path(scene))
+                self._packs[scene] = Pack(self.pack_path(scene), lambda: self.name, scene)
             except FileNotFoundError:
                 return None
+            except OSError as error:
+                raise UserError(f"{self.pack_path(scene)} can't be opened: {error.strerror}") from None
         return self._packs[scene]
 
     def check_unpacked(self, kind: str) -> None:

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from datasets.files import check_free_disk, locked, read_json, whole_file, write_json
-from datasets.packs import PACKED, Stamp
+from datasets.files import check_free_disk, locked, read_json, sorted_names, whole_file, write_json
+from datasets.packs import PACKED, Pack, Stamp
 from datasets.processed import ProcessedData
 from errors import UserError
 from progress import progress
@@ -22,10 +22,17 @@ def add_stage_argument(parser: argparse.ArgumentParser) -> None:
     """--stage-to."""
     parser.add_argument(
         "--stage-to",
-        type=Path,
+        type=_folder,
         metavar="DIR",
-        help="first copy the processed set there (a node-local disk), once per node, and read the copy",
+        help="first copy the processed set there (an empty folder of a node-local disk), once per node, and read the "
+        "copy",
     )
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("names no folder (an empty variable?)")  # Path("") is the current folder
+    return Path(text)
 
 
 def stage(processed: ProcessedData, folder: Path | None) -> ProcessedData:
@@ -36,8 +43,8 @@ def stage(processed: ProcessedData, folder: Path | None) -> ProcessedData:
     if folder is None:
         return processed
     copy = ProcessedData(folder)
-    if copy.root.resolve() == processed.root.resolve():
-        raise UserError(f"--stage-to: {folder} is the processed set itself; name a folder on a node-local disk")
+    if copy.root.resolve().is_relative_to(processed.root.resolve()):
+        raise UserError(f"--stage-to: {folder} lies in the processed set itself; name a folder on a node-local disk")
     needed = processed.needed()
     if not needed:
         raise UserError(f"--stage-to: nothing to copy below {processed.root}; run the preprocessing scripts first")
@@ -51,13 +58,13 @@ def stage(processed: ProcessedData, folder: Path | None) -> ProcessedData:
 
 
 def _claim(copy: ProcessedData, origin: Path) -> None:
-    """UserError where the folder holds labels that are no copy of this set: bringing it up to date removes files."""
+    """UserError where the folder holds files that are no copy of this set: bringing it up to date removes some."""
     if copy.origin_path.exists():
         found = read_json(copy.origin_path)
         if found != {"processed_root": str(origin)}:
             raise UserError(f"--stage-to: {copy.root} is a copy of another set: {found}; name another folder")
-    elif copy.stored():
-        raise UserError(f"--stage-to: {copy.root} holds labels that are no copy of {origin}; name another folder")
+    elif any(not name.startswith(".") for name in sorted_names(copy.root)):  # hidden: the lock, a start that was killed
+        raise UserError(f"--stage-to: {copy.root} holds files that are no copy of {origin}; name an empty folder")
     else:
         write_json(copy.origin_path, {"processed_root": str(origin)})
 
@@ -90,6 +97,14 @@ def _copy(processed: ProcessedData, copy: ProcessedData, files: Mapping[Path, St
             os.utime(file.fileno(), ns=(stamp.mtime_ns, stamp.mtime_ns))
             if Stamp.of(os.fstat(original.fileno())) != stamp or file.tell() != stamp.size:
                 raise UserError(f"--stage-to: {source} changed while it was copied; start again")
+            if path.parent.name == PACKED and (pack := processed.pack(path.stem)):
+                _check_pack(pack, Path(file.name))
+
+
+def _check_pack(pack: Pack, copied: Path) -> None:
+    """UserError where the copy's files are not those that were packed."""
+    if name := next(pack.damaged(copied), None):
+        raise UserError(f"--stage-to: {name} in {pack.path} is damaged; {pack.advice}")
 
 
 def _megabytes(pieces: Iterator[int]) -> Iterator[int]:

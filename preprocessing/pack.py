@@ -2,7 +2,8 @@
 
 File systems such as Lustre are slow with many small files; training reads the packs as it reads loose files, which win
 where both are there. A rerun packs again the scenes whose loose files are new or changed, and keeps what else their
-packs hold. 'tar xf' in the processed root gives the loose files back.
+packs hold. 'tar xf' in the processed root gives the loose files back. --verify reads every pack and compares each file
+with the checksum that it was packed with.
 """
 
 import sys
@@ -18,10 +19,10 @@ import numpy as np
 
 from datasets.files import check_free_disk, locked, read_whole, whole_file
 from datasets.layout import add_processed_root_argument
-from datasets.packs import PACKED, Pack, Source, Stamp, write_pack
+from datasets.packs import PACKED, Source, Stamp, write_pack
 from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
-from progress import progress
+from progress import progress, warn
 
 
 def pack(processed: ProcessedData, remove: bool) -> str:
@@ -61,7 +62,7 @@ def sources_of(processed: ProcessedData, scene: str, loose: dict[tuple[str, str]
     if old := processed.pack(scene):
         only_packed = set(old.files()) - set(loose)
         sources += [
-            Source(kind, name, stamp, partial(old.read, kind, name))
+            Source(kind, name, stamp, partial(old.read_checked, kind, name))
             for kind, name in only_packed
             if (stamp := old.stamp(kind, name)) is not None
         ]
@@ -76,35 +77,64 @@ def check_disk(processed: ProcessedData, changed: dict[str, list[Source]], remov
 
 def write_scene(processed: ProcessedData, scene: str, sources: list[Source]) -> Iterator[Source]:
     with whole_file(processed.pack_path(scene), durable=True) as file:
-        yield from write_pack(file, scene, sources)
+        yield from write_pack(file, processed.name, scene, sources)
 
 
 def remove_loose(processed: ProcessedData, scene: str) -> Iterator[Path]:
     """Remove the scene's loose files, each after a look whether the pack on the disk gives the same bytes."""
-    on_disk = Pack(processed.pack_path(scene))
+    on_disk = processed.pack(scene)
     for kind, name in processed.loose(scene):
         path = processed.loose_path(kind, scene, name)
-        content = on_disk.read(kind, name)
+        content = on_disk.read(kind, name) if on_disk else None
         if content is None or not np.array_equal(content, read_whole(path)):
-            raise UserError(f"{path} is not the same as in {on_disk.path}, so it stays; run again")
+            raise UserError(f"{path} is not the same as in {processed.pack_path(scene)}, so it stays; run again")
         path.unlink()
         yield path
     processed.remove_empty_folders(scene)
 
 
-def main() -> None:
+def verify(processed: ProcessedData) -> int:
+    """Read every pack and name what is damaged -> exit code."""
+    scenes, broken = processed.packed_scenes(), 0
+    for scene in progress(scenes, len(scenes), "packs verified"):
+        found = list(damage(processed, scene))
+        broken += bool(found)
+        for line in found:
+            warn(f"error: {line}")
+    print(f"{len(scenes) - broken} of {len(scenes)} packs are whole; {processed.packed_dir}")
+    return 1 if broken else 0
+
+
+def damage(processed: ProcessedData, scene: str) -> Iterator[str]:
+    """What is wrong with a scene's pack."""
+    try:
+        pack = processed.pack(scene)
+    except UserError as error:
+        yield str(error)
+        return
+    if pack is not None:
+        for name in pack.damaged():
+            yield f"{name} in {pack.path} is damaged; {pack.advice}"
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_processed_root_argument(parser)
-    parser.add_argument("--remove", action="store_true", help="remove the loose files, each compared with its copy")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--remove", action="store_true", help="remove the loose files, each compared with its copy")
+    what.add_argument("--verify", action="store_true", help="change nothing: compare packed files with their checksums")
     args = parser.parse_args()
     processed = ProcessedData(args.processed_root)
     if not processed.scenes():
         raise UserError(f"no labels below {processed.root}; run the preprocessing scripts first (or --processed-root)")
+    if args.verify:
+        return verify(processed)
     try:
         with locked(processed.lock_path, wait=False):
             print(pack(processed, args.remove))
     except OSError as error:
         raise UserError(f"can't pack: {error}; a rerun goes on from here") from None
+    return 0
 
 
 if __name__ == "__main__":

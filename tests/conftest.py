@@ -9,6 +9,7 @@ from hypothesis import settings
 
 from datasets.a2d2.raw import RawData
 from datasets.processed import ProcessedData
+from signals import ENDING, when_ended
 from tests.raw_files import small_raw_data
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,3 +52,13 @@ def raw(tmp_path: Path) -> RawData:
 @pytest.fixture
 def processed(tmp_path: Path) -> ProcessedData:
     return ProcessedData(tmp_path / "processed")
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """Scripts set and remove handlers; the next test starts as if nothing had happened."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGCHLD, *ENDING)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    when_ended(None)

@@ -1,7 +1,7 @@
 """From a config and its data to a network and its trainer. The same for all training scripts."""
 
-import os
 import secrets
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+import signals
 from datasets.files import whole_file, write_json
 from datasets.transforms import Augmentation
 from errors import UserError
@@ -25,7 +26,7 @@ from training.loop import Interrupted, Trainer
 from training.methods.base import Balancing
 from training.methods.rows import Rows
 from training.runs import RunConfig
-from training.start import Start
+from training.start import Start, mark_interrupted
 from training.tracking import Tracker, start_wandb
 from training.updates import Group, LossScale, Schedule, Updates
 
@@ -104,7 +105,8 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
         constants=constants,
     )
     if start.checkpoint is not None:
-        trainer.load_state(start.checkpoint)
+        with checkpoint.fitting("--resume: the checkpoint"):
+            trainer.load_state(start.checkpoint)
         if "train" in changed:
             trainer.accept_new_samples()
         if "val" in changed:
@@ -161,20 +163,23 @@ def score(results: Results, constant: Results, config: RunConfig, data: RunData)
 
 
 def train(trainer: Trainer) -> None:
-    """Run the loop to its end or to a signal; then `INTERRUPTED`, with the job's id, tells the batch script to
-    requeue."""
-    run = trainer.run
+    """Run the loop to its end or to a signal; KeyboardInterrupt where a person stopped it."""
+    run, by_person = trainer.run, False
     try:
         trainer.train()
-    except Interrupted:
-        if distributed.is_main():
-            run.interrupted.write_text(os.environ.get("SLURM_JOB_ID", "") + "\n")
-        print(f"interrupted; saved {run.last}; go on with --resume auto")
-    else:
         print(f"done; best epoch {trainer.best['epoch']}: {run.best}" if trainer.best else f"done; {run.last}")
+    except Interrupted as interrupted:
+        by_person = interrupted.by_person
+        if not by_person and distributed.is_main():
+            mark_interrupted(run, trainer.updates.samples_seen)
+        print(f"interrupted; saved {run.last}; go on with --resume auto")
     finally:
-        trainer.tracker.finish()
+        signals.when_ended(None)
+        if not isinstance(sys.exception(), KeyboardInterrupt):  # who presses twice does not wait for a dashboard
+            trainer.tracker.finish()
     distributed.stop()
+    if by_person:
+        raise KeyboardInterrupt
 
 
 def check_size(size: list[int], network: TaskNetwork, config: Path) -> None:

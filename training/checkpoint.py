@@ -1,7 +1,9 @@
 """Checkpoints: everything that a run needs to go on as if it had never been interrupted."""
 
 import subprocess
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,30 +12,85 @@ import torch
 from torch import Tensor
 
 from datasets.files import whole_file
-from errors import UserError
+from errors import UserError, chain
+from strict_yaml import validated
+from training.checkpoint_schema import Content
 
 FORMAT = 3  # since it holds what the labels of its data sets said
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all; it is on the disk when this returns."""
-    with whole_file(path, durable=True) as file:
-        torch.save({"format": FORMAT, **content}, file)
+    """Write a checkpoint whole or not at all; it is on the disk when this returns. UserError: the disk is full."""
+    try:
+        with whole_file(path, durable=True) as file:
+            torch.save({"format": FORMAT, **content}, file)
+    except (OSError, RuntimeError) as error:  # torch's writer adds an error of its own
+        reason = next((cause.strerror for cause in chain(error) if isinstance(cause, OSError)), None)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{path} can't be written: {reason}; the checkpoint from before is as it was: make space, then go on with "
+            "--resume auto"
+        ) from None
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU. UserError where there is none, or another version wrote it."""
+    """Read a checkpoint onto the CPU.
+
+    UserError where there is none, another version wrote it, its bytes have changed since, an entry is missing or of
+    another type than it should be, or weights, statistics or the optimisers' moments are not finite.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist; give the path of a checkpoint such as runs/NAME/best.pt")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; give the path of a checkpoint such as runs/NAME/best.pt") from None
+        content = read_tensors(path)
     except Exception as error:  # torch raises many types for a file that is no checkpoint
-        raise UserError(f"{path} is not a checkpoint of this project ({type(error).__name__})") from None
+        why = str(error) if type(error) is ValueError else type(error).__name__
+        raise UserError(f"{path} is not a checkpoint of this project ({why})") from None
     found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
+    if type(found) is not int or found != FORMAT:
         older = f"; an older version wrote it, in format {found}: train again" if found in (1, 2) else ""
         raise UserError(f"{path} is not a checkpoint of this project's format {FORMAT}{older}")
+    validated(Content, content, f"{path} is no whole checkpoint; use another one")
+    if what := first_not_finite(state_tensors(content)):
+        raise UserError(f"{path} is of no use: {what} is not finite; use another checkpoint")
     return content
+
+
+def read_tensors(path: Path) -> Any:
+    """What torch.save has written, onto the CPU, its checksums compared: torch itself doesn't look at them.
+
+    No code in it is run. ValueError: it is no whole file; and what torch raises.
+    """
+    if not path.is_file():  # opening a named pipe would wait for ever
+        raise ValueError("no file")
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):  # torch compresses nothing
+            raise ValueError("compressed entries")
+        if damaged := archive.testzip():
+            raise ValueError(f"damaged: {damaged} in it is not what was written")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def fitting(source: str) -> Iterator[None]:
+    """UserError where a checkpoint's state does not fit into the network and optimisers that its config describes."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{source} does not fit the network that its own config describes: {reason}") from None
+
+
+def state_tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """What must be finite of a checkpoint or of Trainer.state, by name: weights, buffers, what tasks have learnt, and
+    the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
+    yield from content["model"].items()
+    for task, learnt in content["tasks"].items():
+        yield from ((f"{key} of {task}", value) for key, value in learnt.items())
+    for name, group in content["updates"]["groups"].items():
+        for moments in group["optimizer"]["state"].values():
+            yield from ((f"{key} of {name}", value) for key, value in moments.items() if isinstance(value, Tensor))
 
 
 def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:

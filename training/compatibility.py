@@ -1,12 +1,62 @@
 """Whether a checkpoint and what it is to be used with belong together: one line says what does not."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from datasets.roots import Roots
 from datasets.spec import LabelSpec
 from errors import UserError
-from training.runs import RunConfig
+from strict_yaml import validated
+from tasks import TASKS
+from training import checkpoint
+from training.runs import RUN_CONFIGS, RunConfig
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunConfig]:
+    """A checkpoint whose parts belong together, and its config, bound to its mode. UserError: there is none."""
+    content = checkpoint.load(path)
+    config = validated(RUN_CONFIGS[content["kind"]], content["config"], f"{path}: config")
+    if content["mode"] not in config.modes():
+        raise UserError(
+            f"{path} is no whole checkpoint: mode {content['mode']!r} is none of its config's; use another one"
+        )
+    config = config.of_mode(content["mode"])
+    if what := next(disagreements(content, config), None):
+        raise UserError(f"{path} is no whole checkpoint: {what}; use another one")
+    return {**content, "config": config.model_dump(mode="json")}, config
+
+
+def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
+    """What in a checkpoint contradicts its own config."""
+    tasks, groups, updates = config.task_names(), config.group_configs(), content["updates"]
+    for entry, names, found in (
+        ("bound", tasks, content["bound"]),
+        ("tasks", tasks, content["tasks"]),
+        ("samples", tasks, content["samples"]),
+        ("updates.groups", groups, updates["groups"]),
+        ("updates.seen", groups, updates["seen"]),
+    ):
+        if set(found) != set(names):
+            yield f"{entry} is of {', '.join(found) or 'nothing'}, its config of {', '.join(names)}"
+            return
+    for name in tasks:
+        kind, task = config.kind_of(name), TASKS[config.kind_of(name)]
+        if unknown := [root for root in content["bound"][name] if kind not in labels_of(content, root)]:
+            yield f"datasets.{unknown[0]} says nothing of {kind} labels"
+        needed = config.compares_tasks and content["samples"][name] and not task.higher_is_better
+        if needed and task.best_metric not in content["constant"].get(name, {}):
+            yield f"constant.{name} has no {task.best_metric}"
+    position, epochs = content["position"], config.training.epochs
+    if position["epoch"] > epochs:
+        yield f"position.epoch is {position['epoch']} of {epochs}"
+    if position["epoch"] == epochs and position["validated"] and not content["best"]:
+        yield "best is empty after the last epoch"
+
+
+def labels_of(content: Mapping[str, Any], root: str) -> dict[str, Any]:
+    """What the labels of a data set said, by kind; empty where the checkpoint does not know the data set."""
+    return content["datasets"][root]["labels"] if root in content["datasets"] else {}
 
 
 def check_same_run(loaded: Mapping[str, Any], config: RunConfig) -> None:

@@ -15,7 +15,7 @@ from datasets.sampling import Sampling
 from datasets.splits import Split
 from errors import UserError
 from tasks.base import Task
-from training import distributed
+from training import checkpoint, distributed
 from training.binding import agreed_labels, bound_roots, labelled_samples
 from training.evaluation import Results
 from training.fits import Fits, evaluate_constants, labels_of
@@ -136,7 +136,8 @@ def prepare_tasks(start: Start, tasks: Mapping[str, Task], labelled: Labelled, f
     """Let the tasks learn from the training labels what they need, or restore what they had learnt."""
     for name, task in tasks.items():
         if start.checkpoint is not None:
-            task.load_state(start.checkpoint["tasks"][name])
+            with checkpoint.fitting("--resume: the checkpoint"):
+                task.load_state(start.checkpoint["tasks"][name])
         else:
             task.load_state(distributed.from_main(partial(fits.state, task, labelled[name])))
 

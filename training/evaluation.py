@@ -1,6 +1,5 @@
 """Forward passes over a split and the tasks' metrics: validation during training and evaluate.py."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
+import signals
 from datasets.samples import Batch, Collate, LabelledFrames
 from tasks.base import Task
 from training import distributed
@@ -58,9 +58,8 @@ def make_loader(
 
 
 def _start_worker(worker: int) -> None:
-    """Schedulers signal every process of a job; only the training process acts on it, and it needs its workers."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    """Signals reach every process of a job; only the one that started this one acts on them, and it needs it."""
+    signals.ignore_signals()
     sys.excepthook = _show_unless_hung_up
 
 

@@ -3,15 +3,16 @@
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor
 
+import signals
 from datasets.layout import RunDir
 from datasets.samples import Batch, LabelledFrames
 from datasets.sampling import Block, MicroBatchSampler, epoch_order, micro_batches
@@ -35,6 +36,10 @@ from training.updates import StepReport, Updates
 class Interrupted(Exception):
     """A signal or the stop file came; everything is saved."""
 
+    def __init__(self, by_person: bool):
+        self.by_person = by_person  # by Ctrl-C
+        super().__init__()
+
 
 @dataclass
 class Position:
@@ -47,20 +52,44 @@ class Position:
 
 
 class StopFlag:
-    """Raised by SIGTERM and SIGUSR1, and by the file that A2D2_STOP_FILE names: finish the block in hand, save, leave.
+    """Raised by SIGTERM and SIGUSR1, by Ctrl-C, and by the file that A2D2_STOP_FILE names: finish the block in hand,
+    save, leave. A second Ctrl-C ends at once.
 
-    Handlers set a flag and nothing else. The file is for batch scripts, whose signals don't reach the processes that
-    torchrun starts.
+    Handlers set a flag and nothing else, within a `with` block. The file is for batch scripts, whose signals don't
+    reach the processes that torchrun starts.
     """
 
     def __init__(self) -> None:
-        self._signalled = False
+        self._signalled, self._pressed, self._pid = False, math.inf, os.getpid()
         self._file = os.environ.get("A2D2_STOP_FILE")
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._raise)
+        # torchrun passes on the Ctrl-C that its processes have got from the terminal already
+        self._patience = 1.0 if distributed.processes() > 1 else 0.0
+
+    def __enter__(self) -> Self:
+        numbers = (signal.SIGINT, *signals.ENDING)
+        self._before = {number: signal.signal(number, self._raise) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _raise(self, number: int, stack: Any) -> None:
+        if os.getpid() != self._pid:  # a loader process that has just begun
+            return
         self._signalled = True
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if now - self._pressed > self._patience:
+            raise KeyboardInterrupt
+        if not self.by_person and distributed.is_main():
+            os.write(2, b"interrupted: saves after the block in hand; Ctrl-C again ends at once, without saving\n")
+        self._pressed = min(self._pressed, now)
+
+    @property
+    def by_person(self) -> bool:
+        return self._pressed < math.inf
 
     @property
     def raised(self) -> bool:
@@ -116,7 +145,10 @@ class Trainer:
 
     def train(self) -> None:
         """Train until the last epoch. Raises Interrupted after a signal, with everything saved."""
-        stop = StopFlag()
+        with StopFlag() as stop:
+            self._train(stop)
+
+    def _train(self, stop: StopFlag) -> None:
         if not distributed.is_main():  # dropout differs between processes
             torch.manual_seed(self.seed + 1_000_003 * distributed.rank() + self.updates.samples_seen)
         while self.position.epoch < self.config.epochs or not self.position.validated:
@@ -128,7 +160,7 @@ class Trainer:
                 self._keep_if_best(results, self._score(results))
             self._save(self.run.last)
             if self._any(stop.raised) and self.position.epoch < self.config.epochs:
-                raise Interrupted
+                raise Interrupted(stop.by_person)
 
     def _train_epoch(self, stop: StopFlag) -> None:
         """Train what is left of the epoch; then move the position to the next one."""
@@ -150,7 +182,7 @@ class Trainer:
             stopping = self._close(block, sums, stop)
             if stopping and block is not order[-1]:
                 self._save(self.run.last)
-                raise Interrupted
+                raise Interrupted(stop.by_person)
         self._step(self.updates.step_rest, order[-1])
         self.balancing.epoch_ended()
         self.log.write(self.updates)
@@ -252,7 +284,7 @@ class Trainer:
                 yield batch
             if self._any(stop.raised):
                 self._save(self.run.last)
-                raise Interrupted
+                raise Interrupted(stop.by_person)
 
     def _score(self, results: Results) -> float:
         """What decides whether this is the best checkpoint. UserError where the network has diverged."""
@@ -275,24 +307,18 @@ class Trainer:
     def _save(self, path: Path) -> None:
         """Every process takes part, the first writes. UserError, and nothing is written, where something diverged."""
         distributed.average_batch_norm(self.model)
-        if what := checkpoint.first_not_finite(self._must_be_finite()):
-            raise self._diverged(what)
         self._collect()
+        state = self.state()
+        if what := checkpoint.first_not_finite(checkpoint.state_tensors(state)):
+            raise self._diverged(what)
         if distributed.is_main():
-            checkpoint.save(path, {**self.constants, **self.state()})
+            checkpoint.save(path, {**self.constants, **state})
 
     def _collect(self) -> None:
         """What the processes hold in parts becomes the first one's."""
         self.unreadable = distributed.union(self.unreadable)
         self.updates.collect()
         self.balancing.collect()
-
-    def _must_be_finite(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, buffers and the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
-        yield from self.model.state_dict().items()
-        for name, group in self.updates.groups.items():
-            for state in group.optimizer.state.values():
-                yield from ((f"{key} of {name}", value) for key, value in state.items() if isinstance(value, Tensor))
 
     def state(self) -> dict[str, Any]:
         """Everything that changes during training: the first process's is the run's, once it has been collected."""

@@ -22,15 +22,14 @@ from errors import UserError
 from models.base import TaskNetwork
 from progress import warn
 from strict import StrictModel
-from strict_yaml import validated
 from tasks.base import Task
 from training import checkpoint
 from training.binding import labelled_samples
-from training.compatibility import check_fits
+from training.compatibility import check_fits, load_checkpoint
 from training.config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
-from training.runs import RUN_CONFIGS, RunConfig
+from training.runs import RunConfig
 
 
 @dataclass
@@ -52,13 +51,13 @@ class Restored:
     @classmethod
     def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
         """UserError where class table, size or calibration do not fit: better than a wrong number."""
-        content = checkpoint.load(path)
-        config = validated(RUN_CONFIGS[content["kind"]], content["config"], str(path)).of_mode(content["mode"])
+        content, config = load_checkpoint(path)
         tasks = config.make_tasks(saved_labels(content, config, str(path)))
-        for name, task in tasks.items():
-            task.load_state(content["tasks"][name])
-        model = config.make_model(tasks)
-        model.load_state_dict(content["model"])
+        with checkpoint.fitting(str(path)):
+            for name, task in tasks.items():
+                task.load_state(content["tasks"][name])
+            model = config.make_model(tasks)
+            model.load_state_dict(content["model"])
         roots = Roots.open(processed, raw, config.data.image_size)
         check_fits(content, roots, str(path))
         seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks and count}

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+import signals
 from datasets.layout import RunDir
 from errors import UserError
-from training import checkpoint, distributed
+from training import distributed
+from training.compatibility import load_checkpoint
 from training.runs import RunConfig
 from training.runs.base import Portions
 
@@ -33,7 +35,11 @@ class Start:
         check_processes(config.portions())
         run = RunDir(args.runs_root, args.name or config.mode)
         distributed.from_main(lambda: check_unused(run, args))
-        return cls(args, device, run, checkpoint_to_resume(args.resume, run))
+        loaded = checkpoint_to_resume(args.resume, run)
+        seen = loaded["updates"]["samples_seen"] if loaded else 0
+        if not args.dry_run and distributed.is_main():  # a signal before the loop begins, which has a way of its own
+            signals.when_ended(lambda: mark_interrupted(run, seen))
+        return cls(args, device, run, loaded)
 
     def changed_lists(self, lists: Mapping[str, str]) -> set[str]:
         """Which of the lists of samples (split -> hash) are not those of the checkpoint.
@@ -50,6 +56,17 @@ class Start:
                 "--accept-new-labels, which starts the epoch in hand again"
             )
         return changed
+
+
+def mark_interrupted(run: RunDir, samples: int) -> None:
+    """Tell the batch script to requeue: by INTERRUPTED in the run's folder, and by the file that it names itself.
+
+    Both say after how many samples, so that a job that gets nowhere is not requeued for ever.
+    """
+    run.dir.mkdir(parents=True, exist_ok=True)
+    run.interrupted.write_text(f"{os.environ.get('SLURM_JOB_ID', '')}\n")
+    if named := os.environ.get("A2D2_INTERRUPTED_FILE"):
+        Path(named).write_text(f"{run.dir} {samples}\n")
 
 
 def set_determinism(wanted: bool) -> None:
@@ -80,4 +97,4 @@ def check_unused(run: RunDir, args: argparse.Namespace) -> None:
 def checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | None:
     if resume is None or (resume == "auto" and not run.last.exists()):
         return None
-    return checkpoint.load(run.last if resume == "auto" else Path(resume))
+    return load_checkpoint(run.last if resume == "auto" else Path(resume))[0]

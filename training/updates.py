@@ -120,7 +120,11 @@ class Group:
         return {"optimizer": self.optimizer.state_dict(), "count": self.count, "gradients": gradients}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
+        """ValueError: it is of other parameters."""
         self.optimizer.load_state_dict(state["optimizer"])
+        for parameter, moments in self.optimizer.state.items():
+            if moments["exp_avg"].shape != parameter.shape or moments["exp_avg_sq"].shape != parameter.shape:
+                raise ValueError(f"moments of {self.name} are of another shape than its parameters")
         self.count = state["count"]
         for parameter, gradient in zip(self.parameters, state["gradients"], strict=True):
             pending = gradient is not None and distributed.is_main()

@@ -39,6 +39,7 @@ def packed(processed: ProcessedData) -> ProcessedData:
 
 def with_remove(processed: ProcessedData) -> None:
     """What pack.py does in another process."""
+    processed.describe("a2d2")
     pack(ProcessedData(processed.root), remove=True)
 
 

@@ -1,5 +1,6 @@
 """Copies on node-local disks: whole, up to date, made once, and never at the cost of somebody's files."""
 
+import argparse
 import errno
 import fcntl
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from datasets.files import locked
 from datasets.processed import ProcessedData
-from datasets.staging import stage
+from datasets.staging import add_stage_argument, stage
 from errors import UserError
 from preprocessing.pack import pack
 from tests.processed_files import KINDS, content, contents, label_paths, write_label, write_labels
@@ -158,7 +159,7 @@ def test_a_disk_that_is_too_small(full: ProcessedData, local: Path, monkeypatch:
 def test_labels_that_are_no_copy_are_not_touched(full: ProcessedData, local: Path) -> None:
     write_labels(ProcessedData(local), frames(1))
     before = label_paths(local)
-    with pytest.raises(UserError, match=f"^--stage-to: {local} holds labels that are no copy of {full.root}"):
+    with pytest.raises(UserError, match=f"^--stage-to: {local} holds files that are no copy of {full.root}"):
         stage(full, local)
     assert label_paths(local) == before
 
@@ -174,8 +175,37 @@ def test_a_copy_of_another_set_is_not_touched(full: ProcessedData, local: Path, 
 
 
 def test_the_set_itself(full: ProcessedData) -> None:
-    with pytest.raises(UserError, match="is the processed set itself"):
-        stage(full, full.root / "depth" / "..")
+    for folder in (full.root / "depth" / "..", full.root / "copy", full.root / "depth"):
+        with pytest.raises(UserError, match="lies in the processed set itself"):
+            stage(full, folder)
+    assert not (full.root / "copy").exists()
+
+
+def test_a_folder_with_other_files(full: ProcessedData) -> None:
+    """Such as the data root, below which the processed set lies."""
+    with pytest.raises(UserError, match=f"^--stage-to: {full.root.parent} holds files that are no copy"):
+        stage(full, full.root.parent)
+
+
+def test_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_stage_argument(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--stage-to", ""])
+    assert "--stage-to: names no folder" in capsys.readouterr().err
+
+
+def test_a_damaged_pack_is_not_copied(full: ProcessedData, local: Path) -> None:
+    pack(full, remove=True)
+    path = full.pack_path(SCENE)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(content("steering", 4000), content("steering", 4000).replace(b"steer", b"steel")))
+    with pytest.raises(UserError, match=rf"^--stage-to: steering/{SCENE}/\S+ in {path} is damaged; ") as caught:
+        stage(ProcessedData(full.root), local)
+    assert "\n" not in str(caught.value)
+    assert not ProcessedData(local).packed_scenes() or ProcessedData(local).packed_scenes() == [OTHER_SCENE]
+    path.write_bytes(whole)
+    assert contents(stage(ProcessedData(full.root), local)) == contents(ProcessedData(full.root))
 
 
 def test_nothing_to_copy(processed: ProcessedData, local: Path) -> None:

@@ -1,20 +1,24 @@
 """pack.py: the same labels in one tar a scene, nothing lost on the way, and preprocessing that knows what is packed."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.stage import A2D2Stage
 from datasets.files import locked
-from datasets.packs import Pack, Source, Stamp, write_pack
+from datasets.packs import Source, Stamp, write_pack
 from datasets.processed import ProcessedData
 from errors import UserError
 from preprocessing.bounding_box import Boxes
@@ -92,7 +96,7 @@ def test_members_of_a_tar(processed: ProcessedData, labels: dict[tuple, bytes]) 
     pack(processed, remove=False)
     with tarfile.open(processed.pack_path(OTHER_SCENE)) as tar:
         names = tar.getnames()
-    assert names[0] == f"packed/{OTHER_SCENE}.index.json"
+    assert re.fullmatch(rf"packed/{OTHER_SCENE}\.index-[0-9a-f]{{8}}\.json", names[0])
     expected = [path for path in label_paths(processed.root) if OTHER_SCENE in path]
     assert names[1:] == sorted(expected)
 
@@ -183,7 +187,7 @@ def test_a_file_that_changes_meanwhile_leaves_no_pack(processed: ProcessedData, 
     path = processed.path("depth", FRAMES[0])
     source = Source("depth", path.name, Stamp(10**6, 0), lambda: b"shorter")
     with open(processed.root / "x", "wb") as file, pytest.raises(UserError, match="changed while it was packed"):
-        list(write_pack(file, SCENE, [source]))
+        list(write_pack(file, "a2d2", SCENE, [source]))
 
 
 def test_a_failure_in_the_middle_leaves_the_old_pack(
@@ -233,24 +237,153 @@ def test_two_at_once(processed: ProcessedData, labels: dict[tuple, bytes], root:
     assert shell(root, "--processed-root", str(processed.root)).returncode == 0
 
 
+def with_index(change: Callable[[dict[str, Any]], None]) -> Callable[[bytes], bytes]:
+    """A pack whose index says something else, with the right checksum."""
+
+    def changed(tar: bytes) -> bytes:
+        header = tarfile.TarInfo.frombuf(tar[:512], "utf-8", "strict")
+        index = json.loads(tar[512 : 512 + header.size])
+        change(index)
+        new = json.dumps(index, separators=(",", ":")).encode()
+        header.name = re.sub("-[0-9a-f]{8}", f"-{zlib.crc32(new):08x}", header.name)
+        rest = tar[512 + -(-header.size // 512) * 512 :]
+        header.size = len(new)
+        return header.tobuf(tarfile.USTAR_FORMAT) + new + bytes(-len(new) % 512) + rest
+
+    return changed
+
+
+def first(index: dict[str, Any]) -> list[Any]:
+    return next(iter(index["files"]["depth"].values()))
+
+
+def offset(value: Any) -> Callable[[bytes], bytes]:
+    return with_index(lambda index: first(index).__setitem__(0, value))
+
+
 BREAKS: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda tar: tar[: len(tar) // 2],
     "cut off in the index": lambda tar: tar[:600],
+    "cut off at its end": lambda tar: tar[:-512],
+    "longer than its index says": lambda tar: tar + bytes(512),
     "empty": lambda tar: b"",
     "no tar": lambda tar: b"x" * len(tar),
-    "another tar": lambda tar: tar[: tar.index(b"index.json")] + b"index.JSON" + b"\0" * 2000,
+    "another tar": lambda tar: tar[: tar.index(b".index-")] + b".INDEX-" + b"\0" * 2000,
+    "a bit of the index": lambda tar: tar[:600] + bytes([tar[600] ^ 1]) + tar[601:],
+    "no files": with_index(lambda index: index.update(files={})),
+    "emptied": with_index(lambda index: index.update(files={kind: {} for kind in index["files"]})),
+    "no scene": with_index(lambda index: index.pop("scene")),
+    "nothing": with_index(lambda index: index.clear()),
+    "a float": offset(512.0),
+    "NaN": offset(float("nan")),
+    "a text": offset("512"),
+    "below 0": offset(-512),
+    "petabytes": offset(10**15),
+    "beyond 64 bits": offset(10**40),
+    "two at one place": offset(1024),
+    "a size of petabytes": with_index(lambda index: first(index).__setitem__(1, 10**15)),
+    "no size": with_index(lambda index: first(index).pop()),
+    "a file elsewhere": with_index(lambda index: index["files"]["depth"].update({"../x": first(index)})),
 }
+NO_FILES: dict[str, Callable[[Path], None]] = {"a folder": Path.mkdir, "a named pipe": os.mkfifo}
 
 
-@pytest.mark.parametrize("broken", BREAKS.values(), ids=BREAKS)
-def test_a_broken_pack_is_named(
-    processed: ProcessedData, labels: dict[tuple, bytes], broken: Callable[[bytes], bytes]
-) -> None:
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_pack_is_named_and_advised(processed: ProcessedData, labels: dict[tuple, bytes], broken: str) -> None:
     pack(processed, remove=True)
     path = processed.pack_path(SCENE)
-    path.write_bytes(broken(path.read_bytes()))
-    with pytest.raises(UserError, match=rf"^{path} is no whole pack .*; delete it and run preprocessing/pack.py$"):
-        Pack(path)
+    path.write_bytes(BREAKS[broken](path.read_bytes()))
+    assert_named(processed)
+
+
+@pytest.mark.parametrize("what", NO_FILES)
+def test_something_else_in_a_packs_place(processed: ProcessedData, labels: dict[tuple, bytes], what: str) -> None:
+    pack(processed, remove=True)
+    processed.pack_path(SCENE).unlink()
+    NO_FILES[what](processed.pack_path(SCENE))
+    assert_named(processed)
+
+
+def assert_named(processed: ProcessedData) -> None:
+    """Every reader says so; the advice loses nothing."""
+    path = processed.pack_path(SCENE)
+    for read in (lambda: contents(fresh(processed)), lambda: pack(fresh(processed), remove=False)):
+        with pytest.raises(
+            UserError, match=rf"^{path} is no whole pack .*; put a good copy in its place; or"
+        ) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    assert path.exists()
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_pack_of_another_scene_is_refused(processed: ProcessedData, labels: dict[tuple, bytes], copied: bool) -> None:
+    """Its labels would stand beside the other scene's images, in another part of the split."""
+    pack(processed, remove=True)
+    ours, other = processed.pack_path(SCENE), processed.pack_path(OTHER_SCENE)
+    shutil.copy(ours, other) if copied else ours.rename(processed.pack_path("20190101_000000"))
+    with pytest.raises(UserError, match=rf"is the pack of a2d2/{SCENE}, not of a2d2/"):
+        contents(fresh(processed))
+
+
+def test_a_pack_of_another_data_set_is_refused(processed: ProcessedData, labels: dict[tuple, bytes]) -> None:
+    pack(processed, remove=True)
+    processed.dataset_path.write_text('{"name": "cityscapes"}')
+    with pytest.raises(UserError, match=r"is the pack of a2d2/(\w+), not of cityscapes/\1"):
+        contents(fresh(processed))
+
+
+def test_files_that_changed_places_are_not_taken_for_each_other(
+    processed: ProcessedData, labels: dict[tuple, bytes]
+) -> None:
+    """Were the index wrong about them: the tar's headers beside the data hold the right names."""
+    pack(processed, remove=True)
+
+    def swap(index: dict[str, Any]) -> None:
+        one, other, *_ = files = index["files"]["depth"]
+        files[one], files[other] = files[other], files[one]
+
+    path = processed.pack_path(SCENE)
+    path.write_bytes(with_index(swap)(path.read_bytes()))
+    for frame in FRAMES[:2]:
+        with pytest.raises(ValueError, match="another file where its index has depth/"):
+            fresh(processed).read("depth", frame)
+
+
+def flipped(path: Path, old: bytes) -> str:
+    """Change a bit in the midst of a file's bytes in a tar."""
+    tar = path.read_bytes()
+    place = tar.index(old) + len(old) // 2
+    path.write_bytes(tar[:place] + bytes([tar[place] ^ 1]) + tar[place + 1 :])
+
+
+def test_verify_names_what_is_damaged(processed: ProcessedData, labels: dict[tuple, bytes], root: Path) -> None:
+    pack(processed, remove=True)
+    flags = ("--processed-root", str(processed.root), "--verify")
+    whole = shell(root, *flags)
+    assert (whole.returncode, whole.stderr) == (0, "")
+    assert whole.stdout == f"2 of 2 packs are whole; {processed.packed_dir}\n"
+    flipped(processed.pack_path(SCENE), labels["depth", FRAMES[0]])
+    processed.pack_path(OTHER_SCENE).write_bytes(b"")
+    done = shell(root, *flags)
+    assert done.returncode == 1
+    assert done.stdout == f"0 of 2 packs are whole; {processed.packed_dir}\n"
+    first, second = done.stderr.splitlines()
+    name = f"depth/{SCENE}/{FRAMES[0].id}.npy"
+    assert first.startswith(f"error: {name} in {processed.pack_path(SCENE)} is damaged; put a good copy")
+    assert second.startswith(f"error: {processed.pack_path(OTHER_SCENE)} is no whole pack")
+
+
+def test_damage_is_not_packed_again(processed: ProcessedData, labels: dict[tuple, bytes]) -> None:
+    """It would get a checksum that fits."""
+    pack(processed, remove=True)
+    flipped(processed.pack_path(SCENE), labels["depth", FRAMES[0]])
+    write_label(processed, "box", FRAMES[0], 7)
+    before = processed.pack_path(SCENE).read_bytes()
+    with pytest.raises(UserError, match=rf"depth/{SCENE}/{FRAMES[0].id}.npy in \S+ is damaged"):
+        pack(fresh(processed), remove=True)
+    assert processed.pack_path(SCENE).read_bytes() == before
+    assert fresh(processed).read("box", FRAMES[0]) == content("box", 7)
 
 
 # ---- preprocessing over packed labels -------------------------------------------------------------------------

@@ -716,7 +716,11 @@ def test_a_killed_worker_ends_the_run_with_one_line(filled: RawData, processed: 
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize(
     ("number", "times", "code", "line"),
-    [(signal.SIGTERM, 1, 143, "terminated"), (signal.SIGINT, 1, 130, "interrupted"), (signal.SIGINT, 3, 130, "interr")],
+    [
+        (signal.SIGTERM, 1, 143, "ended by SIGTERM"),
+        (signal.SIGINT, 1, 130, "interrupted"),
+        (signal.SIGINT, 3, 130, "interr"),
+    ],
 )
 def test_a_signal_ends_the_run_with_one_line(
     filled: RawData, processed: ProcessedData, root: Path, number: int, times: int, code: int, line: str, threads: str

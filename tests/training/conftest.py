@@ -1,9 +1,8 @@
 """Small data and small configs for the tests of the training scripts."""
 
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,15 +46,6 @@ tasks:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """The loop installs handlers and a script's end removes one; the next test starts as if nothing had happened."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @dataclass

@@ -7,8 +7,10 @@ several processes that torchrun starts, the first alone is disturbed.
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from multiprocessing.connection import Client
 from multiprocessing.resource_sharer import DupFd
@@ -62,6 +64,9 @@ DEEDS: dict[str, Callable[[], None]] = {
     "a bug": lambda: fail(RuntimeError("this is a bug")),
     "a mistake": lambda: fail(UserError("this is a mistake")),
     "Ctrl-C": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "hang": lambda: time.sleep(1000),
+    "full disk": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    "no memory": lambda: torch.empty(10**15, dtype=torch.uint8),
 }
 
 

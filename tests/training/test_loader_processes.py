@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,24 +172,116 @@ def test_a_bug_ends_the_run_with_its_traceback(workplace: Workplace, start: Star
     assert not started.left()
 
 
-@pytest.mark.parametrize(
-    ("deed", "code", "line"), [("a mistake", 2, "error: this is a mistake\n"), ("Ctrl-C", 130, "interrupted\n")]
-)
-def test_mistakes_and_interrupts_end_the_run_with_one_line(
-    workplace: Workplace, start: Start, deed: str, code: int, line: str
-) -> None:
-    started = start(*disturbed(workplace, 9, deed))
+def test_mistakes_end_the_run_with_one_line(workplace: Workplace, start: Start) -> None:
+    started = start(*disturbed(workplace, 9, "a mistake"))
     printed = started.end()
-    assert (printed.code, printed.err) == (code, line)
+    assert (printed.code, printed.err) == (2, "error: this is a mistake\n")
     assert printed.out  # what was printed before is not lost
     assert not started.left()
+
+
+SAVES = "interrupted: saves after the block in hand; Ctrl-C again ends at once, without saving\n"
+
+
+def test_ctrl_c_saves_after_the_block_in_hand(workplace: Workplace, start: Start, call: Callable[..., Printed]) -> None:
+    """Nobody requeues what a person has stopped; it goes on as if nothing had happened."""
+    started = start(*disturbed(workplace, 9, "Ctrl-C"))
+    printed = started.end()
+    assert (printed.code, printed.err) == (130, f"{SAVES}interrupted\n")
+    last = workplace.runs / "segmentation" / "last.pt"
+    assert printed.out.endswith(f"interrupted; saved {last}; go on with --resume auto\n")
+    assert not (last.parent / "INTERRUPTED").exists()
+    assert not started.left()
+    flags = ("--resume", "auto", *EPOCHS, "--set", "data.workers=0")
+    assert "goes on after 14 samples" in call(train_single_task.main, *workplace.flags("segmentation", *flags)).out
+    assert call(train_single_task.main, *workplace.flags("segmentation", "--name", "whole", *flags)).code == 0
+    assert_same_run(workplace, "segmentation", "whole")
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_workers_too(workplace: Workplace, start: Start) -> None:
     started = undisturbed(workplace, start)
     os.killpg(started.process.pid, signal.SIGINT)
     printed = started.end()
+    assert (printed.code, printed.err) == (130, f"{SAVES}interrupted\n")
+    assert not started.left()
+
+
+def test_a_second_ctrl_c_does_not_wait(workplace: Workplace, start: Start) -> None:
+    started = start(*disturbed(workplace, 9, "hang"))
+    wait_until(lambda: (workplace.runs / "segmentation" / "best.pt").exists(), "the first checkpoint")
+    os.killpg(started.process.pid, signal.SIGINT)
+    assert started.process.stderr.readline() == SAVES
+    before = time.monotonic()
+    os.killpg(started.process.pid, signal.SIGINT)
+    printed = started.end()
+    assert time.monotonic() - before < 2
     assert (printed.code, printed.err) == (130, "interrupted\n")
+    assert not started.left()
+
+
+@pytest.mark.parametrize("script", ["train_symmetric.py", "evaluate.py", "visualize.py"])
+@pytest.mark.parametrize(
+    ("number", "code", "line"),
+    [
+        (signal.SIGINT, 130, "interrupted\n"),
+        (signal.SIGTERM, 143, "ended by SIGTERM\n"),
+    ],
+)
+def test_a_signal_while_a_script_imports(start: Start, script: str, number: int, code: int, line: str) -> None:
+    started = start(script, "--help")
+    status, bit = Path(f"/proc/{started.process.pid}/status"), 1 << (signal.SIGUSR1 - 1)
+    wait_until(lambda: int(status.read_text().split("SigCgt:")[1].split()[0], 16) & bit, "the handlers")
+    os.kill(started.process.pid, number)
+    assert started.end() == Printed(code, "", line)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_before_the_loop_is_requeued(
+    workplace: Workplace, call: Callable[..., Printed], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    told = workplace.dir / "told"
+    monkeypatch.setenv("A2D2_INTERRUPTED_FILE", str(told))
+    monkeypatch.setattr("training.data.prepare_tasks", lambda *_: os.kill(os.getpid(), number))
+    printed = call(train_single_task.main, *workplace.flags("segmentation", "--resume", "auto"))
+    assert (printed.code, printed.err) == (0, f"ended by {signal.Signals(number).name}\n")
+    run = workplace.runs / "segmentation"
+    assert told.read_text() == f"{run} 0\n"
+    assert (run / "INTERRUPTED").exists()
+    monkeypatch.undo()
+    assert call(train_single_task.main, *workplace.flags("segmentation", "--resume", "auto")).code == 0
+
+
+def test_ctrl_c_before_the_loop(
+    workplace: Workplace, call: Callable[..., Printed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.data.prepare_tasks", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    printed = call(train_single_task.main, *workplace.flags("segmentation"))
+    assert (printed.code, printed.err) == (130, "interrupted\n")
+    assert not workplace.runs.exists()
+
+
+# ---- the machine is too small ---------------------------------------------------------------------------------
+
+
+def test_a_full_disk_at_a_checkpoint(workplace: Workplace, start: Start, call: Callable[..., Printed]) -> None:
+    started = start(*disturbed(workplace, 9, "full disk"))
+    printed = started.end()
+    last = workplace.runs / "segmentation" / "last.pt"
+    assert printed.code == 2
+    assert printed.err.splitlines()[-1].startswith(f"error: {last.with_name('best.pt')} can't be written: File too l")
+    assert "Traceback" not in printed.err
+    assert not started.left()
+    assert not list(last.parent.glob(".*"))
+    flags = ("--resume", "auto", *EPOCHS, "--set", "data.workers=0")
+    assert "goes on after 10 samples" in call(train_single_task.main, *workplace.flags("segmentation", *flags)).out
+
+
+def test_a_network_that_does_not_fit_the_memory(workplace: Workplace, start: Start) -> None:
+    started = start(*disturbed(workplace, 9, "no memory"))
+    printed = started.end()
+    assert printed.code == 2
+    assert printed.err.startswith("error: not enough memory: 1000000000000000 bytes more were asked for; set a smaller")
+    assert printed.err.count("\n") == 1
     assert not started.left()
 
 

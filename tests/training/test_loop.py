@@ -26,6 +26,7 @@ from models.single import SingleTask
 from tasks.base import Target
 from tests.raw_files import frames, random_picture, small_raw_data, write_png
 from tests.toy_task import KIND, SUFFIXES, BalanceNet, BalanceTask, balance_of, write_balances
+from tests.training.checkpoints import CONSTANTS
 from training import checkpoint
 from training.config import GroupConfig, TrainingConfig
 from training.data import Data
@@ -92,7 +93,7 @@ class Lab:
             seed=0,
             run=run,
             tracker=Tracker(run, wandb_run),
-            constants={"sample_lists": {}},
+            constants=CONSTANTS,
         )
 
 

@@ -1,0 +1,72 @@
+"""How every script takes signals: one that ends it is an exception, so that files, locks and children are not left.
+
+Imported before anything large: while a script imports, there is nothing to clean up, and it ends at once.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+ENDING = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers; SIGINT is a person's
+FOLDERS = (Path(__file__).resolve().parent, Path(__file__).resolve().parent / "preprocessing")  # of the scripts
+
+_when_ended: Callable[[], None] | None = None
+
+
+class Ended(BaseException):
+    """A scheduler's signal came: the script ends, whatever it does."""
+
+    def __init__(self, number: int):
+        self.number = number
+        super().__init__(f"ended by {signal.Signals(number).name}")
+
+
+def raise_for_signals() -> None:
+    """From now on a person's Ctrl-C raises KeyboardInterrupt, a scheduler's signals raise Ended."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in ENDING:
+        signal.signal(number, _raise_ended)
+
+
+def ignore_signals() -> None:
+    """While the script ends, or in a process that another one ends."""
+    for number in (signal.SIGINT, *ENDING):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def when_ended(call: Callable[[], None] | None) -> None:
+    """What is to be done before a scheduler's signal ends the script; such a script has ended well. None: nothing."""
+    global _when_ended
+    _when_ended = call
+
+
+def exit_code(error: Ended) -> int:
+    """Does what `when_ended` was given."""
+    if _when_ended is None:
+        return 128 + error.number
+    _when_ended()
+    return 0
+
+
+def _raise_ended(number: int, stack: FrameType | None) -> None:
+    raise Ended(number)
+
+
+def _end_at_once(number: int, stack: FrameType | None) -> None:
+    if multiprocessing.parent_process() is None:  # which speaks for all
+        os.write(2, b"interrupted\n" if number == signal.SIGINT else f"{Ended(number)}\n".encode())
+    os._exit(128 + number)
+
+
+def _is_script() -> bool:
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return path is not None and Path(path).resolve().parent in FOLDERS
+
+
+if _is_script():
+    for ending in (signal.SIGINT, *ENDING):
+        signal.signal(ending, _end_at_once)
