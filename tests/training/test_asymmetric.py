@@ -108,6 +108,7 @@ def make_plan(
         stage_to=None,
         accept_new_labels=accept,
         force_trained_norms=False,
+        wandb_group=None,
     )
     return Plan.make(args, load_config(RUN_CONFIGS[kind], path, list(changes)).of_mode(kind))
 
