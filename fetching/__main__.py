@@ -9,6 +9,7 @@ disks, 3 if the bucket is not there or refuses access (get_data.sh then tries th
 import argparse
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,8 @@ def seconds(variable: str, default: float) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
+    # at once, not when a stalled transfer gives Python its turn: what is half fetched is none of the files
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     patience = Patience(TRIES, seconds("GET_DATA_BACKOFF", 1))
     bucket = Bucket(args.bucket, args.endpoint, seconds("GET_DATA_PATIENCE", 60), patience)
     try:

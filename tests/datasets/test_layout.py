@@ -170,8 +170,8 @@ def test_camera_files_have_one_of_two_endings(tmp_path: Path) -> None:
 def test_settings(tmp_path: Path) -> None:
     processed = described(tmp_path)
     assert processed.settings("depth") is None
-    write_json(processed.settings_path("depth"), {"splat": 3})
-    assert processed.settings("depth") == {"splat": 3}
+    write_json(processed.settings_path("depth"), {"splat": 3, "size": [6, 4]})
+    assert processed.settings("depth") == {"splat": 3, "size": [6, 4]}
     assert tmp_path / "depth/settings.json" == processed.settings_path("depth")
     assert processed.report_path("depth") == tmp_path / "depth/report.json"
     assert processed.report_path("depth", (2, 8)) != processed.report_path("depth", (3, 8))

@@ -70,7 +70,7 @@ def test_processed_images_are_preferred(
     raw: RawData, processed: ProcessedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(raw, processed, "camera")
-    monkeypatch.setattr("datasets.a2d2.images.read_png", lambda path: pytest.fail("decoded a PNG"))
+    monkeypatch.setattr("datasets.a2d2.geometry.read_png", lambda path, size: pytest.fail("decoded a PNG"))
     assert "image" in dataset(raw, processed)[0]
 
 

@@ -62,7 +62,7 @@ def test_packs_and_settings_are_copied(full: ProcessedData, local: Path) -> None
     assert copy.root == local
     shutil.rmtree(full.root)  # nothing is read from there any more
     assert contents(copy) == expected
-    assert copy.settings("depth") == {"made_with": "depth"}
+    assert copy.settings("depth") == {"made_with": "depth", "size": [6, 4], "format": "npy"}
 
 
 def test_loose_files_are_copied_where_there_are_no_packs(full: ProcessedData, local: Path) -> None:

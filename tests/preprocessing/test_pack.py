@@ -77,7 +77,7 @@ def test_settings_and_reports_stay_where_they_are(processed: ProcessedData, labe
     left = sorted(str(path.relative_to(processed.root)) for path in processed.root.rglob("*") if path.is_file())
     settings = ["dataset.json", *(f"{kind}/settings.json" for kind in KINDS)]
     assert left == sorted([*settings, "depth/report.json", f"packed/{SCENE}.tar", f"packed/{OTHER_SCENE}.tar"])
-    assert fresh(processed).settings("depth") == {"made_with": "depth"}
+    assert fresh(processed).settings("depth") == {"made_with": "depth", "size": [6, 4], "format": "npy"}
 
 
 def test_tar_gives_the_files_back(processed: ProcessedData, labels: dict[tuple, bytes]) -> None:

@@ -36,7 +36,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space"):
         checkpoint.save(path, content(2))
     monkeypatch.undo()
     assert checkpoint.load(path)["position"]["epoch"] == 1

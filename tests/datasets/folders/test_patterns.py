@@ -52,9 +52,9 @@ def test_dots_and_brackets_are_no_regular_expression(tmp_path: Path) -> None:
     assert found(tmp_path, "a(1)/{id}.png") == [("all", "1", "")]
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_file_is_for_its_reader_to_name(tmp_path: Path) -> None:
     (tmp_path / "1.png").mkdir()
-    assert found(tmp_path, "{id}.png") == []
+    assert [name for _, name, *_ in found(tmp_path, "{id}.png")] == ["1"]
     assert found(tmp_path, "nowhere/{id}.png") == []
 
 
