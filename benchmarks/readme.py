@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from studying.tables import comparisons_table
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FRAMES = 12_497  # front-center frames of A2D2 with labels
@@ -231,6 +233,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "loading": ("dataset.json", loading_table),
     "cuda": ("cuda", cuda_table),
     "nyuv2": ("nyuv2.json", nyuv2_table),
+    "study nyuv2_partial": ("../../studies/nyuv2_partial/results.json", comparisons_table),
 }
 DOCUMENTS = [
     ROOT / "README.md",

@@ -101,6 +101,8 @@ class StudyConfig(StrictModel):
     tuning: Tuning
     final: dict[str, Any] = {"data.split.train_on_val": True}
     """Keys for the final runs alone."""
+    notes: str = ""
+    """What a reader of the results must know of the runs."""
     rows: dict[str, Row] = Field(min_length=1)
     comparisons: dict[str, Comparison] = {}
     primary: str

@@ -38,6 +38,7 @@ def section(results: Results, heading: str, folder: str) -> str:
         config["question"],
         f"Data: {data['about']}.",
         data["limits"],
+        config.get("notes", ""),
         progress_of(results),
         metrics_table(results),
         note(),

@@ -110,7 +110,8 @@ def shares_plot(results: Results) -> tuple[Figure | None, str]:
             written += [[name, line, share, mean, low, high] for share, mean, low, high in zip(
                 shares, means, lows, highs, strict=True)]  # fmt: skip
         axis.set(xscale="log", xlabel="share of the labels", title=f"{name}, {task['title']}")
-        axis.legend(fontsize=8)
+        if any(line == name for line, *_ in written):
+            axis.legend(fontsize=8)
     return figure, as_csv(["task", "line", "share", "mean", "low", "high"], written)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 from scipy import stats
 
 LEAST_SEEDS = 5  # for an interval, and so for a claim
@@ -111,5 +112,8 @@ def comparisons_of(results: Results) -> dict[str, Compared]:
 
 
 def mean_curve(curves: Sequence[Sequence[Sequence[float]]]) -> list[tuple[float, float]]:
-    """The mean over seeds of curves [[samples, value], ...] that have their points at the same samples."""
-    return [(points[0][0], fmean(value for _, value in points)) for points in zip(*curves, strict=False)]
+    """The mean over seeds of curves [[samples, value], ...], at the first one's samples as far as all of them reach."""
+    end = min(curve[-1][0] for curve in curves)
+    samples = [at for at, _ in curves[0] if at <= end]
+    values = [np.interp(samples, [at for at, _ in curve], [value for _, value in curve]) for curve in curves]
+    return list(zip(samples, np.mean(values, axis=0).tolist(), strict=True))

@@ -125,7 +125,8 @@ def train(run: Run, place: Place, children: Children, lock: int) -> None:
     log = folder.dir / "log.txt"
     environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads), "OMP_WAIT_POLICY": "PASSIVE"}
     status = children.run(command_of(run, place), log, environment, lock)
-    if children.stopping or (status == 0 and folder.interrupted.exists()):
+    # 130: Ctrl-C reaches every process of a terminal
+    if children.stopping or status == 130 or (status == 0 and folder.interrupted.exists()):
         raise KeyboardInterrupt
     if status:
         raise RunFailed(f"the {run.title} failed: {last_line(log)} ({log})")

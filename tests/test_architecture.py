@@ -74,6 +74,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tasks": (*FILES, "models", "errors", "strict"),
     "training": (*EVERYTHING, *PICTURES),
     "benchmarks": EVERYTHING,
+    "benchmarks.readme": (*EVERYTHING, "benchmarks", "studying.tables"),
     "studying": (*EVERYTHING, "benchmarks"),
     "visual": EVERYTHING,
     "visual.drawing": (),

@@ -40,17 +40,18 @@ def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str
         if set(found) != set(names):
             yield f"{entry} is of {', '.join(found) or 'nothing'}, its config of {', '.join(names)}"
             return
+    validates = bool(content["split"]["val"])  # else nothing is judged: neither best nor constant baselines
     for name in tasks:
         kind, task = config.kind_of(name), TASKS[config.kind_of(name)]
         if unknown := [root for root in content["bound"][name] if kind not in labels_of(content, root)]:
             yield f"datasets.{unknown[0]} says nothing of {kind} labels"
-        needed = config.compares_tasks and content["samples"][name] and not task.higher_is_better
+        needed = validates and config.compares_tasks and content["samples"][name] and not task.higher_is_better
         if needed and task.best_metric not in content["constant"].get(name, {}):
             yield f"constant.{name} has no {task.best_metric}"
     position, epochs = content["position"], config.training.epochs
     if position["epoch"] > epochs:
         yield f"position.epoch is {position['epoch']} of {epochs}"
-    if position["epoch"] == epochs and position["validated"] and not content["best"]:
+    if position["epoch"] == epochs and position["validated"] and validates and not content["best"]:
         yield "best is empty after the last epoch"
 
 

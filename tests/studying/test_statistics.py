@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from studying.statistics import Estimate, compared, comparisons_of, metric_of
+from studying.statistics import Estimate, compared, comparisons_of, mean_curve, metric_of
 from tests.studying.made_up import made_up_results
 from training.comparison import delta_m
 
@@ -76,3 +76,8 @@ def test_a_seed_without_its_baseline_does_not_count() -> None:
     one = comparisons_of(results)["sharing"]
     assert one.seeds == (1, 2, 3, 5)
     assert one.delta_m.verdict == "no claim"
+
+
+def test_curves_of_seeds_that_pass_other_numbers_of_images() -> None:
+    one, other = [[0, 0.0], [10, 10.0], [30, 30.0]], [[0, 2.0], [20, 22.0]]  # x and x + 2
+    assert mean_curve([one, other]) == [(0, 1.0), (10, 11.0)]
