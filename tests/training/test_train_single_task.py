@@ -177,7 +177,7 @@ def test_a_size_that_the_network_cannot_take(own_workplace: Workplace, call: Cal
     settings = own_workplace.processed.settings_path("segmentation")
     settings.write_text(settings.read_text().replace("64", "40"))
     for path in settings.parent.rglob("*.npy"):
-        np.save(path, np.load(path)[:40, :40])
+        np.save(path, np.zeros((40, 40), np.uint8))
     printed = train(call, own_workplace, "segmentation", "--set", "data.size=[40, 40]")
     assert_refused(printed, "config.yaml", "data.size", "40", "16")
     assert not own_workplace.runs.exists()
