@@ -12,6 +12,7 @@ import shutil
 import socket
 import stat
 import sys
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from errors import UserError
 
 NPY_HEADER = 4096  # bytes, more than the header of any label's .npy file takes
 MAX_ARRAY = 1 << 30  # bytes: 80 times a full-size camera image
+# numpy lets Python's parser read a header, which before 3.11.8 and 3.12.2 fails in several threads at once
+# (github.com/python/cpython/issues/106905): a whole file would count as broken
+_parsing = threading.Lock()
 _TEMPORARY = re.compile(r"\..+\.tmp-(?P<host>[^/]+)-(?P<pid>\d+)-[0-9a-f]{8}")
 
 
@@ -107,7 +111,8 @@ def npy_header(content: np.ndarray | bytes) -> NpyHeader:
         version = np.lib.format.read_magic(header)
         if version != (1, 0):
             raise ValueError(f"version {version}, not (1, 0)")
-        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
+        with _parsing:
+            shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(header)
     except ValueError:
         raise
     except Exception as error:  # numpy lets Python's parser read it, which has errors of its own
@@ -197,8 +202,10 @@ def write_json_once(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait: bool) -> Iterator[None]:
+def locked(path: Path, wait: bool) -> Iterator[int]:
     """Hold a lock file's lock, which ends with the process at the latest. UserError if another has it and not `wait`.
+
+    Gives the file's descriptor: a child that inherits it holds the lock as well.
 
     A file system without locks only costs a warning: files still appear whole.
     """
@@ -213,7 +220,7 @@ def locked(path: Path, wait: bool) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             print(f"warning: {path} can't be locked ({error.strerror}): run one process only", file=sys.stderr)
-        yield
+        yield file.fileno()
 
 
 def put_aside(path: Path) -> Path:
