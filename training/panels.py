@@ -1,5 +1,6 @@
 """What a training shows beside numbers: the same few validation frames after each validation, tables of classes."""
 
+import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.layout import RunDir
 from datasets.samples import Batch, Collate, LabelledFrames
+from progress import warn
 from tasks.base import Task
 from training import distributed
 from training.evaluation import Precision, Results
@@ -65,10 +67,10 @@ class Panels:
     def show_plots(self, task: Task, metric: Metric, samples: int) -> None:
         """The task's plots of a complete metric, once at the end."""
         for name, figure in ({} if self.silent else self.pictures[task.name].plots(metric)).items():
-            path = self.run.plot(task.name, name)
-            with whole_file(path) as file:
-                figure.savefig(file, format="png", dpi=100)
-            picture = np.array(Image.open(path).convert("RGB"))
+            content = io.BytesIO()
+            figure.savefig(content, format="png", dpi=100)
+            write_picture(self.run.plot(task.name, name), content.getvalue())
+            picture = np.array(Image.open(content).convert("RGB"))
             self.tracker.show_images(f"plots/{task.name}-{name}", [Shown(picture, name)], samples)
 
     def _draw(self, forward: Callable[..., dict[str, Any]], batch: Batch, epoch: int) -> list[tuple[str, Shown]]:
@@ -82,7 +84,7 @@ class Panels:
             picture, prediction = self.pictures[name], self.tasks[name].decode(outputs[name])
             truth = picture.draw(image, None, target, DrawOptions())
             both = np.hstack([truth, picture.draw(image, prediction, target, DrawOptions())])
-            write_jpeg(self.run.image(epoch, name, frame), both)
+            write_picture(self.run.image(epoch, name, frame), jpeg_of(both))
             overlay = picture.overlay(image, prediction, target)
             drawn.append((name, Shown(image if overlay else both, str(frame), overlay)))
         return drawn
@@ -92,9 +94,19 @@ class Panels:
         return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def write_jpeg(path: Path, picture: np.ndarray) -> None:
-    with whole_file(path) as file:
-        Image.fromarray(picture).save(file, format="JPEG", quality=85)
+def jpeg_of(picture: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, format="JPEG", quality=85)
+    return content.getvalue()
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """A picture is not worth a training: one that can't be written is named and left out."""
+    try:
+        with whole_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        warn(f"warning: {path} can't be written: {error.strerror}")
 
 
 def class_table(values: dict[str, float]) -> tuple[list[str], list[list[Any]]]:
