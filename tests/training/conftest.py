@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,14 @@ class Printed:
     code: int
     out: str
     err: str
+
+
+def after_camera_warning(printed: Printed) -> Printed:
+    """What came after the one warning that the processed images are of no use to the run."""
+    first, _, rest = printed.err.partition("\n")
+    assert first.startswith("warning: ")
+    assert first.endswith("each image is made from its raw PNG, slowly")
+    return replace(printed, err=rest)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from models.settings import PartSettings
 from strict import StrictModel
 from tasks import TASKS
 from tasks.steering import SteeringTask
-from tests.training.conftest import Printed, Workplace
+from tests.training.conftest import Printed, Workplace, after_camera_warning
 from training import checkpoint
 from training.comparison import Row, baseline_values, comparison_json, comparison_table, delta_m
 from training.config import NetworkConfig
@@ -280,7 +280,8 @@ def test_another_calibration_is_refused(
 ) -> None:
     path = own_workplace.raw.calibration_path
     path.write_text(path.read_text().replace("-0.26", "-0.2"))
-    assert_refused(run(call, own_workplace, trained / "best.pt"), "another calibration", str(own_workplace.raw.root))
+    printed = after_camera_warning(run(call, own_workplace, trained / "best.pt"))
+    assert_refused(printed, "another calibration", str(own_workplace.raw.root))
 
 
 def test_labels_of_another_size_are_refused(workplace: Workplace, call: Call, tmp_path: Path) -> None:

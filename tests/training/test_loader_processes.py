@@ -268,9 +268,7 @@ def test_a_full_disk_at_a_checkpoint(workplace: Workplace, start: Start, call: C
     printed = started.end()
     last = workplace.runs / "segmentation" / "last.pt"
     assert printed.code == 2
-    assert printed.err.splitlines()[-1].startswith("error: ")
-    assert f"{last.with_name('best.pt')}" in printed.err.splitlines()[-1]
-    assert "File too large" in printed.err.splitlines()[-1]
+    assert printed.err.splitlines()[-1].startswith(f"error: {last.with_name('best.pt')} can't be written: File too l")
     assert "Traceback" not in printed.err
     assert not started.left()
     assert not list(last.parent.glob(".*"))
