@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
 
 from datasets.files import read_bytes
 from errors import UserError
-from strict import StrictModel, first_error
+from strict import StrictModel, checked
 
 MAX_VALUES = 100_000  # of a file, those that aliases repeat counted again
 
@@ -119,6 +118,6 @@ def _line(node: yaml.Node) -> int:
 def validated(kind: type[Config], content: dict[str, Any], source: str) -> Config:
     """The content as a config; UserError with the source and the first key that is wrong."""
     try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise UserError(f"{source}: {first_error(error)}") from None
+        return checked(kind, content)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None

@@ -5,12 +5,10 @@ python train_single_task.py --train-mode segmentation
 
 from errors import run_as_script
 from training.arguments import parse_arguments
-from training.binding import open_roots, resolved
 from training.build import Network, make_trainer, train
 from training.config import load_config
-from training.data import RunData
+from training.data import open_data
 from training.runs import SingleTaskRun
-from training.splitting import open_split
 from training.start import Start
 from training.summary import describe
 
@@ -19,12 +17,7 @@ def main() -> None:
     args = parse_arguments(__doc__, "configs/single_task_conf.yaml", None, "the task")
     config = load_config(SingleTaskRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
     start = Start.open(args, config)
-
-    roots = open_roots(start, config)
-    split = open_split(start, config.data.split, roots)
-    config = resolved(config, roots, start)
-    data = RunData.make(start, config, roots, split)
-
+    config, data = open_data(start, config)
     network = Network.make(start, config, data)
     print(describe(start, config, data, network))
     if not args.dry_run:

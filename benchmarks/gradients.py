@@ -35,14 +35,12 @@ from errors import run_as_script
 from models.multitask import BACKBONE
 from training import checkpoint
 from training.arguments import make_parser
-from training.binding import open_roots, resolved
 from training.build import Network
 from training.config import load_config
-from training.data import RunData
+from training.data import RunData, open_data
 from training.evaluation import make_loader
 from training.methods.similarity import GradientSimilarity, cosine_similarities
 from training.runs import ASYMMETRIC, RUN_CONFIGS, SYMMETRIC, RunConfig
-from training.splitting import open_split
 from training.start import Start
 
 
@@ -114,10 +112,7 @@ def main() -> None:
         args.train_mode, args.config
     )
     start = Start.open(args, config)
-    roots = open_roots(start, config)
-    split = open_split(start, config.data.split, roots)
-    config = resolved(config, roots, start)
-    data = RunData.make(start, config, roots, split)
+    config, data = open_data(start, config)
     network = Network.make(start, config, data)
     if args.weights_of:
         network.model.load_state_dict(checkpoint.load(args.weights_of)["model"])

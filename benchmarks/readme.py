@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from studying.tables import comparisons_table
+from studying.tables import comparisons_table, table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,11 +31,6 @@ DEMO_METRICS = [
 SINGLE_TASK = ["segmentation", "steering", "depth", "box"]  # names of the single-task runs
 SAMPLES_PER_SECOND = (10, 50, 200)  # of a GPU, in the table of data rates
 BYTES_A_PIXEL = {"camera": 3, "segmentation": 1, "depth": 2}
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def demo_table(results: dict[str, Any]) -> str:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from datasets.files import (
     folder_names,
@@ -30,14 +29,13 @@ from datasets.files import (
     write_json_once,
 )
 from datasets.frames import Frame
-from datasets.images import LARGEST_SIDE
 from datasets.packs import PACKED, Pack, Stamp
+from datasets.settings import CAMERA, SETTINGS, Description, KindSettings
 from datasets.spec import DatasetSpec, LabelSpec
 from errors import UserError
-from strict import DataModel, checked
+from strict import checked
 
 CAMERA_SUFFIXES = {"npy": ".npy", "jpeg": ".jpg"}
-CAMERA = "camera"  # the kind that is no label
 # kind -> endings, where they are not .npy alone
 OTHER_SUFFIXES = {CAMERA: (".npy", ".jpg"), "box": (".json",), "steering": (".json",)}
 TIMES_HEADER = ["frame", "seconds"]
@@ -64,45 +62,6 @@ def _stamps(folder: Path, pattern: re.Pattern[str]) -> dict[str, Stamp]:
     return dict(sorted(found.items()))
 
 
-Size = Annotated[list[Annotated[int, Field(gt=0, lt=LARGEST_SIDE)]], Field(min_length=2, max_length=2)]
-
-
-class KindSettings(DataModel):
-    """What every KIND/settings.json may hold, beside what decides the kind's files."""
-
-    size: Size | None = None
-    calibration: dict[str, Any] | None = None
-
-
-class MapSettings(KindSettings):
-    """Of the kinds whose files have a size."""
-
-    size: Size
-
-
-class CameraSettings(MapSettings):
-    format: Literal["npy", "jpeg"]
-    resolution: Size | None = None
-
-
-SETTINGS: dict[str, type[KindSettings]] = {CAMERA: CameraSettings, "segmentation": MapSettings, "depth": MapSettings}
-
-
-class OfficialSplit(DataModel):
-    """Frames as SCENE/ID."""
-
-    train: list[str]
-    val: list[str]
-    test: list[str]
-
-
-class Description(DataModel):
-    """What dataset.json holds."""
-
-    name: str
-    split: OfficialSplit | None = None
-
-
 class ProcessedData:
     """Labels as the preprocessing scripts write them, `root/KIND/SCENE/FRAME.{npy,jpg,json}`, or a scene's in one pack.
 
@@ -116,7 +75,6 @@ class ProcessedData:
         self.times_path = self.root / CAMERA / "times.csv"
         self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
         self.dataset_path = self.root / "dataset.json"
-        self.times_path = self.root / CAMERA / "times.csv"
         self.origin_path = self.root / "copied_from.json"  # in a copy: the root that it was made from
         self._packs: dict[str, Pack] = {}  # scene -> its pack, where one has been opened
         self._map_shapes: dict[str, tuple[int, int] | None] = {}
@@ -139,7 +97,7 @@ class ProcessedData:
             raise UserError(f"{self.dataset_path}: name is {name!r}, not letters, digits, '.', '_', '-' or '+'")
         return name
 
-    def _description(self) -> "Description":
+    def _description(self) -> Description:
         """What dataset.json holds."""
         try:
             return checked(Description, read_json(self.dataset_path))

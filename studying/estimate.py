@@ -7,6 +7,7 @@ follow from a step that is measured on this machine's device, or, at a stated sp
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -71,11 +72,9 @@ def plan(runs: Iterable[Run], data: DataSets, place: Place, tflops: float | None
 def samples_of(config: RunConfig, data: DataSets, place: Place) -> int:
     """Samples of an epoch."""
     if place.processed:
-        processed = [ProcessedData(path) for path in place.processed]
-        roots = Roots.open(processed, RawData(place.data_root), config.data.image_size)
+        roots = opened(place, config.data.image_size)
         split = make_split(config.data.split, roots, place.data_root)
         there: HasLabels = roots
-        split = split.with_val_in_train() if config.data.split.train_on_val else split
     else:
         stated = StatedLabels(data)
         there, split = stated, stated.split
@@ -83,6 +82,11 @@ def samples_of(config: RunConfig, data: DataSets, place: Place) -> int:
     by_kind = kept_labels(config, there, split)
     labelled: Labelled = {task: by_kind[config.kind_of(task)] for task in config.task_names()}
     return len(config.make_samples(labelled))
+
+
+@cache  # for all runs: each would look through the folders again
+def opened(place: Place, size: tuple[int, int]) -> Roots:
+    return Roots.open([ProcessedData(path) for path in place.processed], RawData(place.data_root), size)
 
 
 def measured_seconds(config: RunConfig, device: str) -> float:

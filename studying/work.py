@@ -1,13 +1,11 @@
 """Carry out one run: train by an ordinary training script, evaluate last.pt on the test split, write result.json."""
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +13,7 @@ from typing import Any, cast
 import torch
 
 from datasets.a2d2.raw import RawData
-from datasets.files import read_json, write_json
+from datasets.files import locked, read_json, write_json
 from datasets.layout import RunDir
 from datasets.processed import ProcessedData
 from errors import reason_of
@@ -81,7 +79,8 @@ class Children:
 def carry_out(run: Run, place: Place, children: Children) -> dict[str, Any]:
     """The run's result, from its file where it is finished. RunFailed: what went wrong, one line."""
     finished, folder = place.result_file(run), place.run_dir(run)
-    with held(folder.dir.parent / ".locks" / run.name) as lock:
+    # another study may hold it, or an orphaned training of a killed one
+    with locked(folder.dir.parent / ".locks" / run.name, wait=True) as lock:
         if finished.is_file():
             return read_json(finished)
         folder.dir.mkdir(parents=True, exist_ok=True)
@@ -96,19 +95,6 @@ def carry_out(run: Run, place: Place, children: Children) -> dict[str, Any]:
         result |= {"seconds": seconds, "made": describe_run(place.device, place.threads)}
         write_json(finished, result, indent=1)
         return result
-
-
-@contextmanager
-def held(path: Path) -> Iterator[int]:
-    """Hold a lock file, which another study or an orphaned training of a killed one may hold too: wait for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{path.name} is in another process's hands: waiting for it", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
 
 
 def command_of(run: Run, place: Place) -> list[str]:

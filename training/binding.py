@@ -27,17 +27,19 @@ def open_roots(start: Start, config: RunConfig) -> Roots:
     return Roots.open(processed, RawData(args.data_root), config.data.image_size, encoded=encoded)
 
 
-def resolved(config: Run, roots: Roots, start: Start) -> Run:
-    """The config with what the data sets decide: the kinds that its label regime draws from, the tasks with labels.
+def resolved(config: Run, roots: Roots, start: Start) -> tuple[Run, dict[str, list[str]]]:
+    """The config with what the data sets decide, the kinds that its label regime draws from and the tasks with labels;
+    and task -> the data sets that its labels are from.
 
     UserError: no task has labels, or a checkpoint to go on from is of another run or of other data.
     """
     config = with_regime_kinds(config, distributed.from_main(roots.kinds), start.checkpoint)
-    config = without_absent_tasks(config, bound_roots(config, roots), roots)
+    bound = bound_roots(config, roots)
+    config = without_absent_tasks(config, bound, roots)
     if start.checkpoint is not None:
         check_fits(start.checkpoint, roots, "--resume: the checkpoint")
         check_same_run(start.checkpoint, config)
-    return config
+    return config, {task: names for task, names in bound.items() if names}
 
 
 def with_regime_kinds(config: Run, there: list[str], loaded: dict[str, Any] | None) -> Run:

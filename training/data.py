@@ -16,10 +16,11 @@ from datasets.splits import Split
 from errors import UserError
 from tasks.base import Task
 from training import checkpoint, distributed
-from training.binding import agreed_labels, bound_roots, labelled_samples
+from training.binding import Run, agreed_labels, labelled_samples, open_roots, resolved
 from training.evaluation import Results
 from training.fits import Fits, evaluate_constants, labels_of
 from training.runs import RunConfig
+from training.splitting import open_split
 from training.start import Start
 
 
@@ -58,9 +59,10 @@ class RunData(Data):
     fits: Fits
 
     @classmethod
-    def make(cls, start: Start, config: RunConfig, roots: Roots, split: Split) -> "RunData":
+    def make(
+        cls, start: Start, config: RunConfig, roots: Roots, bound: Mapping[str, list[str]], split: Split
+    ) -> "RunData":
         """UserError where labels, config and split do not fit together."""
-        bound = bound_roots(config, roots)
         tasks = config.make_tasks(agreed_labels(config, bound, roots))
         by_kind = distributed.from_main(lambda: kept_labels(config, roots, split))
         labelled = of_tasks(config, bound, by_kind)
@@ -98,6 +100,17 @@ class RunData(Data):
         return distributed.from_main(
             lambda: evaluate_constants(errors, self.roots, self.labelled, self.val.samples, self.fits)
         )
+
+
+def open_data(start: Start, config: Run) -> tuple[Run, RunData]:
+    """The config as the data sets resolve it, and what the run trains on and validates with.
+
+    UserError where data sets, config, split and checkpoint do not fit together.
+    """
+    roots = open_roots(start, config)
+    split = open_split(start, config.data.split, roots)
+    config, bound = resolved(config, roots, start)
+    return config, RunData.make(start, config, roots, bound, split)
 
 
 class HasLabels(Protocol):

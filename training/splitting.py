@@ -16,12 +16,16 @@ def open_split(start: Start, config: SplitConfig, roots: Roots) -> Split:
     """The split of the checkpoint that the run goes on from, else a new one; the first process makes it for all."""
     if start.checkpoint is not None:
         return Split.from_json(start.checkpoint["split"])
-    split = distributed.from_main(lambda: make_split(config, roots, start.args.data_root))
-    return split.with_val_in_train() if config.train_on_val else split
+    return distributed.from_main(lambda: make_split(config, roots, start.args.data_root))
 
 
 def make_split(config: SplitConfig, roots: Roots, data_root: Path) -> Split:
     """Split the frames that have an image, as the config says. UserError: there are none."""
+    split = _split(config, roots, data_root)
+    return split.with_val_in_train() if config.train_on_val else split
+
+
+def _split(config: SplitConfig, roots: Roots, data_root: Path) -> Split:
     by_root = {root: root.frames() for root in roots.values()}  # each root is listed once
     frames = sorted(frame for found in by_root.values() for frame in found)
     if not frames:

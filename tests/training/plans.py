@@ -10,13 +10,11 @@ from datasets.labels import Labelled
 from datasets.layout import RunDir
 from tasks.base import Task
 from training import summary
-from training.binding import open_roots, resolved
 from training.build import Network, make_trainer, score
-from training.data import RunData
+from training.data import RunData, open_data
 from training.evaluation import Results
 from training.loop import Trainer
 from training.runs import RunConfig
-from training.splitting import open_split
 from training.start import Start
 
 
@@ -33,10 +31,7 @@ class Plan:
     def make(cls, args: argparse.Namespace, config: RunConfig) -> "Plan":
         """As the training scripts do."""
         start = Start.open(args, config)
-        roots = open_roots(start, config)
-        split = open_split(start, config.data.split, roots)
-        config = resolved(config, roots, start)
-        data = RunData.make(start, config, roots, split)
+        config, data = open_data(start, config)
         return cls(start, config, data, Network.make(start, config, data))
 
     @property
