@@ -19,7 +19,7 @@ submit() {
 download=$(submit "" slurm/download.sbatch)
 echo "download: $download"
 labels=
-for stage in segmentation depth_preprocess bounding_box steering_angle camera; do
+for stage in $(cat preprocessing/stages.txt); do
     id=$(submit ":$download" "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards")
     echo "$stage: $id"
     labels=$labels:$id
