@@ -83,9 +83,9 @@ class StopFlag:
         now = time.monotonic()
         if now - self._pressed > self._patience:
             raise KeyboardInterrupt
-        if not self.by_person and distributed.is_main():
+        first, self._pressed = not self.by_person, min(self._pressed, now)  # before the line that invites a second one
+        if first and distributed.is_main():
             os.write(2, b"interrupted: saves after the block in hand; Ctrl-C again ends at once, without saving\n")
-        self._pressed = min(self._pressed, now)
 
     @property
     def by_person(self) -> bool:
