@@ -16,12 +16,12 @@ from training.summary import describe
 def main() -> None:
     args = parse_arguments(__doc__, "configs/asymmetric_conf.yaml", ASYMMETRIC, "there is only one")
     config = load_config(AsymmetricRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
-    start = Start.open(args, config)
-    config, data = open_data(start, config)
-    network = Network.make(start, config, data)
-    print(describe(start, config, data, network))
-    if not args.dry_run:
-        train(make_trainer(start, config, data, network))
+    with Start.open(args, config) as start:
+        config, data = open_data(start, config)
+        network = Network.make(start, config, data)
+        print(describe(start, config, data, network))
+        if not args.dry_run:
+            train(make_trainer(start, config, data, network))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ def main() -> None:
         "default: all tasks together; or one of them, with the same network",
     )
     config = load_config(SymmetricRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
-    start = Start.open(args, config)
-    config, data = open_data(start, config)
-    network = Network.make(start, config, data)
-    print(describe(start, config, data, network))
-    if not args.dry_run:
-        train(make_trainer(start, config, data, network))
+    with Start.open(args, config) as start:
+        config, data = open_data(start, config)
+        network = Network.make(start, config, data)
+        print(describe(start, config, data, network))
+        if not args.dry_run:
+            train(make_trainer(start, config, data, network))
 
 
 if __name__ == "__main__":

@@ -111,12 +111,12 @@ def main() -> None:
     config = load_config(RUN_CONFIGS[args.train_mode], args.config, args.set, args.gpu).of_mode(
         args.train_mode, args.config
     )
-    start = Start.open(args, config)
-    config, data = open_data(start, config)
-    network = Network.make(start, config, data)
-    if args.weights_of:
-        network.model.load_state_dict(checkpoint.load(args.weights_of)["model"])
-    result = measure(config, data, network, args.samples)
+    with Start.open(args, config) as start:
+        config, data = open_data(start, config)
+        network = Network.make(start, config, data)
+        if args.weights_of:
+            network.model.load_state_dict(checkpoint.load(args.weights_of)["model"])
+        result = measure(config, data, network, args.samples)
     print(f"{result['samples']} samples")
     print(f"{'':14}" + "".join(f"{column:>12}" for column in ("loss", "norm", "weight", "share", "equal")))
     for name, row in result["tasks"].items():

@@ -77,6 +77,7 @@ class RunDir:
         self.last = self.dir / "last.pt"
         self.metrics = self.dir / "metrics.jsonl"
         self.interrupted = self.dir / "INTERRUPTED"
+        self.lock = self.dir.parent / f".{self.dir.name}.lock"  # beside it: an empty folder is one that no run has used
         self.wandb = self.dir / "wandb"
 
     def image(self, epoch: int, task: str, frame: Frame) -> Path:

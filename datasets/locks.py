@@ -24,6 +24,10 @@ HEARTBEAT = 30  # seconds
 DEAD_AFTER = 180  # seconds without a heartbeat; network file systems show a file's time up to a minute late
 
 
+def _restart() -> str | None:
+    return os.environ.get("SLURM_RESTART_COUNT")
+
+
 class Owner(StrictModel):
     """Who has a lock: what stands in its file."""
 
@@ -31,6 +35,7 @@ class Owner(StrictModel):
     pid: int = Field(ge=1)
     process_start: str | None  # as of `start_of`
     job: str | None  # of Slurm
+    restart: str | None  # of the job: how many times it was requeued
     since: str
     token: str = Field(pattern=r"^[0-9a-f]{16}$")  # unlike any other owner's
 
@@ -41,6 +46,7 @@ class Owner(StrictModel):
             pid=os.getpid(),
             process_start=start_of(os.getpid()),
             job=os.environ.get("SLURM_JOB_ID"),
+            restart=_restart(),
             since=time.strftime("%Y-%m-%d %H:%M:%S"),
             token=secrets.token_hex(8),
         )
@@ -49,6 +55,8 @@ class Owner(StrictModel):
         """Whether it lives no more; `silent`: seconds since its last heartbeat."""
         if self.host == socket.gethostname():
             return start_of(self.pid) != self.process_start
+        if self.job and self.job == os.environ.get("SLURM_JOB_ID") and self.restart != _restart():
+            return True  # this job was requeued after its node had failed
         return silent > DEAD_AFTER
 
     def __str__(self) -> str:

@@ -7,24 +7,28 @@ set -eu
 name=$1 script=$2
 shift 2
 shards=${SHARDS:-8}
+case $shards in
+    *[!0-9]* | 0*) echo "error: SHARDS=$shards is no number of array elements; set it to 1 or more" >&2; exit 2 ;;
+esac
+submitted=
 
-# submit DEPENDENCY OPTIONS...: prints the job's id
+# submit WHAT DEPENDENCY OPTIONS...: the job's id becomes $id
 submit() {
-    after=$1
-    shift
-    id=$(sbatch --parsable ${after:+"--dependency=afterok$after"} --kill-on-invalid-dep=yes "$@")
-    echo "${id%%;*}"
+    what=$1 after=$2
+    shift 2
+    if ! id=$(sbatch --parsable ${after:+"--dependency=afterok$after"} --kill-on-invalid-dep=yes "$@"); then
+        echo "error: $what was not submitted${submitted:+; already in the queue, and waiting:$submitted (scancel$submitted)}" >&2
+        exit 1
+    fi
+    id=${id%%;*} submitted="$submitted $id"
+    echo "$what: $id"
 }
 
-download=$(submit "" slurm/download.sbatch)
-echo "download: $download"
-labels=
+submit download "" slurm/download.sbatch
+download=$id labels=
 for stage in $(cat preprocessing/stages.txt); do
-    id=$(submit ":$download" "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards")
-    echo "$stage: $id"
+    submit "$stage" ":$download" "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards"
     labels=$labels:$id
 done
-train=$(submit "$labels" --job-name="$name" slurm/train.sbatch "$script" --name "$name" "$@")
-echo "train: $train"
-evaluate=$(submit ":$train" slurm/evaluate.sbatch "${A2D2_RUNS:-runs}/$name/best.pt")
-echo "evaluate: $evaluate"
+submit train "$labels" --job-name="$name" slurm/train.sbatch "$script" --name "$name" "$@"
+submit evaluate ":$id" slurm/evaluate.sbatch "${A2D2_RUNS:-runs}/$name/best.pt"

@@ -20,23 +20,33 @@ job_name() {
 }
 
 # train COMMAND...: run the command to its end. Time limit (USR1) and preemption (TERM) both become one flag file, which
-# the processes look for after each block; then they save and exit 0, and the job goes back into the queue.
+# the processes look for after each block; then they save, say so in a file that this names ("RUN SAMPLES"), and exit 0.
+# The job goes back into the queue where it got further than at its last start, so that one that can't is not for ever.
 train() {
     export A2D2_STOP_FILE=$SLURM_SUBMIT_DIR/.stop-$SLURM_JOB_ID # on the shared file system: all nodes see it
+    export A2D2_INTERRUPTED_FILE=$SLURM_SUBMIT_DIR/.interrupted-$SLURM_JOB_ID
+    local before=$A2D2_INTERRUPTED_FILE.before child status=0
+    [ ! -f "$A2D2_INTERRUPTED_FILE" ] || mv "$A2D2_INTERRUPTED_FILE" "$before"
     rm -f "$A2D2_STOP_FILE"
     trap 'touch "$A2D2_STOP_FILE"' USR1 TERM
     "$@" &
-    local child=$! status=0
+    child=$!
     while :; do # a signal ends `wait`, not the child
         wait "$child" && status=0 || status=$?
         kill -0 "$child" 2>/dev/null || break
     done
     rm -f "$A2D2_STOP_FILE"
-    # the training script leaves the job's id in runs/NAME/INTERRUPTED
-    if grep -qsx "$SLURM_JOB_ID" "${A2D2_RUNS:-runs}"/*/INTERRUPTED; then
-        echo "interrupted and saved; back into the queue"
-        scontrol requeue "$(job_name)"
-        return 0
+    if [ "$status" -ne 0 ] || [ ! -f "$A2D2_INTERRUPTED_FILE" ]; then
+        rm -f "$A2D2_INTERRUPTED_FILE" "$before"
+        return "$status"
     fi
-    return "$status"
+    if cmp -s "$A2D2_INTERRUPTED_FILE" "$before"; then
+        echo "interrupted twice at the same place ($(cat "$before")); not requeued: submit it again, with more time" >&2
+        rm -f "$A2D2_INTERRUPTED_FILE" "$before"
+        return 1
+    fi
+    rm -f "$before"
+    echo "interrupted and saved; back into the queue"
+    # a job that ended with 0 though it is half trained would start those that wait for it
+    scontrol requeue "$(job_name)" || { echo "the requeue was refused: submit it again, it goes on" >&2; return 1; }
 }

@@ -1,12 +1,15 @@
 """The flags that the training scripts share."""
 
 import argparse
+import re
 from pathlib import Path
 
 import torch
 
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
+
+NAME = re.compile(r"\w[\w.+=@-]{0,99}")
 
 
 def parse_arguments(description: str, config: str, default_mode: str | None, what_modes: str) -> argparse.Namespace:
@@ -28,7 +31,7 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument("--train-mode", metavar="MODE", default=default_mode, help=what_modes)
     parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
     add_override_arguments(parser)
-    parser.add_argument("--name", help="name of the run (default: the mode)")
+    parser.add_argument("--name", type=run_name, help="name of the run (default: the mode)")
     add_runs_root_argument(parser)
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
@@ -47,6 +50,15 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument("--wandb-group", metavar="NAME", help="of the run on the dashboard (default: its kind)")
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
     return parser
+
+
+def run_name(text: str) -> str:
+    """A name that is one part of a path. ArgumentTypeError otherwise."""
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} names no folder: at most 100 letters, digits and . _ + = @ -, a letter or a digit first"
+        )
+    return text
 
 
 def add_override_arguments(parser: argparse.ArgumentParser) -> None:

@@ -172,6 +172,7 @@ def train(trainer: Trainer) -> None:
         by_person = interrupted.by_person
         if not by_person and distributed.is_main():
             mark_interrupted(run, trainer.updates.samples_seen)
+            print(f"{run.interrupted} tells job scripts of it")
         print(f"interrupted; saved {run.last}; go on with --resume auto")
     finally:
         signals.when_ended(None)

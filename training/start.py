@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 
 import signals
 from datasets.layout import RunDir
+from datasets.locks import Lock
 from errors import UserError
 from training import distributed
 from training.compatibility import load_checkpoint
@@ -28,18 +30,24 @@ class Start:
     checkpoint: dict[str, Any] | None  # that it goes on from
 
     @classmethod
-    def open(cls, args: argparse.Namespace, config: RunConfig) -> "Start":
-        """Join the other processes. UserError: they do not divide a block, or the run's folder must not be used."""
+    @contextmanager
+    def open(cls, args: argparse.Namespace, config: RunConfig) -> Iterator["Start"]:
+        """Join the other processes, and have the run's folder to itself within a `with` block.
+
+        UserError: the processes do not divide a block, the folder must not be used, or another training uses it.
+        """
         device = distributed.start(args.device)
         set_determinism(config.training.deterministic)
         check_processes(config.portions())
         run = RunDir(args.runs_root, args.name or config.mode)
-        distributed.from_main(lambda: check_unused(run, args))
-        loaded = checkpoint_to_resume(args.resume, run)
-        seen = loaded["updates"]["samples_seen"] if loaded else 0
-        if not args.dry_run and distributed.is_main():  # a signal before the loop begins, which has a way of its own
-            signals.when_ended(lambda: mark_interrupted(run, seen))
-        return cls(args, device, run, loaded)
+        with ExitStack() as held:
+            distributed.from_main(lambda: claim(run, args, held))  # before the checkpoint is read: it may be changing
+            seen = 0
+            if not args.dry_run and distributed.is_main():  # a signal before the loop, which has a way of its own
+                signals.when_ended(lambda: mark_interrupted(run, seen))
+            loaded = checkpoint_to_resume(args.resume, run)
+            seen = loaded["updates"]["samples_seen"] if loaded else 0
+            yield cls(args, device, run, loaded)
 
     def changed_lists(self, lists: Mapping[str, str]) -> set[str]:
         """Which of the lists of samples (split -> hash) are not those of the checkpoint.
@@ -85,6 +93,13 @@ def check_processes(portions: Portions) -> None:
             f"{processes} processes with micro_batch_size {portions.micro_batch_size} do not divide the block of "
             f"{portions.block_size}; set another micro_batch_size or batch_size"
         )
+
+
+def claim(run: RunDir, args: argparse.Namespace, held: ExitStack) -> None:
+    """Lock the run's folder until `held` closes, but for a dry run. UserError where it must not be used."""
+    check_unused(run, args)
+    if not args.dry_run:
+        held.enter_context(Lock(run.lock, str(run.dir)))
 
 
 def check_unused(run: RunDir, args: argparse.Namespace) -> None:

@@ -4,7 +4,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,8 @@ from datasets.layout import RunDir
 from progress import warn
 from training import distributed
 from training.updates import StepReport, Updates
+
+PATIENCE = 10  # seconds that a training waits for the dashboard, once at its start and once at its end
 
 
 class Tracker:
@@ -106,29 +109,34 @@ def start_wandb(
 ) -> Any | None:
     """A wandb run, offline unless asked for or logged in; None where wandb is disabled or can't start.
 
-    A resumed run passes the id that its checkpoint holds and so continues the same wandb run.
+    A resumed run passes the id that its checkpoint holds and so continues the same wandb run. A server that does not
+    answer is waited for PATIENCE seconds, then the run is an offline one.
     """
     if mode == "disabled":
         return None
     try:
         import wandb  # takes a second to import: only where it is used
 
-        online = mode == "online" or (mode == "auto" and _logged_in(wandb))
-        return wandb.init(
-            project="a2d2-multitask",
-            id=run_id,
-            name=name,
-            group=group,
-            tags=tags,
-            config=config,
-            dir=run.dir,
-            mode="online" if online else "offline",
-            resume="allow" if online else None,
-            settings=wandb.Settings(silent=True, init_timeout=60, finish_timeout=60, console="off"),
-        )
+        settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE)
+        options: dict[str, Any] = {"project": "a2d2-multitask", "id": run_id, "name": name, "group": group}
+        options |= {"tags": tags, "config": config, "dir": run.dir, "settings": settings}
+        if mode == "online" or (mode == "auto" and _logged_in(wandb)):
+            with _error_as_warning(f"warning: wandb can't be reached within {PATIENCE} s, going on offline"):
+                return wandb.init(**options, mode="online", resume="allow")
+            wandb.teardown()  # else it says that the run is in use
+        return wandb.init(**options, mode="offline", resume=None)
     except Exception as error:
         warn(f"warning: wandb can't start, going on without it: {error}")
         return None
+
+
+@contextmanager
+def _error_as_warning(message: str) -> Iterator[None]:
+    """An error within becomes a warning: the message, and the first line of what was wrong."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"{message}: {next(iter(str(error).splitlines()), type(error).__name__)}")
 
 
 def _logged_in(wandb: Any) -> bool:

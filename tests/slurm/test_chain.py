@@ -9,18 +9,26 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def submit_chain(folder: Path, jobs: int = 100, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run chain.sh; `sbatch` refuses all but the first `jobs` jobs."""
+    log, fake = folder / "asked", folder / "sbatch"
+    fake.write_text(
+        f'#!/bin/sh\nprintf "%s\\t" "$@" >>{log}; echo >>{log}\n'
+        f"n=$(wc -l <{log})\n"
+        f'[ "$n" -le {jobs} ] || {{ echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }}\n'
+        'echo "$((100 + n));cluster"\n'
+    )
+    fake.chmod(0o755)
+    environment = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "SHARDS": "4", "A2D2_RUNS": "scratch/runs"}
+    chain = ["sh", "slurm/chain.sh", "ours", "train_asymmetric.py", "--set", "training.epochs=3"]
+    return subprocess.run(chain, cwd=ROOT, env=environment | variables, capture_output=True, text=True)
+
+
 @pytest.fixture
 def asked(tmp_path: Path) -> list[list[str]]:
     """What chain.sh submits, job 101 first."""
-    log, fake = tmp_path / "asked", tmp_path / "sbatch"
-    fake.write_text(
-        f'#!/bin/sh\nprintf "%s\\t" "$@" >>{log}; echo >>{log}\necho "$((100 + $(wc -l <{log})));cluster"\n'
-    )
-    fake.chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SHARDS": "4", "A2D2_RUNS": "scratch/runs"}
-    chain = ["sh", "slurm/chain.sh", "ours", "train_asymmetric.py", "--set", "training.epochs=3"]
-    subprocess.run(chain, cwd=ROOT, env=environment, check=True, capture_output=True)
-    return [line.split("\t")[:-1] for line in log.read_text().splitlines()]
+    assert submit_chain(tmp_path).returncode == 0
+    return [line.split("\t")[:-1] for line in (tmp_path / "asked").read_text().splitlines()]
 
 
 def test_each_waits_for_the_one_before(asked: list[list[str]]) -> None:
@@ -45,6 +53,24 @@ def test_what_is_submitted(asked: list[list[str]]) -> None:
 def test_scripts_that_it_names_exist(asked: list[list[str]]) -> None:
     named = {part for job in asked for part in job if part.startswith("slurm/")}
     assert all((ROOT / path).is_file() for path in named)
+
+
+def test_a_chain_that_fails_in_the_middle_says_what_it_has_submitted(tmp_path: Path) -> None:
+    done = submit_chain(tmp_path, jobs=2)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["download: 101", "segmentation: 102"]
+    assert done.stderr.splitlines() == [
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+        "error: depth_preprocess was not submitted; already in the queue, and waiting: 101 102 (scancel 101 102)",
+    ]
+
+
+@pytest.mark.parametrize("shards", ["0", "abc", "-1", "08", "2 3"])
+def test_impossible_shards_are_refused_before_anything_is_submitted(tmp_path: Path, shards: str) -> None:
+    done = submit_chain(tmp_path, SHARDS=shards)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"SHARDS={shards}" in done.stderr
+    assert not (tmp_path / "asked").exists()
 
 
 def test_usage() -> None:

@@ -30,9 +30,9 @@ class Plan:
     @classmethod
     def make(cls, args: argparse.Namespace, config: RunConfig) -> "Plan":
         """As the training scripts do."""
-        start = Start.open(args, config)
-        config, data = open_data(start, config)
-        return cls(start, config, data, Network.make(start, config, data))
+        with Start.open(args, config) as start:
+            config, data = open_data(start, config)
+            return cls(start, config, data, Network.make(start, config, data))
 
     @property
     def tasks(self) -> dict[str, Task]:

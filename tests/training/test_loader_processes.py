@@ -309,3 +309,39 @@ def test_the_next_start_removes_a_half_written_checkpoint(
         assert (resumed.code, resumed.err) == (0, "")
         assert [path.name for path in run.glob(".*")] == [Path(file.name).name]
     assert not half.exists()
+
+
+# ---- two trainings of one run ---------------------------------------------------------------------------------
+
+
+def test_one_training_at_a_time_has_a_runs_folder(
+    workplace: Workplace, start: Start, call: Callable[..., Printed]
+) -> None:
+    again = ["train_single_task.py", *workplace.flags("segmentation", *FOR_EVER, *WORKERS, "--resume", "auto")]
+    first = undisturbed(workplace, start)
+    second = call(train_single_task.main, *again[1:])
+    assert second.code == 2
+    assert second.err.count("\n") == 1
+    assert f"{workplace.runs / 'segmentation'} is in use by process {first.process.pid} on " in second.err
+    assert call(train_single_task.main, *again[1:], "--dry-run").code == 0  # writes nothing
+    os.kill(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+
+    third, lock = start(*again), workplace.runs / ".segmentation.lock"  # what a dead one left is no hindrance
+    wait_until(lambda: len(descendants(third.process.pid)) == 4, "the third trains")
+    assert f'"pid":{third.process.pid},' in lock.read_text()
+    os.kill(third.process.pid, signal.SIGTERM)
+    assert third.end().code == 0
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/abs", "", " ", "a b", "a\nb", "\x1b[31mred", ".", "..", "-x", "x/y", "x" * 101]
+)
+def test_a_runs_name_is_one_part_of_a_path(workplace: Workplace, call: Callable[..., Printed], name: str) -> None:
+    printed = call(train_single_task.main, *workplace.flags("segmentation"), f"--name={name}")
+    assert printed.code == 2
+    assert "argument --name: " in printed.err
+    assert "names no folder" in printed.err
+    assert "\x1b" not in printed.err
+    assert not workplace.runs.exists()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 import subprocess
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from datasets.layout import RunDir
+from training import tracking
 from training.tracking import Tracker, TrainingLog, start_wandb
 from training.updates import LossScale, Schedule, StepReport, Updates
 
@@ -164,6 +166,21 @@ def test_wandb_that_cannot_start_is_left_out(
     monkeypatch.setattr(wandb, "init", no_init)
     assert start("offline", run) is None
     assert "wandb can't start" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_offline_machine")
+def test_a_server_that_does_not_answer_is_waited_for_for_seconds_only(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and says nothing
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setattr(tracking, "PATIENCE", 2)
+        wandb_run = start("online", run)
+    assert wandb_run.offline
+    Tracker(run, wandb_run).finish()
+    assert "warning: wandb can't be reached within 2 s, going on offline: " in capsys.readouterr().err
+    assert list(run.wandb.glob("offline-run-*-abcd1234"))
 
 
 def test_disabled_means_that_wandb_is_not_touched(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
