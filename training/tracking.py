@@ -120,10 +120,11 @@ def start_wandb(
         settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE)
         options: dict[str, Any] = {"project": "a2d2-multitask", "id": run_id, "name": name, "group": group}
         options |= {"tags": tags, "config": config, "dir": run.dir, "settings": settings}
-        if mode == "online" or (mode == "auto" and _logged_in(wandb)):
-            with _error_as_warning(f"warning: wandb can't be reached within {PATIENCE} s, going on offline"):
+        with _error_as_warning(f"warning: wandb can't be reached within {PATIENCE} s, going on offline"):
+            if mode == "online" or (mode == "auto" and _logged_in(wandb)):
                 return wandb.init(**options, mode="online", resume="allow")
-            wandb.teardown()  # else it says that the run is in use
+        if mode != "offline":
+            wandb.teardown()  # of an attempt that failed, which would say that the run is in use
         return wandb.init(**options, mode="offline", resume=None)
     except Exception as error:
         warn(f"warning: wandb can't start, going on without it: {error}")

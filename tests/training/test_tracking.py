@@ -179,6 +179,7 @@ def test_a_server_that_does_not_answer_is_waited_for_for_seconds_only(
         wandb_run = start("online", run)
     assert wandb_run.offline
     Tracker(run, wandb_run).finish()
+    wandb.teardown()  # its helper process knows the silent server
     assert "warning: wandb can't be reached within 2 s, going on offline: " in capsys.readouterr().err
     assert list(run.wandb.glob("offline-run-*-abcd1234"))
 
