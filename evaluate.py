@@ -8,13 +8,15 @@ from errors import UserError, run_as_script  # first: from here on a signal ends
 
 # isort: split
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
+from arguments import whole
 from datasets.a2d2.raw import RawData
-from datasets.files import write_json
+from datasets.files import check_writable, write_json
 from datasets.layout import add_data_root_argument, add_processed_roots_argument
 from datasets.roots import stage_all
 from datasets.staging import add_stage_argument
@@ -26,6 +28,7 @@ from training.evaluation import Precision, Results
 from training.restore import Restored
 from training.tables import as_json, metric_tables
 
+WORKERS = min(4, len(os.sched_getaffinity(0)))
 CONSTANT, COMPARISON = "constant", "comparison"  # keys of the JSON beside the networks' names
 
 
@@ -51,13 +54,15 @@ def parse_arguments() -> argparse.Namespace:
     add_processed_roots_argument(parser)
     add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--workers", type=int, default=4, help="loader processes (default 4)")
+    parser.add_argument("--batch-size", type=whole(1, 65536), default=4, help="frames (default 4)")
+    parser.add_argument("--workers", type=whole(0, 1024), default=WORKERS, help=f"loader processes (default {WORKERS})")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_arguments()
+    if args.json:
+        check_writable(args.json)
     roots = RawData(args.data_root), stage_all(args.processed_root, args.stage_to)
     networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
     if args.classes == "merged":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from arguments import whole
 from datasets.conversion import shard_of
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.processed import ProcessedData
@@ -30,8 +31,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="such as configs/study/nyuv2_partial.yaml")
     parser.add_argument("--scale", metavar="NAME", help="another size of the study that its config has, such as full")
-    parser.add_argument("--seeds", type=int, metavar="N", help="only the first N (more: the whole numbers that follow)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, each with cores / N threads")
+    parser.add_argument("--seeds", type=whole(1), metavar="N", help="only the first N; more: the numbers that follow")
+    parser.add_argument(
+        "--jobs", type=whole(1), default=1, metavar="N", help="runs at once, each with cores / N threads"
+    )
     parser.add_argument("--purpose", choices=PURPOSES, help="only the tuning runs, or only the final ones")
     parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only runs I, I+N, I+2N ... of the list")
     parser.add_argument("--submit", choices=["slurm"], help="submit the runs as job arrays instead")
@@ -83,8 +86,6 @@ def main() -> int:
 
 
 def place_of(args: argparse.Namespace, study: StudyConfig, folder: StudyDir) -> Place:
-    if args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: one at least")
     return Place(
         runs_root=(args.runs_root / "studies" / study.name).resolve(),
         processed=tuple(path.resolve() for path in args.processed_root),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from arguments import number
 from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
 from datasets.layout import ResultsDir, add_data_root_argument, add_processed_roots_argument
@@ -39,10 +40,10 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--image", type=Path, metavar="FILE", help="any picture; needs a checkpoint")
     parser.add_argument("--split", choices=SPLITS, help="what N counts (default val; without checkpoints all frames)")
     parser.add_argument("--checkpoint", nargs="+", action="extend", default=[], metavar="LABEL=PATH")
-    parser.add_argument("--threshold", type=float, default=0.3, help="lowest score of a box (default 0.3)")
+    parser.add_argument("--threshold", type=number(0, 1), default=0.3, help="lowest score of a box (default 0.3)")
     parser.add_argument("--errors", action="store_true", help="segmentation: only the pixels that differ")
     parser.add_argument("--gif", action="store_true", help="the scene as GIF, too")
-    parser.add_argument("--fps", type=rate, default=4.0, help="frames of the video a second (default 4)")
+    parser.add_argument("--fps", type=number(0.01, 1000), default=4.0, help="frames of the video a second (default 4)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="default results")
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
@@ -51,13 +52,6 @@ def parse_arguments() -> argparse.Namespace:
     if args.image and not args.checkpoint:
         parser.error("--image needs a --checkpoint LABEL=PATH: there are no labels to draw")
     return args
-
-
-def rate(text: str) -> float:
-    fps = float(text)
-    if not 0.01 <= fps <= 1000:  # false for NaN as well
-        raise argparse.ArgumentTypeError(f"{text} is not from 0.01 to 1000")
-    return fps
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+from arguments import whole
 from benchmarks.flops import flops_of_visits
 from benchmarks.machine import describe_machine
 from benchmarks.memory import CONFIGS
@@ -117,7 +118,7 @@ def print_flops() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flops", action="store_true", help="count, measure nothing")
-    parser.add_argument("--repeats", type=int, default=21, help="default 21")
+    parser.add_argument("--repeats", type=whole(1), default=21, help="default 21")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     torch.set_num_threads(1)

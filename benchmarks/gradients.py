@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from arguments import whole
 from benchmarks.machine import describe_machine
 from datasets.files import write_json
 from datasets.sampling import MicroBatchSampler, epoch_order, micro_batches
@@ -46,7 +47,7 @@ from training.start import Start
 
 def parse_arguments() -> argparse.Namespace:
     parser = make_parser(__doc__, "configs/symmetric_conf.yaml", SYMMETRIC, f"{SYMMETRIC} (default) or {ASYMMETRIC}")
-    parser.add_argument("--samples", type=int, default=128, help="training samples that are read (default 128)")
+    parser.add_argument("--samples", type=whole(1), default=128, help="training samples that are read (default 128)")
     parser.add_argument("--weights-of", type=Path, metavar="FILE", help="a checkpoint of this network")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()

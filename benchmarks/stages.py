@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 
+from arguments import whole
 from benchmarks.machine import describe_machine
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.stage import A2D2Stage, parse_arguments
@@ -99,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("Datasets"), help="raw data (default Datasets)")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results/stages.json"), help="where results go")
-    parser.add_argument("--repeats", type=int, default=7, help="default 7")
+    parser.add_argument("--repeats", type=whole(1), default=7, help="default 7")
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: for a machine that others use too")
     parser.add_argument("--memory-of", choices=list(STAGES), help=argparse.SUPPRESS)
     args = parser.parse_args()

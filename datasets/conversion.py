@@ -24,6 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import cv2
 import numpy as np
 
+from arguments import whole
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.frames import Frame
 from datasets.images import check_pixels
@@ -101,13 +102,6 @@ class Stage(ABC, Generic[Source]):
 # ---- command line ---------------------------------------------------------------------------------------------
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
-
-
 def shard_of(text: str) -> tuple[int, int]:
     """'2/8' -> (2, 8)."""
     parts = text.split("/")
@@ -118,9 +112,9 @@ def shard_of(text: str) -> tuple[int, int]:
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that all preprocessing scripts have."""
-    parser.add_argument("--threads", type=positive, default=4, metavar="N", help="worker processes (default 4)")
+    parser.add_argument("--threads", type=whole(1), default=4, metavar="N", help="worker processes (default 4)")
     add_root_arguments(parser)
-    parser.add_argument("--size", type=positive, nargs=2, default=(1024, 1024), metavar=("W", "H"))
+    parser.add_argument("--size", type=whole(1), nargs=2, default=(1024, 1024), metavar=("W", "H"))
     parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
     parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only units I, I+N, I+2N ... of the list")
     parser.add_argument("--overwrite", action="store_true", help="replace the files that are there")

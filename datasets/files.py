@@ -256,6 +256,15 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def check_writable(path: Path) -> None:
+    """UserError, before any work, where a file at `path` can't be made."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; name a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"{path} can't be written: {above} is not a folder that you may write to")
+
+
 def temporary_path(path: Path) -> Path:
     """A name beside `path` that `is_abandoned` knows, in a folder that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets.files import remove_abandoned_in, sorted_names
 from datasets.frames import Frame
+from errors import UserError
 
 
 def add_root_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,6 +91,12 @@ class RunDir:
 
     def exists(self) -> bool:
         return bool(sorted_names(self.dir))
+
+    def check_files(self) -> None:
+        """UserError where a folder lies in the place of a file that the training will write."""
+        for path in (self.config, self.split, self.best, self.last, self.metrics, self.interrupted):
+            if path.is_dir():
+                raise UserError(f"{path} is a folder, where the run has a file; move it away")
 
     def remove_abandoned(self) -> None:
         """Remove temporary checkpoints, and what else lies beside them, whose writer was killed (on this machine)."""

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from arguments import whole
 from datasets.a2d2.raw import RawData
 from datasets.files import check_free_disk, locked
 from errors import UserError, run_as_script
@@ -37,7 +38,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=PARTS, help="one part (default: bboxes and bus)")
     parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
     parser.add_argument("--all-cameras", action="store_true", help="all six cameras, not only the front center one")
-    parser.add_argument("--transfers", type=int, default=32, metavar="N", help="at once (default 32)")
+    parser.add_argument("--transfers", type=whole(1), default=32, metavar="N", help="at once (default 32)")
     parser.add_argument("--checksums", action="store_true", help=f"check every file against {CHECKSUM_FILE} as well")
     parser.add_argument("--verify", action="store_true", help="compare the checksums of what is there, too")
     parser.add_argument("--dry-run", action="store_true", help="list what would be fetched")
@@ -48,10 +49,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="URL",
         help="an S3 server that has the bucket, instead of Amazon's (default $A2D2_S3_ENDPOINT)",
     )
-    args = parser.parse_args(argv)
-    if args.transfers < 1:
-        parser.error("--transfers must be positive")
-    return args
+    return parser.parse_args(argv)
 
 
 def seconds(variable: str, default: float) -> float:

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from arguments import whole
 from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, SEMANTIC_CLASSES
 from datasets.a2d2.geometry import Calibration, ImageMap
 from datasets.a2d2.raw import RAW_KINDS, RawData
 from datasets.a2d2.spec import LABELS, SEMANTIC_TABLE
 from datasets.a2d2.stage import A2D2Stage
-from datasets.conversion import positive
 from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.layout import OverviewDir, add_data_root_argument
@@ -54,8 +54,8 @@ COLUMNS: dict[str, tuple[type[A2D2Stage], type[Task]]] = {
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", "--scene", nargs="+", metavar="SCENE", help="for contact sheets (default: all)")
-    parser.add_argument("--frames", type=positive, default=6, help="of each contact sheet (default 6)")
-    parser.add_argument("--every", type=positive, default=20, help="count the pixels of every k-th label (default 20)")
+    parser.add_argument("--frames", type=whole(1), default=6, help="of each contact sheet (default 6)")
+    parser.add_argument("--every", type=whole(1), default=20, help="count the pixels of every k-th label (default 20)")
     parser.add_argument("--out", type=Path, default=Path("results"), help="default results")
     add_data_root_argument(parser)
     return parser.parse_args()

@@ -31,6 +31,8 @@ from strict_yaml import Config, parse_yaml, read_yaml, validated
 from tasks import TASKS
 from training.methods import METHODS, MethodSettings
 
+Rate = Annotated[float, Field(gt=0, le=1000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 PARTS = {"network": NETWORKS, "head": HEADS}
 
@@ -94,7 +96,7 @@ class LabelsConfig(StrictModel):
     """Kind of label -> its share among the draws (regime one); 1 where not listed, 0 is never drawn."""
     fractions: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     """Kind of label -> share of its frames that keep it (regime fractions); 1 where not listed."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @field_validator("kinds", "proportions", "fractions")
     @classmethod
@@ -179,7 +181,7 @@ class GroupConfig(StrictModel):
     """One group of parameters: its optimiser (AdamW) and how many samples it sees before it steps."""
 
     batch_size: PositiveInt
-    learning_rate: PositiveFloat
+    learning_rate: Rate
     weight_decay: NonNegativeFloat = 0.01
 
 
@@ -201,7 +203,7 @@ class NetworkConfig(EncoderSettings):
     encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
     """resnet18, resnet34, resnet50, resnet101, small, or timm/NAME: one of timm's that gives maps at strides 4 to 32
     (models/timm_encoder.py)."""
-    encoder_rate: PositiveFloat = 1.0
+    encoder_rate: Rate = 1.0
     """The encoder's learning rate as a factor of the backbone's."""
     channels: PositiveInt = 256
     """Channels of the BiFPN and of what the heads read."""

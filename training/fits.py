@@ -61,7 +61,10 @@ class Fits:
     def _kept(self, what: str, task: Task, frames: Sequence[Frame], make: Callable[[], Any], source: str) -> Any:
         path = self.folder / f"{what}-{task.name}-{self._hash(task, frames)}.pt"
         if path.is_file():
-            return torch.load(path, map_location="cpu", weights_only=True)
+            try:
+                return torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # torch promises no type of error for a damaged file
+                warn(f"warning: {path} can't be read ({type(error).__name__}): the labels are read again")
         try:
             self._new[path] = make()
         except ValueError as error:

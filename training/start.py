@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import signals
+from datasets.files import check_writable
 from datasets.layout import RunDir
 from datasets.locks import Lock
 from errors import UserError
@@ -98,7 +99,9 @@ def check_processes(portions: Portions) -> None:
 def claim(run: RunDir, args: argparse.Namespace, held: ExitStack) -> None:
     """Lock the run's folder until `held` closes, but for a dry run. UserError where it must not be used."""
     check_unused(run, args)
+    run.check_files()
     if not args.dry_run:
+        check_writable(run.lock)
         held.enter_context(Lock(run.lock, str(run.dir)))
 
 

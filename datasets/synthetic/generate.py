@@ -51,6 +51,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from arguments import whole
 from datasets.a2d2.classes import COLOURS, rgb_of
 from datasets.a2d2.geometry import FRONT_CENTER, Calibration
 from datasets.a2d2.raw import FRAMES_PER_SECOND, NAME, RawData, seconds_of
@@ -440,16 +441,15 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m datasets.synthetic", description="Write a synthetic A2D2.")
     parser.add_argument("--out", required=True, type=Path, help="where the data set goes, e.g. Datasets")
-    parser.add_argument("--scenes", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=40, help="frames of each scene (default: 40)")
-    parser.add_argument("--image-size", type=int, nargs=2, metavar=("W", "H"), default=(1920, 1208))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--semantic", type=int, default=0, help="further frames a scene, without boxes (default: 0)")
-    parser.add_argument("--threads", type=int, default=1, help="processes; the files do not depend on it (default: 1)")
+    parser.add_argument("--scenes", type=whole(1), default=3)
+    parser.add_argument("--frames", type=whole(1), default=40, help="frames of each scene (default: 40)")
+    parser.add_argument("--image-size", type=whole(1), nargs=2, metavar=("W", "H"), default=(1920, 1208))
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--semantic", type=whole(0), default=0, help="further frames a scene, without boxes")
+    parser.add_argument(
+        "--threads", type=whole(1), default=1, help="processes (default: 1); the files do not depend on it"
+    )
     options = parser.parse_args(arguments)
-    for name, least in {"scenes": 1, "frames": 1, "seed": 0, "semantic": 0, "threads": 1}.items():
-        if getattr(options, name) < least:
-            parser.error(f"--{name} must be at least {least}")
     if options.image_size[0] < SMALLEST_SIZE[0] or options.image_size[1] < SMALLEST_SIZE[1]:
         parser.error(f"--image-size must be at least {SMALLEST_SIZE[0]} {SMALLEST_SIZE[1]}")
     return options

@@ -158,7 +158,11 @@ def test_ones_own_config(
         (["--config", "OWN", "--utilisation", "1.5"], "--utilisation 1.5: a share of the peak, above 0 and at most 1"),
         (["--config", "OWN", "--peak-tflops", "nan"], "--peak-tflops nan: must be above 0"),
         (["--config", "OWN", "--train-mode", "box"], "--train-mode box: OWN trains symmetric, steering, segmentation"),
-        (["--config", "OWN", "--set", "sed=1"], "OWN with --set: sed: Extra inputs are not permitted"),
+        (
+            ["--config", "OWN", "--set", "sed=1"],
+            "OWN with --set: sed: there is no such key (did you mean seed?); there are seed, data, augmentation, "
+            "training, tasks, network, micro_batch_size, balancing, batch_size, learning_rate, weight_decay, frames",
+        ),
         (
             ["--config", "OWN", "--set", "data.size=[60,64]"],
             "OWN: data.size: [60, 64] are no multiples of 32: the network halves them",

@@ -419,8 +419,11 @@ def test_a_bad_angle_fails_its_frame(
 ROOT_ERRORS: dict[str, tuple[Any, str]] = {
     "broken YAML": ("name: [", "YAML"),
     "a list": ("- 1", "holds no keys"),
-    "unknown key": (recipe(masks=MASKS), "masks: Extra inputs"),
-    "unknown key inside": (recipe(segmentation=MASKS | {"clases": []}), "segmentation.clases"),
+    "unknown key": (recipe(masks=MASKS), "masks: there is no such key"),
+    "unknown key inside": (
+        recipe(segmentation=MASKS | {"clases": []}),
+        "segmentation.clases: there is no such key (did you",
+    ),
     "no image": ({"name": "toy"}, "image: Field required"),
     "no id": ({"name": "toy", "image": {"files": "{scene}/x.png"}}, "has no {id}"),
     "wrong type": ({"name": "toy", "image": {"files": "{id}.tif"}}, "does not end in"),

@@ -5,7 +5,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import NonNegativeInt, PrivateAttr, field_validator, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -19,7 +19,15 @@ from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks import TASKS
 from tasks.base import Task
-from training.config import AugmentationConfig, DataConfig, GroupConfig, KindOfRun, TrainingConfig, with_task_settings
+from training.config import (
+    AugmentationConfig,
+    DataConfig,
+    GroupConfig,
+    KindOfRun,
+    Seed,
+    TrainingConfig,
+    with_task_settings,
+)
 from training.methods.base import Balancing
 
 Model = TypeVar("Model", bound=TaskNetwork)
@@ -41,7 +49,7 @@ class RunConfig(KindOfRun, Generic[Model]):
     compares_tasks: ClassVar[bool]  # whether "best" is a mean over tasks, not one task's own metric
     steps_together: ClassVar[bool] = True  # all groups at every block's border; else each when it has its batch_size
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig

@@ -1,0 +1,34 @@
+"""What the values of command-line flags may be: types for argparse, whose message names the flag and what it takes."""
+
+import argparse
+from collections.abc import Callable
+
+
+def whole(least: int, most: int = 2**31) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or len(text) > 20 or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number {_range(least, most)}")
+        return int(text)
+
+    return read
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    """A number from `least` to `most`."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:  # false for NaN as well
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number from {least} to {most}")
+        return value
+
+    return read
+
+
+def _range(least: int, most: int) -> str:
+    return f"of at least {least}" if most == 2**31 else f"from {least} to {most}"
