@@ -8,7 +8,7 @@ def whole(least: int, most: int = 2**31) -> Callable[[str], int]:
     """A whole number from `least` to `most`."""
 
     def read(text: str) -> int:
-        if not text.lstrip("-").isdecimal() or len(text) > 20 or not least <= int(text) <= most:
+        if not text.removeprefix("-").isdecimal() or len(text) > 20 or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number {_range(least, most)}")
         return int(text)
 

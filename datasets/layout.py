@@ -5,6 +5,7 @@ Raw A2D2 is datasets/a2d2/raw.py's, the processed root datasets/processed.py's.
 
 import argparse
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ class RunDir:
     def image(self, epoch: int, task: str, frame: Frame) -> Path:
         """A validation frame as it was drawn after an epoch."""
         return self.dir / "images" / f"epoch-{epoch:03d}" / f"{task}-{frame.scene}-{frame.id}.jpg"
+
+    def images_of_others(self, epochs: Collection[int]) -> list[Path]:
+        """The folders of such pictures of all epochs but these."""
+        kept = {f"epoch-{epoch:03d}" for epoch in epochs}
+        return [path for path in (self.dir / "images").glob("epoch-*") if path.name not in kept]
 
     def plot(self, task: str, name: str) -> Path:
         """A plot of the task's metric at the end of training."""

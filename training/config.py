@@ -173,6 +173,9 @@ class TrainingConfig(StrictModel):
     """Steps of the backbone between two measurements of the cosine similarity of the tasks' gradients; 0: never."""
     images: NonNegativeInt = 4
     """Validation frames, always the same, that are drawn after each validation (runs/NAME/images and dashboard)."""
+    keep_images: PositiveInt = 10
+    """Validations whose pictures go to the dashboard, evenly over the training; the run's folder keeps those of the
+    best and of the last one."""
     log_every: PositiveInt = 20
     """Steps between two lines of losses in metrics.jsonl and on the dashboard."""
 

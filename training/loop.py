@@ -135,7 +135,7 @@ class Trainer:
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation
         self.unreadable: set[str] = set()
         self.log = TrainingLog(tracker, config.log_every, balancing.weights)
-        self.panels = Panels(data.val, tasks, config.images, precision, run, tracker)
+        self.panels = Panels(data.val, tasks, config, precision, run, tracker)
         self.sampler = MicroBatchSampler()
         self.train_loader = make_loader(data.train, tasks, data.workers, self.device, batch_sampler=self.sampler)
         own = LabelledFrames(data.val.roots, tasks, data.val.samples[distributed.rank() :: distributed.processes()])
@@ -158,6 +158,7 @@ class Trainer:
                 results = self._validate(stop)
                 self.position.validated = True  # best.pt says so too: whoever resumes from it goes on with training
                 self._keep_if_best(results, self._score(results))
+                self.panels.keep(self.best["epoch"], self.position.epoch)
             self._save(self.run.last)
             if self._any(stop.raised) and self.position.epoch < self.config.epochs:
                 raise Interrupted(stop.by_person)

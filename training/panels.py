@@ -1,6 +1,8 @@
 """What a training shows beside numbers: the same few validation frames after each validation, tables of classes."""
 
 import io
+import math
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from datasets.samples import Batch, Collate, LabelledFrames
 from progress import warn
 from tasks.base import Task
 from training import distributed
+from training.config import TrainingConfig
 from training.evaluation import Precision, Results
 from training.tracking import Shown, Tracker
 from visual.pictures import picture_of
@@ -30,20 +33,22 @@ WIDTH = 640  # px of a picture; its height follows from the camera's aspect rati
 class Panels:
     """Pictures below `runs/NAME/images/` (truth left, prediction right) and on the dashboard.
 
-    count: frames, spread evenly over the validation samples.
+    The frames are spread evenly over the validation samples. However long the training, so many pictures are kept as
+    `config` says.
     """
 
     def __init__(
         self,
         val: LabelledFrames,
         tasks: Mapping[str, Task],
-        count: int,
+        config: TrainingConfig,
         precision: Precision,
         run: RunDir,
         tracker: Tracker,
     ):
         self.val, self.tasks, self.precision, self.run, self.tracker = val, tasks, precision, run, tracker
-        self.places = sorted({*np.linspace(0, len(val) - 1, count, dtype=int).tolist()}) if len(val) else []
+        self.config, places = config, np.linspace(0, len(val) - 1, config.images, dtype=int)
+        self.places = sorted({*places.tolist()}) if len(val) else []
         self.pictures = {name: picture_of(task) for name, task in tasks.items()}
         self.silent = not distributed.is_main()
 
@@ -57,12 +62,22 @@ class Panels:
             if batch.targets:
                 for task, shown in self._draw(forward, batch, epoch):
                     images[task].append(shown)
-        for task, pictures in images.items():
+        for task, pictures in images.items() if self._is_for_dashboard(epoch) else ():
             self.tracker.show_images(f"images/{task}", pictures, samples)
         for task, values in results.items():
             columns, rows = class_table(values)
             if rows:
                 self.tracker.show_table(f"classes/{task}", columns, rows, samples)
+
+    def _is_for_dashboard(self, epoch: int) -> bool:
+        """Whether it is one of the validations, evenly over all that there will be, whose pictures are shown there."""
+        number, total = (math.ceil(epochs / self.config.validate_every) for epochs in (epoch, self.config.epochs))
+        return number * self.config.keep_images // total > (number - 1) * self.config.keep_images // total
+
+    def keep(self, *epochs: int) -> None:
+        """Remove the pictures of all other epochs from the run's folder."""
+        for folder in () if self.silent else self.run.images_of_others(epochs):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def show_plots(self, task: Task, metric: Metric, samples: int) -> None:
         """The task's plots of a complete metric, once at the end."""

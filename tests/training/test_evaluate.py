@@ -351,3 +351,20 @@ def test_evaluation_needs_the_roots_of_the_data(
 ) -> None:
     nowhere = Workplace(RawData(workplace.raw.root), ProcessedData(tmp_path / "nothing"), tmp_path)
     assert_refused(run(call, nowhere, trained / "best.pt"), "no steering labels")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--batch-size", "0"], "argument --batch-size: '0' is not a whole number from 1 to 65536"),
+        (["--workers", "-1"], "argument --workers: '-1' is not a whole number from 0 to 1024"),
+        (["--json", "FOLDER"], "error: FOLDER is a folder; name a file"),
+        (["--json", "FOLDER/file/report.json"], "FOLDER/file is not a folder that you may write to"),
+    ],
+)
+def test_options_are_checked_before_any_work(tmp_path: Path, call: Call, flags: list[str], words: str) -> None:
+    (tmp_path / "file").write_text("")
+    flags = [flag.replace("FOLDER", str(tmp_path)) for flag in flags]
+    printed = call(evaluate.main, str(tmp_path / "no.pt"), *flags)
+    assert (printed.code, printed.out) == (2, "")
+    assert words.replace("FOLDER", str(tmp_path)) in printed.err

@@ -47,11 +47,24 @@ def dashboard(workplace: Workplace) -> tuple[Trainer, Dashboard]:
 
 
 def test_the_same_frames_every_epoch(dashboard: tuple[Trainer, Dashboard]) -> None:
-    trainer, _ = dashboard
-    first, second = (pictures(trainer)[epoch] for epoch in ("epoch-001", "epoch-002"))
-    assert first == second
-    assert len(first) == 2 * 4  # frames x tasks
-    assert len({name.split("-", 1)[1] for name in first}) == 2
+    trainer, board = dashboard
+    for task in trainer.tasks:
+        first, second = ([image._caption for image in images] for images in board.of(f"images/{task}"))
+        assert first == second
+        assert len({*first}) == 2
+    last = pictures(trainer)["epoch-002"]
+    assert len(last) == 2 * 4  # frames x tasks
+    assert len({name.split("-", 1)[1] for name in last}) == 2
+
+
+def test_so_many_pictures_are_kept_however_long_the_training(workplace: Workplace) -> None:
+    trainer = make_plan(workplace, "training.images=1", "training.epochs=5", "training.keep_images=2").trainer()
+    trainer.tracker.wandb_run = board = Dashboard()
+    trainer.train()
+    assert {*pictures(trainer)} == {f"epoch-{trainer.best['epoch']:03d}", "epoch-005"}
+    assert len(board.of("images/depth")) == 2
+    shown = [samples for samples, row in board.rows if "images/depth" in row]
+    assert shown[-1] == trainer.updates.samples_seen  # the last one always
 
 
 def test_overlays_masks_and_boxes_for_the_dashboard(dashboard: tuple[Trainer, Dashboard]) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -321,3 +322,54 @@ def test_a_mistake_on_the_command_line_has_no_traceback(workplace: Workplace, tm
 
 def test_the_tiny_config_has_the_four() -> None:
     assert set(yaml.safe_load(CONFIG)["tasks"]) == set(MODES)
+
+
+# ---- before any work ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["best.pt", "last.pt", "metrics.jsonl", "config.yaml", "split.json"])
+def test_a_folder_in_the_place_of_a_file_is_noticed_at_the_start(workplace: Workplace, call: Call, name: str) -> None:
+    folder = workplace.runs / "steering" / name
+    folder.mkdir(parents=True)
+    printed = train(call, workplace, "steering", "--resume", "auto")
+    assert_refused(printed, f"{folder} is a folder, where the run has a file")
+    assert not printed.out
+
+
+def test_a_runs_root_that_is_a_file(workplace: Workplace, call: Call) -> None:
+    workplace.runs.write_text("")
+    printed = train(call, workplace, "steering")
+    assert_refused(printed, f"{workplace.runs} is not a folder that you may write to")
+
+
+def test_damaged_fits_are_made_again(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "depth").code == 0
+    kept = sorted((workplace.runs / ".fits").iterdir())
+    before = [path.read_bytes() for path in kept]
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    printed = train(call, workplace, "depth", "--name", "again")
+    assert (printed.code, printed.err.count("can't be read")) == (0, len(kept))
+    assert [path.read_bytes() for path in kept] == before
+    assert train(call, workplace, "depth", "--name", "third").err == ""
+
+
+def test_a_long_run_grows_in_nothing(workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handles, threads and memory after each validation."""
+    counts: list[tuple[int, int, int]] = []
+    validate = Trainer._validate
+
+    def counted(self: Trainer, stop: object) -> object:
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+        counts.append((len(os.listdir("/proc/self/fd")), threading.active_count(), resident))
+        return validate(self, stop)
+
+    monkeypatch.setattr(Trainer, "_validate", counted)
+    assert train(call, workplace, "steering", "--set", "training.epochs=50").code == 0
+    assert len(counts) == 50
+    handles, threads, memory = zip(*counts[9:], strict=True)
+    assert (max(handles), max(threads)) == (handles[0], threads[0])
+    assert memory[-1] - memory[0] < 2**24
+    sizes = {path.name: path.stat().st_size for path in (workplace.runs / "steering").rglob("*") if path.is_file()}
+    assert len([name for name in sizes if name.endswith(".jpg")]) <= 2  # of the best validation, and of the last
+    assert sizes["metrics.jsonl"] < 50 * 8 * 1024

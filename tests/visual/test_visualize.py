@@ -2,7 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,13 +19,14 @@ import visualize
 from datasets.a2d2.raw import RawData
 from datasets.processed import ProcessedData
 from preprocessing.depth_preprocess import Depth
+from signals import Ended
 from tasks import TASKS
 from tasks.steering import SteeringTask
 from tests.raw_files import SCENE, frames
 from tests.stages import run as run_stage
 from tests.training.conftest import Printed, Workplace, call, own_workplace, small_data, workplace
 from tests.training.test_asymmetric import ASYMMETRIC
-from visual.output import Series, video_pictures
+from visual.output import Series, video_pictures, write_video
 from visual.pictures import picture_of
 from visual.viewer import View
 
@@ -201,3 +204,16 @@ def test_the_truth_of_a_scene_is_a_line_where_every_third_frame_has_a_label() ->
     predicted, true = series.figure().axes[0].get_lines()
     assert predicted.get_xydata().tolist() == [[second, 5.0] for second in range(7)]
     assert true.get_xydata().tolist() == [[0, 0], [3, 3], [6, 6]]
+
+
+def test_a_video_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def pictures() -> Iterator[np.ndarray]:
+        yield np.zeros((32, 32, 3), np.uint8)
+        assert list(tmp_path.iterdir())
+        raise Ended(signal.SIGTERM)
+
+    with pytest.raises(Ended):
+        write_video(tmp_path / "scene.mp4", pictures(), 4.0)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,31 @@
+"""Flags take what their type says; everything else is refused by argparse, which names the flag."""
+
+import argparse
+
+import pytest
+
+from arguments import number, whole
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("007", 7), ("65536", 65536)])
+def test_a_whole_number(text: str, value: int) -> None:
+    assert whole(1, 65536)(text) == value
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "65537", "1.5", "1e3", "", " ", "many", "9" * 5000, "--4", "²"])
+def test_what_is_no_whole_number_in_the_range(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number from 1 to 65536") as refused:
+        whole(1, 65536)(text)
+    assert len(str(refused.value)) < 100
+
+
+def test_a_range_without_an_end_does_not_name_one() -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"'0' is not a whole number of at least 1$"):
+        whole(1)("0")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "1.01", "x", "", "1e400"])
+def test_what_is_no_number_in_the_range(text: str) -> None:
+    assert number(0, 1)("0.25") == 0.25
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a number from 0 to 1"):
+        number(0, 1)(text)
