@@ -31,7 +31,7 @@ from strict_yaml import Config, parse_yaml, read_yaml, validated
 from tasks import TASKS
 from training.methods import METHODS, MethodSettings
 
-Rate = Annotated[float, Field(gt=0, le=1000)]
+Rate = Annotated[float, Field(gt=0, le=1e30)]  # AdamW of float32 parameters overflows above
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 PARTS = {"network": NETWORKS, "head": HEADS}

@@ -29,7 +29,7 @@ from training.evaluation import Precision, Results, evaluate, make_loader
 from training.methods.base import Balancing
 from training.panels import Panels
 from training.step import Sums, accumulate
-from training.tracking import Tracker, TrainingLog
+from training.tracking import Pace, Tracker, TrainingLog
 from training.updates import StepReport, Updates
 
 
@@ -145,6 +145,7 @@ class Trainer:
 
     def train(self) -> None:
         """Train until the last epoch. Raises Interrupted after a signal, with everything saved."""
+        self.pace = Pace(self.updates.samples_seen)
         with StopFlag() as stop:
             self._train(stop)
 
@@ -160,8 +161,18 @@ class Trainer:
                 self._keep_if_best(results, self._score(results))
                 self.panels.keep(self.best["epoch"], self.position.epoch)
             self._save(self.run.last)
+            print(f"epoch {self.position.epoch}/{self.config.epochs}: {self._standing()}", flush=True)
             if self._any(stop.raised) and self.position.epoch < self.config.epochs:
                 raise Interrupted(stop.by_person)
+
+    def _standing(self) -> str:
+        """What a log says after an epoch: the best score, how fast it goes, and how long it will take."""
+        left = (self.config.epochs - self.position.epoch) * len(self.data.train.samples)
+        best = f"best score {self.best['score']:.4g}, epoch {self.best['epoch']}; " if self.best else ""
+        rates = " ".join(f"{name} {group.learning_rate:.2g}" for name, group in self.updates.groups.items())
+        memory = torch.cuda.max_memory_allocated() / 1e9 if self.device.type == "cuda" else 0
+        on_device = f"; {memory:.1f} GB of GPU memory" if memory else ""
+        return f"{best}{self.pace.shown(self.updates.samples_seen, left)}; learning rates {rates}{on_device}"
 
     def _train_epoch(self, stop: StopFlag) -> None:
         """Train what is left of the epoch; then move the position to the next one."""
@@ -267,7 +278,8 @@ class Trainer:
         if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
         values = {f"val/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
-        self.tracker.log({"epoch": self.position.epoch, **values}, self.updates.samples_seen)
+        row = {"epoch": self.position.epoch, "val/score": self.score(results), **values}
+        self.tracker.log(row, self.updates.samples_seen)
         for task, scores in results.items():
             shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
             print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)

@@ -3,7 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,14 @@ def claim(run: RunDir, args: argparse.Namespace, held: ExitStack) -> None:
     run.check_files()
     if not args.dry_run:
         check_writable(run.lock)
+        if not run.lock.parent.exists():
+            held.callback(remove_if_empty, run.lock.parent)  # a mistake leaves nothing behind
         held.enter_context(Lock(run.lock, str(run.dir)))
+
+
+def remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def check_unused(run: RunDir, args: argparse.Namespace) -> None:

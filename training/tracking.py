@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from datasets.files import whole_file
 from datasets.layout import RunDir
@@ -142,6 +143,18 @@ def _error_as_warning(message: str) -> Iterator[None]:
 
 def _logged_in(wandb: Any) -> bool:
     return os.environ.get("WANDB_MODE", "online") == "online" and wandb.login(prompt=False, verify=False)
+
+
+class Pace:
+    """How fast samples pass, validations included, since this start."""
+
+    def __init__(self, seen: int):
+        self.began, self.seen = time.monotonic(), seen
+
+    def shown(self, seen: int, left: int) -> str:
+        """After `seen` samples, with `left` to come."""
+        speed = (seen - self.seen) / (time.monotonic() - self.began)
+        return f"{speed:.1f} samples/s, {tqdm.format_interval(int(left / speed)) if speed else '?'} left"
 
 
 class TrainingLog:
