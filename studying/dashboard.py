@@ -8,7 +8,7 @@ from studying.results import hash_of_text
 from studying.statistics import Results
 from studying.tables import comparisons_csv, seeds_csv
 from studying.work import Place
-from training.tracking import Tracker, start_wandb
+from training.tracking import Listing, Tracker, start_wandb
 
 
 def show_tables(results: Results, place: Place, mode: str, group: str) -> None:
@@ -16,7 +16,8 @@ def show_tables(results: Results, place: Place, mode: str, group: str) -> None:
     run = RunDir(place.runs_root, "dashboard")
     run.dir.mkdir(parents=True, exist_ok=True)
     run_id = hash_of_text(f"study {results['study']}")
-    tracker = Tracker(run, start_wandb(mode, run, run_id, results["study"], group, ["study"], results["config"]))
+    listing = Listing(run_id, results["study"], group, "study", ("study",))
+    tracker = Tracker(run, start_wandb(mode, run, listing, results["config"]))
     for name, text in (("seeds", seeds_csv(results)), ("comparisons", comparisons_csv(results))):
         columns, *rows = csv.reader(io.StringIO(text))
         tracker.show_table(name, columns, rows, len(results["runs"]))

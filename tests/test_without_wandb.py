@@ -9,7 +9,7 @@ import pytest
 
 from datasets.layout import RunDir
 from tests.test_architecture import project_files
-from training.tracking import Tracker, start_wandb
+from training.tracking import Listing, Tracker, start_wandb
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -38,7 +38,7 @@ def test_a_run_without_wandb(
     monkeypatch.setitem(sys.modules, "wandb", None)  # an import of it fails
     run = RunDir(tmp_path, "night")
     run.dir.mkdir()
-    tracker = Tracker(run, start_wandb(mode, run, "abcd1234", "night", "single_task", [], {}))
+    tracker = Tracker(run, start_wandb(mode, run, Listing("abcd1234", "night", "single_task", "train"), {}))
     tracker.log({"x": 1.0}, 8)
     tracker.show_images("images", [], 8)
     tracker.show_table("classes", ["class"], [["Car"]], 8)

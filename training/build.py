@@ -1,5 +1,6 @@
 """From a config and its data to a network and its trainer. The same for all training scripts."""
 
+import os
 import secrets
 import sys
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from training.methods.base import Balancing
 from training.methods.rows import Rows
 from training.runs import RunConfig
 from training.start import Start, mark_interrupted
-from training.tracking import Tracker, start_wandb
+from training.tracking import Listing, Tracker, start_wandb
 from training.updates import Group, LossScale, Schedule, Updates
 
 
@@ -143,13 +144,29 @@ def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Ma
     run.interrupted.unlink(missing_ok=True)
     if start.checkpoint is None:  # left by a start that was killed before its first checkpoint
         run.metrics.unlink(missing_ok=True)
-    names = (constants["wandb_id"], run.dir.name, start.args.wandb_group or config.kind, [config.kind, config.mode])
-    tracker = Tracker(run, start_wandb(start.args.wandb, run, *names, constants["config"]))
+    listing = Listing(constants["wandb_id"], run.dir.name, config.kind, "train", (config.kind, config.mode))
+    shown = {**constants["config"], "run": facts_of(start, config, data, constants)}
+    tracker = Tracker(run, start_wandb(start.args.wandb, run, start.listed(listing), shown))
     samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
     tracker.summarise(samples)
     if start.checkpoint is None:
         tracker.log(samples, 0)
     return tracker
+
+
+def facts_of(start: Start, config: RunConfig, data: RunData, constants: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dashboard's table may be sorted by, beside the config."""
+    return {
+        "name": start.run.dir.name,
+        "kind": config.kind,
+        "mode": config.mode,
+        "commit": constants["git_commit"],
+        "data_sets": sorted(constants["datasets"]),
+        "split": {name: len(samples) for name, samples in (("train", data.train.samples), ("val", data.val.samples))},
+        "samples": dict(constants["samples"]),
+        "processes": distributed.processes(),
+        "job": os.environ.get("SLURM_JOB_ID"),
+    }
 
 
 def score(results: Results, constant: Results, config: RunConfig, data: RunData) -> float:

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from training import distributed
 from training.compatibility import load_checkpoint
 from training.runs import RunConfig
 from training.runs.base import Portions
+from training.tracking import Listing
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class Start:
             loaded = checkpoint_to_resume(args.resume, run)
             seen = loaded["updates"]["samples_seen"] if loaded else 0
             yield cls(args, device, run, loaded)
+
+    def listed(self, listing: Listing) -> Listing:
+        """With what the flags say of the run's place on the dashboard, else wandb's own variables."""
+        given = {"group": self.args.wandb_group, "project": self.args.wandb_project, "tags": self.args.wandb_tags}
+        return replace(listing.with_environment(), **{name: value for name, value in given.items() if value})
 
     def changed_lists(self, lists: Mapping[str, str]) -> set[str]:
         """Which of the lists of samples (split -> hash) are not those of the checkpoint.

@@ -4,9 +4,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,9 +105,35 @@ def _samples_of(line: str) -> float:
         return float("inf")  # cut short by a crash
 
 
-def start_wandb(
-    mode: str, run: RunDir, run_id: str, name: str, group: str, tags: list[str], config: dict
-) -> Any | None:
+@dataclass(frozen=True)
+class Listing:
+    """Where a run stands among others on the dashboard: keywords of wandb.init."""
+
+    id: str
+    name: str
+    group: str
+    job_type: str
+    tags: Sequence[str] = ()
+    project: str = "a2d2-multitask"
+
+    def with_environment(self) -> "Listing":
+        """With what wandb's own variables say in place of defaults."""
+        names = {
+            "WANDB_PROJECT": "project",
+            "WANDB_NAME": "name",
+            "WANDB_RUN_GROUP": "group",
+            "WANDB_JOB_TYPE": "job_type",
+        }
+        given: dict[str, Any] = {field: os.environ[name] for name, field in names.items() if os.environ.get(name)}
+        if tags := os.environ.get("WANDB_TAGS"):
+            given["tags"] = [tag.strip() for tag in tags.split(",")]
+        return replace(self, **given)
+
+    def options(self) -> dict[str, Any]:
+        return {**asdict(self), "tags": list(dict.fromkeys(self.tags))}
+
+
+def start_wandb(mode: str, run: RunDir, listing: Listing, config: dict[str, Any]) -> Any | None:
     """A wandb run, offline unless asked for or logged in; None where wandb is disabled or can't start.
 
     A resumed run passes the id that its checkpoint holds and so continues the same wandb run. A server that does not
@@ -119,8 +145,7 @@ def start_wandb(
         import wandb  # takes a second to import: only where it is used
 
         settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE)
-        options: dict[str, Any] = {"project": "a2d2-multitask", "id": run_id, "name": name, "group": group}
-        options |= {"tags": tags, "config": config, "dir": run.dir, "settings": settings}
+        options = {**listing.options(), "config": config, "dir": run.dir, "settings": settings}
         with _error_as_warning(f"warning: wandb can't be reached within {PATIENCE} s, going on offline"):
             if mode == "online" or (mode == "auto" and _logged_in(wandb)):
                 return wandb.init(**options, mode="online", resume="allow")

@@ -109,6 +109,8 @@ def make_plan(
         accept_new_labels=accept,
         force_trained_norms=False,
         wandb_group=None,
+        wandb_project=None,
+        wandb_tags=None,
     )
     return Plan.make(args, load_config(RUN_CONFIGS[kind], path, list(changes)).of_mode(kind))
 

@@ -25,7 +25,7 @@ def rewrite(place: Workplace, kind: str, change: Callable[[Path], None]) -> None
 
 def filled(value: float) -> Callable[[Path], None]:
     def fill(path: Path) -> None:
-        label = np.load(path)
+        label = np.load(path, allow_pickle=False)
         np.save(path, np.full_like(label, value))
 
     return fill

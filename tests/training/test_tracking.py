@@ -12,7 +12,7 @@ import pytest
 
 from datasets.layout import RunDir
 from training import tracking
-from training.tracking import Tracker, TrainingLog, start_wandb
+from training.tracking import Listing, Tracker, TrainingLog, start_wandb
 from training.updates import LossScale, Schedule, StepReport, Updates
 
 wandb = pytest.importorskip("wandb")  # the project runs without it
@@ -154,7 +154,17 @@ def test_wandb_that_raises_never_stops_the_run(run: RunDir, moment: str, capsys:
 
 
 def start(mode: str, run: RunDir) -> Any:
-    return start_wandb(mode, run, "abcd1234", "night", "single_task", ["single_task", "depth"], {"seed": 3})
+    listing = Listing("abcd1234", "night", "single_task", "train", ("single_task", "depth", "depth"))
+    return start_wandb(mode, run, listing, {"seed": 3})
+
+
+def test_wandbs_own_variables_replace_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = Listing("abcd1234", "night", "single_task", "train", ("depth",))
+    assert listing.with_environment() == listing
+    given = {"PROJECT": "mine", "NAME": "a night", "RUN_GROUP": "nights", "JOB_TYPE": "try", "TAGS": "a, b"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    assert listing.with_environment() == Listing("abcd1234", "a night", "nights", "try", ["a", "b"], "mine")
 
 
 def test_wandb_that_cannot_start_is_left_out(
