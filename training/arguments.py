@@ -1,6 +1,7 @@
 """The flags that the training scripts share."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
+ROOT = Path(__file__).resolve().parents[1]
 NAME = re.compile(r"\w[\w.+=@-]{0,99}")
 
 
@@ -29,7 +31,8 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-mode", metavar="MODE", default=default_mode, help=what_modes)
-    parser.add_argument("--config", type=Path, default=Path(config), help=f"default {config}")
+    beside_the_code = Path(os.path.relpath(ROOT / config))  # wherever the script is called from
+    parser.add_argument("--config", type=Path, default=beside_the_code, help=f"default {config}")
     add_override_arguments(parser)
     parser.add_argument("--name", type=run_name, help="name of the run (default: the mode)")
     add_runs_root_argument(parser)
@@ -66,4 +69,6 @@ def run_name(text: str) -> str:
 def add_override_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that change what a --config says."""
     parser.add_argument("--gpu", type=Path, metavar="FILE", help="such as configs/gpu/24gb.yaml, laid over the config")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="such as training.epochs=3")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="such as training.epochs=3 seed=1"
+    )

@@ -13,6 +13,7 @@ from strict_yaml import validated
 from tasks import TASKS
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG
+from training.arguments import make_parser
 from training.config import NetworkConfig, load_config, to_yaml
 from training.runs import RUN_CONFIGS, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 from training.runs import kind_of as kind_of_content
@@ -354,3 +355,17 @@ def test_trained_norms_of_an_encoder_that_has_none_are_refused() -> None:
         torch.device("meta"),
     ):
         config.make_model({})
+
+
+# ---- flags ----------------------------------------------------------------------------------------------------
+
+
+def test_settings_may_follow_one_set_or_several() -> None:
+    parser = make_parser("", "configs/symmetric_conf.yaml", "symmetric", "")
+    assert parser.parse_args(["--set", "a=1", "b=2", "--set", "c=3"]).set == ["a=1", "b=2", "c=3"]
+
+
+def test_the_default_config_lies_beside_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = make_parser("", "configs/symmetric_conf.yaml", "symmetric", "").parse_args([])
+    assert args.config.resolve() == ROOT / "configs/symmetric_conf.yaml"
