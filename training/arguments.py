@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from arguments import whole
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
@@ -18,8 +19,11 @@ def parse_arguments(description: str, config: str, default_mode: str | None, wha
     """The flags of a training script, as `make_parser` knows them."""
     parser = make_parser(description, config, default_mode, what_modes)
     args = parser.parse_args()
-    if args.accept_new_labels and not args.resume:
-        parser.error("--accept-new-labels needs --resume")
+    for flag in ("accept_new_labels", "extend"):
+        if getattr(args, flag) and not args.resume:
+            parser.error(f"--{flag.replace('_', '-')} needs --resume")
+    if args.extend:
+        args.set.append(f"training.epochs={args.extend}")
     return args
 
 
@@ -41,6 +45,13 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
+    parser.add_argument(
+        "--extend",
+        type=whole(1),
+        metavar="EPOCHS",
+        help="with --resume: train to so many epochs in all; the learning rate starts at its peak again and falls over "
+        "the rest",
+    )
     parser.add_argument(
         "--accept-new-labels",
         action="store_true",

@@ -38,7 +38,7 @@ def resolved(config: Run, roots: Roots, start: Start) -> tuple[Run, dict[str, li
     config = without_absent_tasks(config, bound, roots)
     if start.checkpoint is not None:
         check_fits(start.checkpoint, roots, "--resume: the checkpoint")
-        check_same_run(start.checkpoint, config)
+        check_same_run(start.checkpoint, config, extend=start.args.extend is not None)
     return config, {task: names for task, names in bound.items() if names}
 
 

@@ -112,6 +112,8 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
             trainer.accept_new_samples()
         if "val" in changed:
             trainer.forget_best()
+        if start.checkpoint["config"]["training"]["epochs"] < config.training.epochs:
+            trainer.extend()
         print(f"goes on after {trainer.updates.samples_seen} samples, epoch {trainer.position.epoch + 1}")
     return trainer
 

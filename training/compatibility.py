@@ -60,8 +60,15 @@ def labels_of(content: Mapping[str, Any], root: str) -> dict[str, Any]:
     return content["datasets"][root]["labels"] if root in content["datasets"] else {}
 
 
-def check_same_run(loaded: Mapping[str, Any], config: RunConfig) -> None:
-    """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config."""
+FREE = ("data.workers", "training.images", "training.keep_images", "training.log_every")
+"""Keys that decide no weight: whoever resumes may change them."""
+
+
+def check_same_run(loaded: Mapping[str, Any], config: RunConfig, *, extend: bool = False) -> None:
+    """UserError unless the checkpoint is of the same kind of training, with the same tasks and the same config.
+
+    extend: more epochs are meant.
+    """
     found, asked = (loaded["kind"], loaded["mode"]), (config.kind, config.mode)
     if found != asked:
         raise UserError(f"--resume: the checkpoint is of {' '.join(found)} training, not {' '.join(asked)}")
@@ -71,7 +78,13 @@ def check_same_run(loaded: Mapping[str, Any], config: RunConfig) -> None:
             f"--resume: the checkpoint trains {', '.join(saved)}; now it would be {', '.join(names)}: set "
             "tasks.NAME=null for what it does not train, or start a new run with --name"
         )
-    check_same_config(of_tasks(loaded["config"], names), of_tasks(config.model_dump(mode="json"), names))
+    saved_config, asked_config = of_tasks(loaded["config"], names), of_tasks(config.model_dump(mode="json"), names)
+    if extend:
+        planned = saved_config["training"]["epochs"]
+        if config.training.epochs < planned:
+            raise UserError(f"--extend {config.training.epochs}: the run has {planned} epochs already; name more")
+        asked_config["training"]["epochs"] = planned
+    check_same_config(saved_config, asked_config)
 
 
 def of_tasks(config: Mapping[str, Any], tasks: Container[str]) -> dict[str, Any]:
@@ -80,13 +93,14 @@ def of_tasks(config: Mapping[str, Any], tasks: Container[str]) -> dict[str, Any]
 
 
 def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> None:
-    """UserError naming the first key that differs. The number of loader workers may change."""
+    """UserError naming the first key that differs and is not FREE to."""
     for key in sorted({*saved, *asked}):
         ours, theirs, name = asked.get(key), saved.get(key), f"{prefix}{key}"
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             check_same_config(theirs, ours, f"{name}.")
-        elif ours != theirs and name != "data.workers":
-            raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name")
+        elif ours != theirs and name not in FREE:
+            advice = f" (longer: --extend {ours})" if name == "training.epochs" else ""
+            raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name{advice}")
 
 
 def check_fits(content: Mapping[str, Any], roots: Roots, source: str) -> None:

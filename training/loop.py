@@ -358,6 +358,11 @@ class Trainer:
         checkpoint.restore_random_states(state["random"])
         self.tracker.forget_after(self.updates.samples_seen)
 
+    def extend(self) -> None:
+        """The checkpoint had planned fewer epochs: the learning rate falls anew from its peak, over what is to come."""
+        end = self.position.samples + (self.config.epochs - self.position.epoch) * len(self.data.train)
+        self.updates.schedule = self.updates.schedule.restarted(self.updates.samples_seen, end)
+
     def accept_new_samples(self) -> None:
         """The checkpoint was of another list of training samples: start the epoch in hand again, with this one.
 

@@ -193,6 +193,10 @@ class Schedule:
         done = min((seen - self.start) / (self.end - self.start), 1.0)
         return self.peak * 0.5 * (1 + math.cos(math.pi * done))
 
+    def restarted(self, seen: int, end: int) -> "Schedule":
+        """The cosine anew from its peak, as a warm restart (Loshchilov and Hutter 2017, SGDR, section 3)."""
+        return Schedule(self.warmup, max(seen, self.warmup), 1.0, end)
+
     def laid_anew(self, seen: int, end: int) -> "Schedule":
         """As it was up to `seen`; from there the cosine leads from the factor reached to 0 at the new end."""
         if seen < self.warmup:

@@ -110,6 +110,7 @@ def make_plan(
         force_trained_norms=False,
         wandb_group=None,
         wandb_project=None,
+        extend=None,
         wandb_tags=None,
     )
     return Plan.make(args, load_config(RUN_CONFIGS[kind], path, list(changes)).of_mode(kind))

@@ -1,5 +1,6 @@
 """train_single_task.py as a user meets it; evaluate.py on what it leaves."""
 
+import itertools
 import json
 import os
 import shutil
@@ -239,6 +240,43 @@ def test_resume_auto_starts_fresh_and_goes_on(
         1,
         2,
     ]
+
+
+def test_a_finished_run_is_extended(workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ("--resume", "auto", "--set", "training.epochs=2")
+    longer = ("--resume", "auto", "--extend", "4")
+    for name in ("steering", "whole"):
+        assert train(call, workplace, "steering", "--name", name, *flags).code == 0
+    assert train(call, workplace, "steering", "--name", "whole", *longer).code == 0
+
+    interrupt_at(monkeypatch, 2)
+    assert "interrupted; saved" in train(call, workplace, "steering", *longer).out
+    monkeypatch.undo()
+    assert train(call, workplace, "steering", *longer).code == 0  # the same command again: not extended once more
+    whole, parts = (checkpoint.load(workplace.runs / name / "last.pt") for name in ("whole", "steering"))
+    assert all(torch.equal(whole["model"][key], parts["model"][key]) for key in whole["model"])
+    assert whole["position"]["epoch"] == whole["config"]["training"]["epochs"] == 4
+    assert train(call, workplace, "steering", "--resume", "auto", "--set", "training.epochs=4").code == 0
+    rows = [json.loads(line) for line in (workplace.runs / "whole" / "metrics.jsonl").read_text().splitlines()]
+    rates = [row["learning_rate/steering"] for row in rows if "learning_rate/steering" in row]
+    falls = [after < before for before, after in itertools.pairwise(rates)]
+    assert falls.count(False) <= 2  # while it warms up, and where it starts again
+    assert max(rates[len(rates) // 2 :]) > 0.8 * max(rates)
+
+
+def test_what_extend_refuses(workplace: Workplace, call: Call) -> None:
+    printed = train(call, workplace, "steering", "--extend", "4")
+    assert (printed.code, "--extend needs --resume" in printed.err) == (2, True)
+    assert train(call, workplace, "steering", "--set", "training.epochs=2").code == 0
+    assert_refused(train(call, workplace, "steering", "--resume", "auto", "--extend", "1"), "--extend 1", "2 epochs")
+    longer = train(call, workplace, "steering", "--resume", "auto", "--set", "training.epochs=3")
+    assert_refused(longer, "training.epochs is 3", "--extend 3")
+
+
+def test_what_decides_no_weight_may_change(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "steering").code == 0
+    changed = ("training.images=2", "training.log_every=7", "training.keep_images=3", "data.workers=1")
+    assert train(call, workplace, "steering", "--resume", "auto", "--set", *changed).code == 0
 
 
 def test_resume_auto_after_a_death_before_the_first_checkpoint(
