@@ -23,7 +23,7 @@ from pydantic import Field, NonNegativeInt, ValidationError
 
 from datasets.files import read_at
 from errors import UserError
-from strict import StrictModel
+from strict import DataModel
 
 PACKED = "packed"  # the packs' folder in the processed root
 BLOCK = tarfile.BLOCKSIZE
@@ -45,7 +45,7 @@ Name = Annotated[str, Field(pattern=r"\A[^./\x00][^/\x00]*\z")]
 Entry = tuple[NonNegativeInt, NonNegativeInt, int, Annotated[str, Field(pattern=r"\A[0-9a-f]{8}\z")]]
 
 
-class Index(StrictModel):
+class Index(DataModel, extra="forbid"):  # not StrictModel, which looks at keys before JSON's lists become tuples
     """What stands in a pack's first member."""
 
     data_set: Name

