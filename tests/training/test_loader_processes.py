@@ -86,8 +86,10 @@ def undisturbed(place: Workplace, start: Start) -> Started:
 def assert_told_that_a_worker_was_killed(printed: Printed) -> None:
     assert printed.code == 2
     assert printed.err.count("\n") == 1, printed.err
-    assert printed.err.startswith("error: a loader process was killed, out of memory? (DataLoader worker (pid")
-    for word in ("killed by signal: Killed", "data.workers", "more memory", "--resume auto"):
+    assert printed.err.startswith("error: a loader process was killed, out of memory? (")
+    # on a busy machine its connection may break long before torch hears of its end
+    assert "killed by signal: Killed" in printed.err or "its connection broke" in printed.err
+    for word in ("data.workers", "more memory", "--resume auto"):
         assert word in printed.err
 
 
