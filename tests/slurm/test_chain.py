@@ -73,6 +73,14 @@ def test_impossible_shards_are_refused_before_anything_is_submitted(tmp_path: Pa
     assert not (tmp_path / "asked").exists()
 
 
+def test_jobs_with_and_without_a_gpu_have_their_own_partitions(tmp_path: Path) -> None:
+    partitions = {"CPU_PARTITION": "short", "GPU_PARTITION": "a100", "GPU_ACCOUNT": "vision"}
+    assert submit_chain(tmp_path, **partitions).returncode == 0
+    jobs = [line.split("\t") for line in (tmp_path / "asked").read_text().splitlines()]
+    assert ["--partition=short" in job for job in jobs] == [True] * 6 + [False] * 2
+    assert [{"--partition=a100", "--account=vision"} <= {*job} for job in jobs] == [False] * 6 + [True] * 2
+
+
 def test_usage() -> None:
     done = subprocess.run(["sh", "slurm/chain.sh", "ours"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
@@ -83,6 +91,7 @@ def test_usage() -> None:
 def test_bash_reads_the_scripts(script: Path) -> None:
     assert subprocess.run(["bash", "-n", script]).returncode == 0
     text = script.read_text()
+    assert "#SBATCH --mem=" in text  # many clusters give next to nothing by default
     if "--requeue" in text:
         assert "--open-mode=append" in text  # else a requeue empties the log
     assert "--signal=USR1" not in text  # without B: it would kill torchrun
