@@ -23,10 +23,10 @@ from datasets.staging import add_stage_argument
 from tasks.merged import MergedSegmentation
 from tasks.segmentation import SegmentationTask
 from training import distributed
-from training.comparison import BASELINES, compare, comparison_json, comparison_table, known_tasks
+from training.comparison import BASELINES, compare, comparison_json, comparison_rows, known_tasks
 from training.evaluation import Precision, Results
 from training.restore import Restored
-from training.tables import as_json, metric_tables
+from training.tables import aligned, as_json, comma_separated, latex, markdown, metric_tables
 
 WORKERS = min(4, len(os.sched_getaffinity(0)))
 CONSTANT, COMPARISON = "constant", "comparison"  # keys of the JSON beside the networks' names
@@ -49,6 +49,12 @@ def parse_arguments() -> argparse.Namespace:
         help="of delta_m: the same network trained on one label (train_symmetric.py --train-mode TASK, default), or "
         "the networks of train_single_task.py, or none; n/a where one is not among the checkpoints",
     )
+    layouts = parser.add_mutually_exclusive_group()
+    for flag, layout in (("csv", comma_separated), ("markdown", markdown), ("latex", latex)):
+        layouts.add_argument(
+            f"--{flag}", dest="layout", action="store_const", const=layout, help=f"print tables as {flag}"
+        )
+    parser.set_defaults(layout=aligned)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
@@ -74,11 +80,11 @@ def main() -> None:
 
     columns = {CONSTANT: constant_results(networks.values(), args.split)}
     columns |= {name: network.evaluate(*options) for name, network in networks.items()}
-    print(metric_tables(columns))
+    print(metric_tables(columns, args.layout))
     numbers = as_json(columns)
     if len(networks) > 1:
         rows = compare(networks, columns, args.baseline)
-        print("", comparison_table(rows, known_tasks(networks)), sep="\n")
+        print("", args.layout(comparison_rows(rows, known_tasks(networks))), sep="\n")
         numbers[COMPARISON] = comparison_json(rows)
     if args.json:
         write_json(args.json, numbers, indent=2)

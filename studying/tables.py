@@ -1,11 +1,10 @@
 """A study's numbers as text, from results.json: the tables of RESULTS.md, docs/results.md and README, CSV, LaTeX."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from studying.statistics import LEAST_SEEDS, Compared, Estimate, Results, comparisons_of, metric_of, rows_of
+from training.tables import comma_separated, latex, markdown
 
 NOT_DISTINGUISHABLE = "○"  # marks an interval that holds zero
 
@@ -14,14 +13,11 @@ Cells = list[list[str]]
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown."""
-    lines = [list(header), ["---"] * len(header), *map(list, rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown([header, *rows])
 
 
 def as_csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
+    return f"{comma_separated([header, *rows])}\n"
 
 
 # ---- the rows -------------------------------------------------------------------------------------------------
@@ -93,18 +89,10 @@ def with_interval(estimate: Estimate | None, decimals: int) -> str:
 def latex_table(results: Results) -> str:
     """The rows for a paper (booktabs)."""
     tasks = results["tasks"]
-    lines = [r"\begin{tabular}{l" + "r" * (len(tasks) + 1) + "}", r"\toprule"]
-    lines.append(" & ".join(["row", "seeds", *(f"{name}, {task['title']}" for name, task in tasks.items())]) + r" \\")
-    lines.append(r"\midrule")
+    rows = [["row", "seeds", *(f"{name}, {task['title']}" for name, task in tasks.items())]]
     for row, runs in rows_of(results).items():
-        cells = [mean_and_deviation(metric_of(results, row, name)).replace("±", r"$\pm$") for name in tasks]
-        lines.append(" & ".join([escaped(row), str(len(runs)), *cells]) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def escaped(text: str) -> str:
-    """For LaTeX."""
-    return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text)
+        rows.append([row, str(len(runs)), *(mean_and_deviation(metric_of(results, row, name)) for name in tasks)])
+    return f"{latex(rows)}\n"
 
 
 def seeds_csv(results: Results) -> str:

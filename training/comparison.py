@@ -18,7 +18,7 @@ from tasks.base import Task
 from training.evaluation import Results
 from training.restore import Restored
 from training.runs import SYMMETRIC, SingleTaskRun, SymmetricRun
-from training.tables import aligned, finite_or_none, number
+from training.tables import Rows, finite_or_none, number
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def known_tasks(networks: Mapping[str, Restored]) -> dict[str, Task]:
     return {name: task for network in networks.values() for name, task in network.tasks.items()}
 
 
-def comparison_table(rows: Mapping[str, Row], tasks: Mapping[str, Task]) -> str:
+def comparison_rows(rows: Mapping[str, Row], tasks: Mapping[str, Task]) -> Rows:
     """A row a network, labelled with its run's name and kind/mode."""
     head = ["network", *(f"{name} {task.best_metric}" for name, task in tasks.items())]
     head += ["delta_m %", "baseline", "parameters M", "GFLOP", *(f"{name} seen" for name in tasks)]
@@ -128,7 +128,7 @@ def comparison_table(rows: Mapping[str, Row], tasks: Mapping[str, Task]) -> str:
         line += [f"{row.parameters / 1e6:.2f}", f"{row.gflop:.2f}"]
         line += [str(row.samples_seen.get(task, "-")) for task in tasks]
         lines.append(line)
-    return aligned(lines)
+    return lines
 
 
 def comparison_json(rows: Mapping[str, Row]) -> dict[str, Any]:

@@ -1,30 +1,35 @@
-"""Metrics of several networks as text tables and JSON."""
+"""Metrics of several networks as tables, for people, spreadsheets and papers, and as JSON."""
 
+import csv
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from training.evaluation import Results
 
+Rows = Sequence[Sequence[str]]  # of cells; the first row is the head
+Layout = Callable[[Rows], str]
 
-def metric_tables(columns: Mapping[str, Results]) -> str:
+
+def metric_tables(columns: Mapping[str, Results], layout: Layout) -> str:
     """One table a task: a row for every metric, a column for every network. '-' where a network lacks the task."""
     tasks = dict.fromkeys(task for results in columns.values() for task in results)
     return "\n\n".join(
-        _table(task, {name: results.get(task, {}) for name, results in columns.items()}) for task in tasks
+        layout(_rows(task, {name: results.get(task, {}) for name, results in columns.items()})) for task in tasks
     )
 
 
-def _table(task: str, columns: Mapping[str, Mapping[str, float]]) -> str:
+def _rows(task: str, columns: Mapping[str, Mapping[str, float]]) -> Rows:
     metrics = list(dict.fromkeys(metric for values in columns.values() for metric in values))
     metrics.sort(key=lambda metric: "/" in metric)  # values of single classes last
     rows = [[task, *columns]]
     rows += [[metric, *(number(values.get(metric)) for values in columns.values())] for metric in metrics]
-    return aligned(rows)
+    return rows
 
 
-def aligned(rows: list[list[str]]) -> str:
-    """Cells -> lines of text: the first column flush left, the others flush right."""
+def aligned(rows: Rows) -> str:
+    """Lines of text: the first column flush left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -32,6 +37,31 @@ def aligned(rows: list[list[str]]) -> str:
         )
         for row in rows
     )
+
+
+def markdown(rows: Rows) -> str:
+    head, *others = rows
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *others))
+
+
+def latex(rows: Rows) -> str:
+    """For a paper (booktabs)."""
+    head, *lines = (f"{' & '.join(map(escaped, row))} \\\\" for row in rows)
+    columns = "l" + "r" * (len(rows[0]) - 1)
+    return "\n".join(
+        [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *lines, r"\bottomrule", r"\end{tabular}"]
+    )
+
+
+def escaped(text: str) -> str:
+    """For LaTeX."""
+    return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text).replace("±", r"$\pm$")
+
+
+def comma_separated(rows: Rows) -> str:
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    return content.getvalue().rstrip("\n")
 
 
 def number(value: float | None) -> str:

@@ -25,10 +25,10 @@ from tasks import TASKS
 from tasks.steering import SteeringTask
 from tests.training.conftest import Printed, Workplace, after_camera_warning
 from training import checkpoint
-from training.comparison import Row, baseline_values, comparison_json, comparison_table, delta_m
+from training.comparison import Row, baseline_values, comparison_json, comparison_rows, delta_m
 from training.config import NetworkConfig
 from training.restore import Restored
-from training.tables import as_json, metric_tables
+from training.tables import aligned, as_json, comma_separated, latex, markdown, metric_tables
 
 Call = Callable[..., Printed]
 
@@ -235,7 +235,7 @@ def test_single_task_networks_are_no_baseline_unasked(workplace: Workplace, call
     assert [(row["delta_m"], row["baseline"]) for row in rows] == [(None, "same-network")] * 2
 
 
-def test_comparison_table() -> None:
+def test_comparison_rows() -> None:
     single = {"values": {"segmentation": 0.5}, "samples_seen": {"segmentation": 9}, "baseline": "single-task"}
     symmetric = {"values": {"segmentation": 0.6, "depth": 0.2}, "samples_seen": {"segmentation": 80, "depth": 70}}
     symmetric["baseline"] = "single-task"
@@ -243,7 +243,7 @@ def test_comparison_table() -> None:
         "unet": Row("single_task", "segmentation", delta_m=0.0, parameters=31_000_000, gflop=1546.3, **single),
         "both": Row("symmetric", "symmetric", delta_m=math.nan, parameters=2_500_000, gflop=0.125, **symmetric),
     }
-    head, unet, both = comparison_table(rows, TASK_OBJECTS).splitlines()
+    head, unet, both = aligned(comparison_rows(rows, TASK_OBJECTS)).splitlines()
     assert head.split("  ")[0] == "network"
     assert unet.split()[:5] == ["unet", "(single_task/segmentation)", "0.5000", "-", "+0.0"]
     assert unet.split()[5:] == ["single-task", "31.00", "1546.30", "9", "-"]
@@ -332,7 +332,7 @@ def test_tables() -> None:
         "constant": {"depth": {"mae": 12.5, "iou/Car": 0.5}},
         "night": {"depth": {"mae": math.nan, "loss": 1234.5678}, "box": {"map": 0.12345, "objects": 37}},
     }
-    depth, box = metric_tables(columns).split("\n\n")
+    depth, box = metric_tables(columns, aligned).split("\n\n")
     rows = [line.split() for line in depth.splitlines()]
     assert rows == [
         ["depth", "constant", "night"],
@@ -368,3 +368,23 @@ def test_options_are_checked_before_any_work(tmp_path: Path, call: Call, flags: 
     printed = call(evaluate.main, str(tmp_path / "no.pt"), *flags)
     assert (printed.code, printed.out) == (2, "")
     assert words.replace("FOLDER", str(tmp_path)) in printed.err
+
+
+ROWS = [["depth", "a_b", "ours"], ["abs_rel", "0.1000", "3 ± 1 %"], ["x, y", "-", "1"]]
+
+
+def test_tables_for_spreadsheets_and_papers() -> None:
+    assert comma_separated(ROWS) == 'depth,a_b,ours\nabs_rel,0.1000,3 ± 1 %\n"x, y",-,1'
+    assert markdown(ROWS).splitlines()[:2] == ["| depth | a_b | ours |", "| --- | --- | --- |"]
+    assert latex(ROWS).splitlines()[2:5] == [
+        r"depth & a\_b & ours \\",
+        r"\midrule",
+        r"abs\_rel & 0.1000 & 3 $\pm$ 1 \% \\",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"), [("--csv", "steering,"), ("--markdown", "| mae |"), ("--latex", r"\toprule")]
+)
+def test_evaluate_prints_other_tables(trained: Path, workplace: Workplace, call: Call, flag: str, words: str) -> None:
+    assert words in run(call, workplace, trained / "best.pt", flag).out
