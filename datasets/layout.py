@@ -84,12 +84,15 @@ class RunDir:
 
     def image(self, epoch: int, task: str, frame: Frame) -> Path:
         """A validation frame as it was drawn after an epoch."""
-        return self.dir / "images" / f"epoch-{epoch:03d}" / f"{task}-{frame.scene}-{frame.id}.jpg"
+        return self._images(epoch) / f"{task}-{frame.scene}-{frame.id}.jpg"
 
     def images_of_others(self, epochs: Collection[int]) -> list[Path]:
         """The folders of such pictures of all epochs but these."""
-        kept = {f"epoch-{epoch:03d}" for epoch in epochs}
-        return [path for path in (self.dir / "images").glob("epoch-*") if path.name not in kept]
+        kept = {*map(self._images, epochs)}
+        return [path for path in (self.dir / "images").glob("epoch-*") if path not in kept]
+
+    def _images(self, epoch: int) -> Path:
+        return self.dir / "images" / f"epoch-{epoch:03d}"
 
     def plot(self, task: str, name: str) -> Path:
         """A plot of the task's metric at the end of training."""
