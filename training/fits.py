@@ -22,6 +22,7 @@ from datasets.samples import Sample
 from errors import UserError
 from progress import warn
 from tasks.base import Task
+from training.checkpoint import read_tensors
 from training.evaluation import Results
 
 VERSION = 1  # of the functions that are kept: raise it where one of them changes
@@ -62,7 +63,7 @@ class Fits:
         path = self.folder / f"{what}-{task.name}-{self._hash(task, frames)}.pt"
         if path.is_file():
             try:
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return read_tensors(path)
             except Exception as error:  # torch promises no type of error for a damaged file
                 warn(f"warning: {path} can't be read ({type(error).__name__}): the labels are read again")
         try:
