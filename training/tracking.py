@@ -4,8 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -146,24 +145,18 @@ def start_wandb(mode: str, run: RunDir, listing: Listing, config: dict[str, Any]
 
         settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE, finish_timeout=PATIENCE)
         options = {**listing.options(), "config": config, "dir": run.dir, "settings": settings}
-        with _error_as_warning(f"warning: wandb can't be reached within {PATIENCE} s, going on offline"):
-            if mode == "online" or (mode == "auto" and _logged_in(wandb)):
-                return wandb.init(**options, mode="online", resume="allow")
         if mode != "offline":
-            wandb.teardown()  # of an attempt that failed, which would say that the run is in use
+            try:
+                if mode == "online" or _logged_in(wandb):
+                    return wandb.init(**options, mode="online", resume="allow")
+            except Exception as error:
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                warn(f"warning: wandb can't be reached within {PATIENCE} s, going on offline: {reason}")
+                wandb.teardown()  # of the attempt, which would say that the run is in use
         return wandb.init(**options, mode="offline", resume=None)
     except Exception as error:
         warn(f"warning: wandb can't start, going on without it: {error}")
         return None
-
-
-@contextmanager
-def _error_as_warning(message: str) -> Iterator[None]:
-    """An error within becomes a warning: the message, and the first line of what was wrong."""
-    try:
-        yield
-    except Exception as error:
-        warn(f"{message}: {next(iter(str(error).splitlines()), type(error).__name__)}")
 
 
 def _logged_in(wandb: Any) -> bool:
