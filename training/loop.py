@@ -156,9 +156,10 @@ class Trainer:
             if self.position.validated:
                 self._train_epoch(stop)
             if not self.position.validated:
-                results = self._validate(stop)
+                results, score = self._validate(stop)
+                self._check_validation(results, score)
                 self.position.validated = True  # best.pt says so too: whoever resumes from it goes on with training
-                self._keep_if_best(results, self._score(results))
+                self._keep_if_best(results, score)
                 self.panels.keep(self.best["epoch"], self.position.epoch)
             self._save(self.run.last)
             print(f"epoch {self.position.epoch}/{self.config.epochs}: {self._standing()}", flush=True)
@@ -267,7 +268,8 @@ class Trainer:
 
     # ---- validation -------------------------------------------------------------------------------------------
 
-    def _validate(self, stop: StopFlag) -> Results:
+    def _validate(self, stop: StopFlag) -> tuple[Results, float]:
+        """Its results and their score, what decides whether this is the best checkpoint."""
         self.model.eval()
         distributed.average_batch_norm(self.model)
         batches = self._stoppable(stop)
@@ -278,13 +280,13 @@ class Trainer:
         if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
         values = {f"val/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
-        row = {"epoch": self.position.epoch, "val/score": self.score(results), **values}
-        self.tracker.log(row, self.updates.samples_seen)
+        score = self.score(results)
+        self.tracker.log({"epoch": self.position.epoch, "val/score": score, **values}, self.updates.samples_seen)
         for task, scores in results.items():
             shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
             print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)
         self.panels.show(self.model, results, self.position.epoch, self.updates.samples_seen)
-        return results
+        return results, score
 
     def _stoppable(self, stop: StopFlag) -> Iterator[Batch]:
         """This process's validation batches; every process takes as many turns, so that all stop together."""
@@ -299,14 +301,12 @@ class Trainer:
                 self._save(self.run.last)
                 raise Interrupted(stop.by_person)
 
-    def _score(self, results: Results) -> float:
-        """What decides whether this is the best checkpoint. UserError where the network has diverged."""
-        score = self.score(results)
+    def _check_validation(self, results: Results, score: float) -> None:
+        """UserError where the network has diverged."""
         numbers = {f"the validation loss of {name}": scores["loss"] for name, scores in results.items()}
         for what, number in {**numbers, "the score": score}.items():
             if not math.isfinite(number):
                 raise self._diverged(what)
-        return score
 
     def _keep_if_best(self, results: Results, score: float) -> None:
         if not self.best or score > self.best["score"]:
