@@ -12,6 +12,9 @@ from tasks import TASKS
 from training import checkpoint
 from training.runs import RUN_CONFIGS, RunConfig
 
+FREE = ("data.workers", "training.images", "training.keep_images", "training.log_every")
+"""Keys that decide no weight: whoever resumes may change them."""
+
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunConfig]:
     """A checkpoint whose parts belong together, and its config, bound to its mode. UserError: there is none."""
@@ -58,10 +61,6 @@ def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str
 def labels_of(content: Mapping[str, Any], root: str) -> dict[str, Any]:
     """What the labels of a data set said, by kind; empty where the checkpoint does not know the data set."""
     return content["datasets"][root]["labels"] if root in content["datasets"] else {}
-
-
-FREE = ("data.workers", "training.images", "training.keep_images", "training.log_every")
-"""Keys that decide no weight: whoever resumes may change them."""
 
 
 def check_same_run(loaded: Mapping[str, Any], config: RunConfig, *, extend: bool = False) -> None:
