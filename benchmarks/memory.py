@@ -58,7 +58,13 @@ CARD = 12e9  # bytes
 FRAGMENTATION, CUDA_CONTEXT = 0.1, 0.8e9  # a share of the total, bytes: see above
 SIZE, CHECK_SIZE = (1024, 1024), (128, 128)  # W H
 NEED_CONFIG = ["train_mode", "gpu", "set", "frames", "utilisation", "peak_tflops"]  # flags
-BALANCING = {"fixed": "fixed", "uncertainty": "uncertainty", "upgrad": "by gradients (upgrad, pcgrad, ...)"}
+BALANCING = {
+    "fixed": "fixed",
+    "uncertainty": "uncertainty",
+    "upgrad": "by gradients (upgrad, pcgrad, ...)",
+    "dwa": "by losses (dwa, imtl_l, ...)",
+}
+TIMM_ENCODER = "timm/efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,10 @@ def shipped_cases(gpu: Path | None = None) -> Iterator[Case]:
     for balancing, name in BALANCING.items():
         symmetric = load_config(SymmetricRun, CONFIGS / "symmetric_conf.yaml", [f"balancing={balancing}"], gpu)
         yield Case(f"symmetric, balancing {name}", symmetric.of_mode(SYMMETRIC))
-    asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", [], gpu)
-    yield Case("asymmetric", asymmetric.of_mode(ASYMMETRIC))
+    encoders = {"asymmetric": [], f"asymmetric, {TIMM_ENCODER}": [f"network.encoder={TIMM_ENCODER}"]}
+    for name, overrides in encoders.items():
+        asymmetric = load_config(AsymmetricRun, CONFIGS / "asymmetric_conf.yaml", overrides, gpu)
+        yield Case(name, asymmetric.of_mode(ASYMMETRIC))
 
 
 def own_cases(args: argparse.Namespace) -> Iterator[Case]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from datasets.frames import Frame
@@ -141,5 +141,6 @@ def _images_of(loaded: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         return torch.empty(0, dtype=torch.uint8), loaded
     if any(are_encoded):
         loaded = [torch.from_numpy(decode_on_cpu(x.numpy().tobytes())) if x.ndim == 1 else x for x in loaded]
+    # default_collate, as in a worker it stacks into shared memory, where the batch must go: one copy less.
     # permuted after stacking, which is a plain copy so; the batch lies in memory as channels_last
-    return torch.stack(loaded).permute(0, 3, 1, 2), []
+    return default_collate(loaded).permute(0, 3, 1, 2), []

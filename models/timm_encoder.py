@@ -58,12 +58,22 @@ def features_of(name: str) -> nn.Module:
 
     name = name.removeprefix(PREFIX)
     try:
-        with torch.device("meta"):
-            strides = told_of(timm.create_model(name, features_only=True)).reduction()
-        places = tuple(strides.index(stride) for stride in STRIDES)
-        return timm.create_model(name, features_only=True, out_indices=places)
+        return timm.create_model(name, features_only=True, out_indices=places_of(name))
     except (RuntimeError, ValueError, AttributeError, AssertionError):
         raise ValueError(f"timm/{name} is no network of timm's with maps at strides 4, 8, 16 and 32") from None
+
+
+@cache
+def places_of(name: str) -> tuple[int, ...]:
+    """Of the maps at STRIDES among those that timm's network gives.
+
+    Known once a config names it (check_maps): in torch's FakeTensorMode, the memory estimate's, meta tensors are refused.
+    """
+    import timm
+
+    with torch.device("meta"):
+        strides = told_of(timm.create_model(name, features_only=True)).reduction()
+    return tuple(strides.index(stride) for stride in STRIDES)
 
 
 def told_of(features: nn.Module) -> "FeatureInfo":

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 
 def checked_map(label: np.ndarray, dtype: type[np.generic]) -> np.ndarray:
@@ -16,7 +17,8 @@ def stack_maps(labels: list[np.ndarray | None], missing: int) -> Tensor:
     """B maps H x W -> B x H x W, the value `missing` all over for each that is None."""
     first = next(label for label in labels if label is not None)
     blank = np.full_like(first, missing)
-    return torch.from_numpy(np.stack([blank if label is None else label for label in labels]))
+    # in a worker it stacks into shared memory, where the batch must go
+    return default_collate([torch.from_numpy(blank if label is None else label) for label in labels])
 
 
 def flip_maps(maps: Tensor, flip: Tensor) -> Tensor:
