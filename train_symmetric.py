@@ -4,22 +4,25 @@ python train_symmetric.py [--train-mode symmetric]
 """
 
 from errors import run_as_script
+from signals import ending_at_once
 from training.arguments import parse_arguments
-from training.build import Network, make_trainer, train
-from training.config import load_config
-from training.data import open_data
-from training.runs import SYMMETRIC, SymmetricRun
-from training.start import Start
-from training.summary import describe
 
 
 def main() -> None:
     args = parse_arguments(
         __doc__,
         "configs/symmetric_conf.yaml",
-        SYMMETRIC,
+        "symmetric",
         "default: all tasks together; or one of them, with the same network",
     )
+    with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
+        from training.build import Network, make_trainer, train
+        from training.config import load_config
+        from training.data import open_data
+        from training.runs import SymmetricRun
+        from training.start import Start
+        from training.summary import describe
+
     config = load_config(SymmetricRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
     with Start.open(args, config) as start:
         config, data = open_data(start, config)

@@ -1,13 +1,11 @@
-"""The flags that the training scripts share."""
+"""The flags that the training scripts share. Reading them loads no torch."""
 
 import argparse
 import os
 import re
 from pathlib import Path
 
-import torch
-
-from arguments import whole
+from arguments import add_device_argument, whole
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
@@ -43,7 +41,7 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
     add_stage_argument(parser)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_device_argument(parser)
     parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
     parser.add_argument(
         "--extend",
