@@ -30,6 +30,14 @@ def number(least: float, most: float) -> Callable[[str], float]:
     return read
 
 
+def shard_of(text: str) -> tuple[int, int]:
+    """'2/8' -> (2, 8)."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, such as 2/8")
+    return int(parts[0]), int(parts[1])
+
+
 def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """--device; None where it is not given: what there is, is known once torch is loaded."""
     parser.add_argument(

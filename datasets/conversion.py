@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import cv2
 import numpy as np
 
-from arguments import whole
+from arguments import shard_of, whole
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.frames import Frame
 from datasets.images import check_pixels
@@ -100,14 +100,6 @@ class Stage(ABC, Generic[Source]):
 
 
 # ---- command line ---------------------------------------------------------------------------------------------
-
-
-def shard_of(text: str) -> tuple[int, int]:
-    """'2/8' -> (2, 8)."""
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, such as 2/8")
-    return int(parts[0]), int(parts[1])
 
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
