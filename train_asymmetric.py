@@ -19,6 +19,9 @@ def main() -> None:
         from training.summary import describe
 
     config = load_config(AsymmetricRun, args.config, args.set, args.gpu).of_mode(args.train_mode, args.config)
+    if args.check_config:
+        print(f"{args.config}: nothing is wrong with the configuration of {config.mode}")
+        return
     with Start.open(args, config) as start:
         config, data = open_data(start, config)
         network = Network.make(start, config, data)

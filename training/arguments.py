@@ -62,6 +62,9 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument("--wandb-group", metavar="NAME", help="of the run on the dashboard (default: its kind)")
     parser.add_argument("--wandb-project", metavar="NAME", help="default a2d2-multitask")
     parser.add_argument("--wandb-tags", metavar="TAG", nargs="+", help="default: the run's kind and mode")
+    parser.add_argument(
+        "--check-config", action="store_true", help="read the flags and the config, and end; needs no data"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
     return parser
 
