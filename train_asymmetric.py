@@ -1,6 +1,7 @@
-"""Train one shared encoder with four heads on samples that carry one label each; groups step at their own pace.
+"""Train one shared encoder with a head a task on frames with whatever labels they have; groups step at their own pace.
 
 python train_asymmetric.py
+python train_asymmetric.py --config configs/demo/asymmetric.yaml --name ours --set training.epochs=3 tasks.box=null
 """
 
 from errors import run_as_script
@@ -9,7 +10,9 @@ from training.arguments import parse_arguments
 
 
 def main() -> None:
-    args = parse_arguments(__doc__, "configs/asymmetric_conf.yaml", "asymmetric", "there is only one")
+    args = parse_arguments(
+        __doc__, "configs/asymmetric_conf.yaml", "asymmetric", "such as asymmetric, the default and the only one"
+    )
     with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
         from training.build import Network, make_trainer, train
         from training.config import load_config

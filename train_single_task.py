@@ -1,6 +1,7 @@
 """Train one single-task network: UNet (segmentation), PilotNet (steering), YOLOv1 (box) or DenseDepth (depth).
 
-python train_single_task.py --train-mode segmentation
+python train_single_task.py --train-mode segmentation --config configs/demo/single_task.yaml
+python train_single_task.py --train-mode depth --name deep --set tasks.depth.network.pretrained=none
 """
 
 from errors import run_as_script
@@ -9,7 +10,7 @@ from training.arguments import parse_arguments
 
 
 def main() -> None:
-    args = parse_arguments(__doc__, "configs/single_task_conf.yaml", None, "the task")
+    args = parse_arguments(__doc__, "configs/single_task_conf.yaml", None, "the task, such as depth; must be given")
     with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
         from training.build import Network, make_trainer, train
         from training.config import load_config

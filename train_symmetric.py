@@ -1,6 +1,7 @@
-"""Train one shared encoder with four heads on frames that carry all labels, or on one kind of label only.
+"""Train one shared encoder with a head a task on frames that carry all labels, or on one kind of label only.
 
-python train_symmetric.py [--train-mode symmetric]
+python train_symmetric.py
+python train_symmetric.py --config configs/demo/symmetric.yaml --train-mode depth --set training.epochs=3
 """
 
 from errors import run_as_script
@@ -13,7 +14,7 @@ def main() -> None:
         __doc__,
         "configs/symmetric_conf.yaml",
         "symmetric",
-        "default: all tasks together; or one of them, with the same network",
+        "default symmetric, all tasks together; or one of them, such as depth, with the same network",
     )
     with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
         from training.build import Network, make_trainer, train

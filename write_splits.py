@@ -2,7 +2,8 @@
 
 python write_splits.py --data-root Datasets --out splits/a2d2
 
-One JSON file a config, part -> 'SCENE/FRAME'. Frame lists may be shared; the frames themselves only unchanged.
+Writes OUT/CONFIG.json, one a config: part -> 'SCENE/FRAME'. Frame lists may be shared; the frames themselves only
+unchanged.
 """
 
 import argparse
@@ -21,8 +22,15 @@ SHIPPED = [Path("configs") / f"{name}_conf.yaml" for name in ("single_task", "sy
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configs", nargs="+", type=Path, default=SHIPPED, metavar="FILE", help="default: the shipped")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--configs",
+        nargs="+",
+        type=Path,
+        default=SHIPPED,
+        metavar="FILE",
+        help="such as configs/symmetric_conf.yaml (default: the three shipped ones)",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="such as splits/a2d2; must be given")
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
     return parser.parse_args()

@@ -104,12 +104,31 @@ class Stage(ABC, Generic[Source]):
 
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that all preprocessing scripts have."""
-    parser.add_argument("--threads", type=whole(1), default=4, metavar="N", help="worker processes (default 4)")
+    parser.add_argument(
+        "--threads", type=whole(1), default=4, metavar="N", help="worker processes, such as 8 (default 4)"
+    )
     add_root_arguments(parser)
-    parser.add_argument("--size", type=whole(1), nargs=2, default=(1024, 1024), metavar=("W", "H"))
-    parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
-    parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only units I, I+N, I+2N ... of the list")
-    parser.add_argument("--overwrite", action="store_true", help="replace the files that are there")
+    parser.add_argument(
+        "--size",
+        type=whole(1),
+        nargs=2,
+        default=(1024, 1024),
+        metavar=("W", "H"),
+        help="of images, masks and depth in pixels, such as 512 320 (default 1024 1024); boxes and steering angles do "
+        "not depend on it",
+    )
+    parser.add_argument(
+        "--scenes", nargs="+", metavar="SCENE", help="only these, such as 20180807_145028 (default: all)"
+    )
+    parser.add_argument(
+        "--shard",
+        type=shard_of,
+        metavar="I/N",
+        help="only units I, I+N, I+2N ... of the list, such as 2/8 in a job array (default: all)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files that are there (default: make what is missing)"
+    )
 
 
 def convert(

@@ -1,7 +1,9 @@
 """The first look at a new download: contact sheets of raw frames with lidar, boxes and classes laid over them, and
 statistics of the whole set. A wrong calibration is seen at once: lidar dots beside their objects.
 
-python preprocessing/overview.py [--scenes 20180807_145028 ...] [--out results]
+python preprocessing/overview.py --scenes 20180807_145028 --frames 12
+
+Writes OUT/overview/SCENE.png and OUT/overview/statistics.png.
 """
 
 import sys
@@ -25,9 +27,19 @@ from signals import ending_at_once
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", "--scene", nargs="+", metavar="SCENE", help="for contact sheets (default: all)")
-    parser.add_argument("--frames", type=whole(1), default=6, help="of each contact sheet (default 6)")
-    parser.add_argument("--every", type=whole(1), default=20, help="count the pixels of every k-th label (default 20)")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="default results")
+    parser.add_argument(
+        "--frames", type=whole(1), default=6, metavar="N", help="of each contact sheet, such as 12 (default 6)"
+    )
+    parser.add_argument(
+        "--every",
+        type=whole(1),
+        default=20,
+        metavar="K",
+        help="count the pixels of every k-th label, such as 1 for all (default 20)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="such as /tmp/look (default results)"
+    )
     add_data_root_argument(parser)
     return parser.parse_args()
 
