@@ -1,4 +1,4 @@
-"""What the values of command-line flags may be: types for argparse, whose message names the flag and what it takes."""
+"""Flags of scripts: types for argparse, whose message names the flag and what it takes, and a flag that many share."""
 
 import argparse
 from collections.abc import Callable
@@ -28,6 +28,21 @@ def number(least: float, most: float) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """'2/8' -> (2, 8)."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, such as 2/8")
+    return int(parts[0]), int(parts[1])
+
+
+def add_device_argument(parser: argparse.ArgumentParser) -> None:
+    """--device; None where it is not given: what there is, is known once torch is loaded."""
+    parser.add_argument(
+        "--device", help="such as cpu, cuda or cuda:1 (default: cuda where there is a GPU, else cpu)", metavar="DEVICE"
+    )
 
 
 def _range(least: int, most: int) -> str:

@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +31,17 @@ def raise_for_signals() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDING:
         signal.signal(number, _raise_ended)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While a script imports within `main`: an exception could get lost in the midst of a library's import."""
+    before = {number: signal.signal(number, _end_at_once) for number in (signal.SIGINT, *ENDING)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def ignore_signals() -> None:

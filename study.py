@@ -1,150 +1,91 @@
 """Run a study: a grid of ordinary training runs, judged on the test split, with statistics over seeds and plots.
 
-python study.py configs/study/NAME.yaml [--seeds N] [--jobs N] [--dry-run]
+python study.py configs/study/nyuv2_partial.yaml --processed-root Datasets/nyuv2 --seeds 2 --dry-run
+
+Writes OUT/NAME/: results.json, RESULTS.md, plots with their numbers as CSV; the runs are RUNS_ROOT/studies/NAME/*/.
 """
 
 import argparse
-import os
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from arguments import whole
-from datasets.conversion import shard_of
+from arguments import add_device_argument, number, shard_of, whole
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
-from datasets.processed import ProcessedData
-from errors import UserError, run_as_script
-from studying.carry_out import carry_out_all, write_report
-from studying.config import StudyConfig, load_study
-from studying.dashboard import show_tables
-from studying.estimate import plan, plan_table
-from studying.grid import Run, choices, final_runs, tuning_runs
-from studying.results import Finished, StudyDir, read_results
-from studying.slurm import submit
-from studying.work import Place
+from errors import run_as_script
+from signals import ending_at_once
 
 PURPOSES = ("tuning", "final")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="such as configs/study/nyuv2_partial.yaml")
-    parser.add_argument("--scale", metavar="NAME", help="another size of the study that its config has, such as full")
-    parser.add_argument("--seeds", type=whole(1), metavar="N", help="only the first N; more: the numbers that follow")
+    parser.add_argument("config", type=Path, metavar="FILE.yaml", help="such as configs/study/nyuv2_partial.yaml")
     parser.add_argument(
-        "--jobs", type=whole(1), default=1, metavar="N", help="runs at once, each with cores / N threads"
+        "--scale", metavar="NAME", help="another size of the study that its config has, such as full (default: its own)"
     )
-    parser.add_argument("--purpose", choices=PURPOSES, help="only the tuning runs, or only the final ones")
-    parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only runs I, I+N, I+2N ... of the list")
-    parser.add_argument("--submit", choices=["slurm"], help="submit the runs as job arrays instead")
+    parser.add_argument(
+        "--seeds",
+        type=whole(1),
+        metavar="N",
+        help="only the first N, such as 2; more than there are: the numbers that follow (default: the config's)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="runs at once, such as 4, each with cores / N threads (default 1)",
+    )
+    parser.add_argument(
+        "--purpose", choices=PURPOSES, help="only the tuning runs, or only the final ones (default: both)"
+    )
+    parser.add_argument(
+        "--shard",
+        type=shard_of,
+        metavar="I/N",
+        help="only runs I, I+N, I+2N ... of the list, such as 2/8 (default: all)",
+    )
+    parser.add_argument(
+        "--submit", choices=["slurm"], help="submit the runs as job arrays instead (default: run them here)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print runs, samples and estimated hours; run nothing")
-    parser.add_argument("--tflops", type=float, help="of --dry-run: a sustained speed, instead of measuring a step")
+    parser.add_argument(
+        "--tflops",
+        type=number(1e-6, 1e6),
+        metavar="N",
+        help="of --dry-run: a sustained speed, such as 0.1 (default: a step is measured, or what the config states)",
+    )
     parser.add_argument("--latex", action="store_true", help="write table.tex beside RESULTS.md")
-    parser.add_argument("--out", type=Path, default=Path("studies"), metavar="DIR", help="of results (default studies)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("studies"),
+        metavar="DIR",
+        help="of results, such as /scratch/studies (default studies)",
+    )
     add_runs_root_argument(parser)
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="disabled")
+    add_device_argument(parser)
     parser.add_argument(
-        "--wandb-group", metavar="NAME", help="of all runs on the dashboard (default: the study's name)"
+        "--wandb",
+        choices=["auto", "online", "offline", "disabled"],
+        default="disabled",
+        help="of the runs and of the study's tables, as in the training scripts (default disabled)",
+    )
+    parser.add_argument(
+        "--wandb-group",
+        metavar="NAME",
+        help="of all runs on the dashboard, such as partial (default: the study's name)",
     )
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_arguments()
-    study = load_study(args.config)
-    if args.scale:
-        study = study.at_scale(args.scale)
-    study = study.with_seeds(args.seeds)
-    folder = StudyDir(args.out, study.name)
-    place = place_of(args, study, folder)
-    if args.dry_run:
-        print(planned(args, study, Finished(study, folder, place)))
-        return 0
-    check_roots(study, args.processed_root)
-    if args.submit:
-        jobs = submit(str(args.config), options_of_elements(args), elements(study))
-        print(f"submitted jobs {', '.join(jobs)}: tuning runs, then final runs")
-        return 0
+    with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
+        from studying.command import carry_out_command
 
-    finished = Finished(study, folder, place)
-    try:
-        if args.purpose != "final":
-            carry_out_all(share(tuning_runs(study), args.shard), finished, args.jobs)
-        if args.purpose != "tuning":
-            carry_out_all(share(final_runs(study, finished.chosen()), args.shard), finished, args.jobs)
-    finally:
-        finished.write()
-        write_report(folder, latex=args.latex)
-    if args.wandb != "disabled":
-        show_tables(read_results(folder.results), place, args.wandb, args.wandb_group or study.name)
-    print(f"{folder.report}")
-    return 1 if finished.failures else 0
-
-
-def place_of(args: argparse.Namespace, study: StudyConfig, folder: StudyDir) -> Place:
-    return Place(
-        runs_root=(args.runs_root / "studies" / study.name).resolve(),
-        processed=tuple(path.resolve() for path in args.processed_root),
-        data_root=args.data_root.resolve(),
-        frames=folder.frames,
-        device=args.device,
-        threads=max(1, len(os.sched_getaffinity(0)) // args.jobs),
-        wandb=("--wandb", args.wandb, "--wandb-group", args.wandb_group or study.name),
-    )
-
-
-def check_roots(study: StudyConfig, paths: list[Path]) -> None:
-    """UserError unless the processed roots hold the data sets that the study is about."""
-    found = names_of(paths)
-    if found != study.data.roots:
-        made = f"; made by: {' && '.join(study.data.make)}" if study.data.make else ""
-        given = f"{', '.join(map(str, paths))} holds {', '.join(found) or 'none'}"
-        raise UserError(f"--processed-root: {study.name} is about {', '.join(study.data.roots)}; {given}{made}")
-
-
-def names_of(paths: list[Path]) -> list[str]:
-    """Of the data sets in processed roots; none where one of them is no root."""
-    try:
-        return [ProcessedData(path).name for path in paths]
-    except UserError:
-        return []
-
-
-def share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:
-    return runs if shard is None else runs[shard[0] - 1 :: shard[1]]
-
-
-# ---- without running --------------------------------------------------------------------------------------------
-
-
-def planned(args: argparse.Namespace, study: StudyConfig, finished: Finished) -> str:
-    """The runs to come. A final run whose rate is not chosen yet is counted with the first of its grid."""
-    chosen = {row: choices(study, row)[0] for row in study.rows} | finished.chosen()
-    runs = [*tuning_runs(study), *final_runs(study, chosen)]
-    missing = [run for run in runs if not finished.has(run)]
-    here = names_of(args.processed_root) == study.data.roots
-    place = finished.place if here else replace(finished.place, processed=())
-    tflops = args.tflops or (study.tflops if args.device == "cpu" else None)
-    how = f"at {tflops:g} TFLOP/s, assumed" if tflops else f"from steps measured on {args.device}, without loading"
-    samples = "" if here else "\nThe data are not here: samples follow from the labels that the config states."
-    return plan_table(plan(missing, study.data, place, tflops), len(runs) - len(missing), how) + samples
-
-
-def elements(study: StudyConfig) -> dict[str, int]:
-    """Purpose -> elements of its job array: one a run."""
-    return {"tuning": len(tuning_runs(study)), "final": len(study.rows) * len(study.seeds)}
-
-
-def options_of_elements(args: argparse.Namespace) -> list[str]:
-    """What an element of the array is given of this script's own flags."""
-    options = {"--out": args.out, "--runs-root": args.runs_root, "--data-root": args.data_root, "--wandb": args.wandb}
-    options |= {"--scale": args.scale, "--seeds": args.seeds, "--wandb-group": args.wandb_group}
-    given = [str(word) for flag, value in options.items() if value is not None for word in (flag, value)]
-    return given + [str(word) for root in args.processed_root for word in ("--processed-root", root)]
+    return carry_out_command(args)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import cv2
 import numpy as np
 
-from arguments import whole
+from arguments import shard_of, whole
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.frames import Frame
 from datasets.images import check_pixels
@@ -102,22 +102,33 @@ class Stage(ABC, Generic[Source]):
 # ---- command line ---------------------------------------------------------------------------------------------
 
 
-def shard_of(text: str) -> tuple[int, int]:
-    """'2/8' -> (2, 8)."""
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, such as 2/8")
-    return int(parts[0]), int(parts[1])
-
-
 def add_conversion_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that all preprocessing scripts have."""
-    parser.add_argument("--threads", type=whole(1), default=4, metavar="N", help="worker processes (default 4)")
+    parser.add_argument(
+        "--threads", type=whole(1), default=4, metavar="N", help="worker processes, such as 8 (default 4)"
+    )
     add_root_arguments(parser)
-    parser.add_argument("--size", type=whole(1), nargs=2, default=(1024, 1024), metavar=("W", "H"))
-    parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
-    parser.add_argument("--shard", type=shard_of, metavar="I/N", help="only units I, I+N, I+2N ... of the list")
-    parser.add_argument("--overwrite", action="store_true", help="replace the files that are there")
+    parser.add_argument(
+        "--size",
+        type=whole(1),
+        nargs=2,
+        default=(1024, 1024),
+        metavar=("W", "H"),
+        help="of images, masks and depth in pixels, such as 512 320 (default 1024 1024); boxes and steering angles do "
+        "not depend on it",
+    )
+    parser.add_argument(
+        "--scenes", nargs="+", metavar="SCENE", help="only these, such as 20180807_145028 (default: all)"
+    )
+    parser.add_argument(
+        "--shard",
+        type=shard_of,
+        metavar="I/N",
+        help="only units I, I+N, I+2N ... of the list, such as 2/8 in a job array (default: all)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files that are there (default: make what is missing)"
+    )
 
 
 def convert(

@@ -22,7 +22,7 @@ def add_root_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_processed_root_argument(parser: argparse.ArgumentParser) -> None:
     """--processed-root, by default A2D2_PROCESSED."""
-    _add_root(parser, "--processed-root", "A2D2_PROCESSED", "Datasets/processed", "labels made from it")
+    _add_root(parser, "--processed-root", "A2D2_PROCESSED", "Datasets/processed", "labels, such as /scratch/processed")
 
 
 def add_processed_roots_argument(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,8 @@ def add_processed_roots_argument(parser: argparse.ArgumentParser) -> None:
         action=AppendToGiven,
         default=[default],
         metavar="DIR",
-        help="a data set's labels and images; once for each (default $A2D2_PROCESSED, else Datasets/processed)",
+        help="a data set's labels and images, such as /scratch/nyuv2; once for each data set (default $A2D2_PROCESSED, "
+        "else Datasets/processed)",
     )
 
 
@@ -48,12 +49,12 @@ class AppendToGiven(argparse.Action):
 
 def add_data_root_argument(parser: argparse.ArgumentParser) -> None:
     """--data-root, by default A2D2_DATA."""
-    _add_root(parser, "--data-root", "A2D2_DATA", "Datasets", "raw data")
+    _add_root(parser, "--data-root", "A2D2_DATA", "Datasets", "raw data, such as /scratch/a2d2")
 
 
 def add_runs_root_argument(parser: argparse.ArgumentParser) -> None:
     """--runs-root, by default A2D2_RUNS."""
-    _add_root(parser, "--runs-root", "A2D2_RUNS", "runs", "folder of the training runs")
+    _add_root(parser, "--runs-root", "A2D2_RUNS", "runs", "folder of the training runs, such as /scratch/runs")
 
 
 def _add_root(parser: argparse.ArgumentParser, flag: str, variable: str, default: str, what: str) -> None:

@@ -16,7 +16,7 @@ from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
 from datasets.processed import CAMERA, CAMERA_SUFFIXES, ProcessedData
 from datasets.spec import LabelSpec
-from datasets.staging import stage
+from datasets.staging import local_folder, stage
 from errors import UserError, reason_of
 from progress import warn
 
@@ -184,8 +184,11 @@ class Roots(dict[str, Root]):
 def stage_all(paths: Sequence[Path], folder: Path | None) -> list[ProcessedData]:
     """The processed roots, or their copies: in `folder` itself, or of several each in a folder of its name."""
     roots = [ProcessedData(path) for path in paths]
-    if folder is None or len(roots) == 1:
-        return [stage(root, folder) for root in roots]
+    if folder is None:
+        return roots
+    folder = local_folder(folder, paths)
+    if len(roots) == 1:
+        return [stage(roots[0], folder)]
     return [stage(root, folder / root.name) for root in roots]
 
 

@@ -4,8 +4,9 @@ Every process of a node calls `stage`; one copies, the others wait for it.
 """
 
 import argparse
+import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from datasets.files import check_free_disk, locked, read_json, sorted_names, whole_file, write_json
@@ -15,7 +16,9 @@ from errors import UserError
 from progress import progress
 
 PIECE = 16 * 2**20  # bytes that are copied at a time
-MB = 10**6
+MB, GB = 10**6, 10**9
+AUTO = Path("auto")
+DISKS = ("SLURM_TMPDIR", "TMPDIR")  # variables that name a job's disk, the first that is set counts
 
 
 def add_stage_argument(parser: argparse.ArgumentParser) -> None:
@@ -24,8 +27,9 @@ def add_stage_argument(parser: argparse.ArgumentParser) -> None:
         "--stage-to",
         type=_folder,
         metavar="DIR",
-        help="first copy the processed set there (an empty folder of a node-local disk), once per node, and read the "
-        "copy",
+        help="first copy the processed set there, once per node, and read the copy; prints how many GB that takes. An "
+        "empty folder of a node-local disk such as /local/a2d2, or auto: one in $SLURM_TMPDIR, else in $TMPDIR "
+        "(default: no copy)",
     )
 
 
@@ -35,13 +39,27 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def stage(processed: ProcessedData, folder: Path | None) -> ProcessedData:
-    """Make `folder` a copy of the processed set, copying only what is new or changed; returns the copy.
+def local_folder(folder: Path, roots: Sequence[Path]) -> Path:
+    """Where copies of the processed roots go: for `auto` a folder of the job's disk that no other user or set has.
 
-    Without a folder (no --stage-to) the set is read where it lies.
+    UserError: no variable names that disk.
     """
-    if folder is None:
-        return processed
+    if folder != AUTO:
+        return folder
+    disk = next((os.environ[name] for name in DISKS if os.environ.get(name)), None)
+    if disk is None:
+        raise UserError(f"--stage-to auto: neither {' nor '.join(DISKS)} is set here; name a folder of a local disk")
+    sets = hashlib.sha256("\n".join(str(root.resolve()) for root in roots).encode()).hexdigest()[:8]
+    return Path(disk) / f"a2d2-{os.getuid()}-{sets}"
+
+
+def copied_bytes(roots: Sequence[ProcessedData]) -> int:
+    """What copies of these roots take."""
+    return sum(stamp.size for root in roots for stamp in root.needed().values())
+
+
+def stage(processed: ProcessedData, folder: Path) -> ProcessedData:
+    """Make `folder` a copy of the processed set, copying only what is new or changed; returns the copy."""
     copy = ProcessedData(folder)
     if copy.root.resolve().is_relative_to(processed.root.resolve()):
         raise UserError(f"--stage-to: {folder} lies in the processed set itself; name a folder on a node-local disk")
@@ -79,6 +97,7 @@ def _bring_up_to_date(copy: ProcessedData, processed: ProcessedData, needed: Map
     if not missing:
         return
     size = sum(stamp.size for stamp in missing.values())
+    print(f"--stage-to: {size / GB:.2f} GB to copy to {copy.root}", flush=True)
     check_free_disk(copy.root, size)
     for _ in progress(_megabytes(_copy(processed, copy, missing)), size // MB, f"MB to {copy.root}", size=int):
         pass

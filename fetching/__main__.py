@@ -2,8 +2,9 @@
 
     python -m fetching --dest Datasets --only bboxes --scenes 20180807_145028      (sh get_data.sh does it)
 
-What is there with the right size is not fetched again. Exit code: 0, 1 if a file failed, 2 for wrong usage and full
-disks, 3 if the bucket is not there or refuses access (get_data.sh then tries the archives).
+Writes into DEST as A2D2 has its files. What is there with the right size is not fetched again. Exit code: 0, 1 if a
+file failed, 2 for wrong usage and full disks, 3 if the bucket is not there or refuses access (get_data.sh then tries
+the archives).
 """
 
 import argparse
@@ -34,20 +35,20 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m fetching", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dest", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--dest", type=Path, required=True, metavar="DIR", help="such as Datasets; must be given")
     parser.add_argument("--only", choices=PARTS, help="one part (default: bboxes and bus)")
-    parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes")
+    parser.add_argument("--scenes", nargs="+", metavar="SCENE", help="only these scenes (default: all)")
     parser.add_argument("--all-cameras", action="store_true", help="all six cameras, not only the front center one")
-    parser.add_argument("--transfers", type=whole(1), default=32, metavar="N", help="at once (default 32)")
+    parser.add_argument("--transfers", type=whole(1), default=32, metavar="N", help="at once, such as 8 (default 32)")
     parser.add_argument("--checksums", action="store_true", help=f"check every file against {CHECKSUM_FILE} as well")
     parser.add_argument("--verify", action="store_true", help="compare the checksums of what is there, too")
     parser.add_argument("--dry-run", action="store_true", help="list what would be fetched")
-    parser.add_argument("--bucket", default=BUCKET, help=f"(default {BUCKET})")
+    parser.add_argument("--bucket", default=BUCKET, metavar="NAME", help=f"another, such as my-copy (default {BUCKET})")
     parser.add_argument(
         "--endpoint",
         default=os.environ.get("A2D2_S3_ENDPOINT") or None,
         metavar="URL",
-        help="an S3 server that has the bucket, instead of Amazon's (default $A2D2_S3_ENDPOINT)",
+        help="an S3 server, such as http://localhost:9000 (default $A2D2_S3_ENDPOINT, else Amazon's)",
     )
     return parser.parse_args(argv)
 

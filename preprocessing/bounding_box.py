@@ -3,6 +3,10 @@
 bbox = [left, top, right, bottom] in pixels of the undistorted image, clipped to it; exact duplicates (4 % of the
 boxes) are removed. A frame without boxes is an ordinary label: an empty list. A frame with a class that A2D2 does not
 list fails as a whole: leaving the box out would teach that there is nothing.
+
+python preprocessing/bounding_box.py --threads 8
+
+Writes PROCESSED_ROOT/box/SCENE/FRAME.json, and settings.json and report.json beside the scenes.
 """
 
 import sys

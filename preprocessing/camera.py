@@ -2,6 +2,10 @@
 
 Training reads these instead of decoding 3 MB PNGs again in every epoch; where they are missing it makes the same
 array from the raw PNG.
+
+python preprocessing/camera.py --size 512 320 --format jpeg
+
+Writes PROCESSED_ROOT/camera/SCENE/FRAME.npy or .jpg, and times.csv, settings.json and report.json beside the scenes.
 """
 
 import sys
@@ -32,7 +36,12 @@ class Camera(A2D2Stage):
     describing = frozenset({"resolution"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--format", choices=list(CAMERA_SUFFIXES), default="npy", help="default npy")
+        parser.add_argument(
+            "--format",
+            choices=list(CAMERA_SUFFIXES),
+            default="npy",
+            help=f"of the files; jpeg has quality {JPEG_QUALITY} and takes a tenth of the disk (default npy)",
+        )
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         shared = image_settings(args, raw)

@@ -2,6 +2,10 @@
 
 Each point is placed at its own pixel of the target size (a depth image is never resized); where several points meet
 the nearest one wins, since it is what the camera sees. Frames without points get no file.
+
+python preprocessing/depth_preprocess.py --size 512 320 --splat 3
+
+Writes PROCESSED_ROOT/depth/SCENE/FRAME.npy, and settings.json and report.json beside the scenes.
 """
 
 import sys
@@ -32,8 +36,15 @@ class Depth(A2D2Stage):
     describing = frozenset({"range"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--measure", choices=["depth", "distance"], default="depth", help="default depth")
-        parser.add_argument("--splat", type=odd, default=1, metavar="K", help="K x K pixels a point, K odd (default 1)")
+        parser.add_argument(
+            "--measure",
+            choices=["depth", "distance"],
+            default="depth",
+            help="along the camera's axis, or from the sensor to the point (default depth)",
+        )
+        parser.add_argument(
+            "--splat", type=odd, default=1, metavar="K", help="K x K pixels a point, K odd, such as 3 (default 1)"
+        )
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         return {

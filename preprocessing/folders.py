@@ -4,7 +4,10 @@ python preprocessing/folders.py --recipe configs/recipes/nyuv2.yaml --data-root 
 
 Images and labels of each kind that the recipe names, one kind after the other, all brought to one size: images by the
 mean over each new pixel's area, masks and dense depth by nearest neighbour, sparse depth point by point; boxes stay in
-pixels of the original image. With --check nothing is written but a picture to look at.
+pixels of the original image.
+
+Writes PROCESSED_ROOT/KIND/SCENE/FRAME.* of each kind, settings.json and report.json beside the scenes, dataset.json
+above them. With --check it writes nothing but a picture to look at, OUT/check/DATASET.png.
 """
 
 import sys
@@ -54,9 +57,21 @@ class Plan:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=Path, required=True, metavar="FILE.yaml", help="such as configs/recipes/*")
+    parser.add_argument(
+        "--recipe",
+        type=Path,
+        required=True,
+        metavar="FILE.yaml",
+        help="such as configs/recipes/nyuv2.yaml, must be given",
+    )
     parser.add_argument("--check", action="store_true", help="look, tell what was found and draw a picture; no labels")
-    parser.add_argument("--out", type=Path, default=Path("results"), help="of --check's picture (default results)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="of --check's picture, such as /tmp/look (default results)",
+    )
     add_conversion_arguments(parser)
     return parser.parse_args(argv)
 

@@ -4,6 +4,10 @@ File systems such as Lustre are slow with many small files; training reads the p
 where both are there. A rerun packs again the scenes whose loose files are new or changed, and keeps what else their
 packs hold. 'tar xf' in the processed root gives the loose files back. --verify reads every pack and compares each file
 with the checksum that it was packed with.
+
+python preprocessing/pack.py --remove
+
+Writes PROCESSED_ROOT/packed/SCENE.tar.
 """
 
 import sys

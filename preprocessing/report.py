@@ -1,8 +1,8 @@
 """After a job array: merge the reports of its shards into one report.json a stage, and list what failed.
 
-python preprocessing/report.py [--kinds segmentation depth]
+python preprocessing/report.py --kinds segmentation depth
 
-Exit code 1 where a frame failed or a shard has not reported.
+Writes PROCESSED_ROOT/KIND/report.json. Exit code 1 where a frame failed or a shard has not reported.
 """
 
 import sys
@@ -15,7 +15,7 @@ from collections import Counter
 from typing import Any
 
 from datasets.files import read_json, write_json
-from datasets.layout import add_root_arguments
+from datasets.layout import add_processed_root_argument
 from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
 from strict import DataModel, checked
@@ -25,8 +25,10 @@ STATUS = ("written", "present", "without_label", "failed")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", nargs="+", help="default: all that have shards")
-    add_root_arguments(parser)
+    parser.add_argument(
+        "--kinds", nargs="+", metavar="KIND", help="such as segmentation depth (default: all that have shards)"
+    )
+    add_processed_root_argument(parser)
     return parser.parse_args()
 
 

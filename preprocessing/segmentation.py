@@ -2,6 +2,10 @@
 
 The label is undistorted and resized in one nearest-neighbour look-up (interpolation would invent colours), then each
 exact colour becomes its class. 255: a colour that is not in A2D2's list, or a pixel that has no source pixel.
+
+python preprocessing/segmentation.py --size 512 320 --threads 8
+
+Writes PROCESSED_ROOT/segmentation/SCENE/FRAME.npy, and settings.json and report.json beside the scenes.
 """
 
 import sys

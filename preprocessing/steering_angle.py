@@ -4,6 +4,10 @@ Angles are degrees of the steering wheel, left positive (the bus keeps the sign 
 above are no measurements ('initialising', 'error') and are dropped with their timestamps. Zero is an angle. A frame
 where nothing is left gets no file. One job is a scene's bus file, which is read once: --shard I/N takes every N-th
 scene.
+
+python preprocessing/steering_angle.py --signal steering_angle_calculated
+
+Writes PROCESSED_ROOT/steering/SCENE/FRAME.json, and settings.json and report.json beside the scenes.
 """
 
 import sys
@@ -49,7 +53,12 @@ class Steering(A2D2Stage):
     describing = frozenset({"unit"})
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--signal", choices=SIGNALS, default=SIGNALS[0], help=f"default {SIGNALS[0]}")
+        parser.add_argument(
+            "--signal",
+            choices=SIGNALS,
+            default=SIGNALS[0],
+            help=f"of the bus; steering_angle is that of the rack, in spite of its name (default {SIGNALS[0]})",
+        )
 
     def settings(self, args: argparse.Namespace, raw: RawData) -> dict[str, Any]:
         return {"signal": args.signal, "unit": "deg"}  # --size has no part in angles

@@ -1,25 +1,36 @@
-#!/bin/sh
+#!/bin/bash
 # Submit the whole day: download -> preprocess -> train -> evaluate, each when the one before has succeeded.
-#   sh slurm/chain.sh NAME train_asymmetric.py [OPTIONS]      SHARDS=8 elements of each preprocessing array
-# SBATCH_* variables (SBATCH_PARTITION, SBATCH_ACCOUNT, ...) reach all jobs; CPU_PARTITION and CPU_ACCOUNT those that
-# fetch and preprocess, GPU_PARTITION and GPU_ACCOUNT those that train and evaluate.
-set -eu
-[ $# -ge 2 ] || { echo "usage: sh slurm/chain.sh NAME SCRIPT [OPTIONS]" >&2; exit 2; }
+#   bash slurm/chain.sh NAME train_asymmetric.py [OPTIONS]      SHARDS=8 elements of each preprocessing array
+# The configuration is checked before anything is submitted; the data are not there yet. Partitions, accounts and logs:
+# submit.sh. Evaluation gets the roots and --stage-to of the training.
+set -euo pipefail
+[ $# -ge 2 ] || { echo "usage: bash slurm/chain.sh NAME SCRIPT [OPTIONS]" >&2; exit 2; }
 name=$1 script=$2
 shift 2
 shards=${SHARDS:-8}
 case $shards in
     *[!0-9]* | 0*) echo "error: SHARDS=$shards is no number of array elements; set it to 1 or more" >&2; exit 2 ;;
 esac
-cpu="${CPU_PARTITION:+--partition=$CPU_PARTITION} ${CPU_ACCOUNT:+--account=$CPU_ACCOUNT}"
-gpu="${GPU_PARTITION:+--partition=$GPU_PARTITION} ${GPU_ACCOUNT:+--account=$GPU_ACCOUNT}"
+export A2D2_RUNS=${A2D2_RUNS:-runs}
+before='' shared=()
+for word in "$@"; do
+    case $before in
+        --data-root | --processed-root | --stage-to) shared+=("$before" "$word") ;;
+        --runs-root) A2D2_RUNS=$word ;;
+    esac
+    case $word in
+        --data-root=* | --processed-root=* | --stage-to=*) shared+=("$word") ;;
+        --runs-root=*) A2D2_RUNS=${word#*=} ;;
+    esac
+    before=$word
+done
 submitted=
 
 # submit WHAT DEPENDENCY OPTIONS...: the job's id becomes $id
 submit() {
-    what=$1 after=$2
+    local what=$1 after=$2
     shift 2
-    if ! id=$(sbatch --parsable ${after:+"--dependency=afterok$after"} --kill-on-invalid-dep=yes "$@"); then
+    if ! id=$(TRY=no bash slurm/submit.sh --parsable ${after:+"--dependency=afterok$after"} --kill-on-invalid-dep=yes "$@"); then
         echo "error: $what was not submitted${submitted:+; already in the queue, and waiting:$submitted (scancel$submitted)}" >&2
         exit 1
     fi
@@ -27,11 +38,13 @@ submit() {
     echo "$what: $id"
 }
 
-submit download "" $cpu slurm/download.sbatch
+train=(slurm/train.sbatch "$script" --name "$name" "$@")
+TRY=config bash slurm/submit.sh --test-only "${train[@]}" # submits nothing
+submit download "" slurm/download.sbatch
 download=$id labels=
 for stage in $(cat preprocessing/stages.txt); do
-    submit "$stage" ":$download" $cpu "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards"
+    submit "$stage" ":$download" "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards"
     labels=$labels:$id
 done
-submit train "$labels" $gpu --job-name="$name" slurm/train.sbatch "$script" --name "$name" "$@"
-submit evaluate ":$id" $gpu slurm/evaluate.sbatch "${A2D2_RUNS:-runs}/$name/best.pt"
+submit train "$labels" --job-name="$name" "${train[@]}"
+submit evaluate ":$id" slurm/evaluate.sbatch "$A2D2_RUNS/$name/best.pt" "${shared[@]}"

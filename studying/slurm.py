@@ -18,12 +18,12 @@ def submit(config: str, arguments: Sequence[str], elements: dict[str, int]) -> l
     for purpose, count in elements.items():
         # afterany: a failed run must not hold up the others
         after = [f"--dependency=afterany:{jobs[-1]}"] if jobs else []
-        command = ["sbatch", "--parsable", f"--array=1-{count}", *after, JOB, purpose, str(count), config, *arguments]
+        options = ["--parsable", f"--array=1-{count}", *after]
+        command = ["bash", "slurm/submit.sh", *options, JOB, purpose, str(count), config, *arguments]
         try:
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        except FileNotFoundError:
-            raise UserError("--submit slurm: there is no sbatch on this machine") from None
         except subprocess.CalledProcessError as error:
-            raise UserError(f"--submit slurm: sbatch refused: {' '.join(error.stderr.split())}") from None
+            reason = " ".join(error.stderr.split()).removeprefix("error: ")
+            raise UserError(f"--submit slurm: refused: {reason}") from None
         jobs.append(done.stdout.strip().partition(";")[0])
     return jobs

@@ -1,17 +1,19 @@
-"""The flags that the training scripts share."""
+"""The flags that the training scripts share. Reading them loads no torch."""
 
 import argparse
 import os
 import re
 from pathlib import Path
 
-import torch
-
-from arguments import whole
+from arguments import add_device_argument, whole
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
 ROOT = Path(__file__).resolve().parents[1]
+WRITES = """\
+Writes into RUNS_ROOT/NAME/, of --runs-root and --name: best.pt and last.pt (checkpoints), metrics.jsonl (all numbers),
+config.yaml and split.json (what was trained on), images/ (validation frames), wandb/. What was learnt from the labels
+before training is kept in RUNS_ROOT/.fits for other runs. A run that was interrupted leaves INTERRUPTED there."""
 NAME = re.compile(r"\w[\w.+=@-]{0,99}")
 
 
@@ -33,24 +35,37 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     config: its default. default_mode: of --train-mode; None: one must be given. what_modes: says for --help which there
     are (the config's sections decide).
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=description, epilog=WRITES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train-mode", metavar="MODE", default=default_mode, help=what_modes)
     beside_the_code = Path(os.path.relpath(ROOT / config))  # wherever the script is called from
-    parser.add_argument("--config", type=Path, default=beside_the_code, help=f"default {config}")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=beside_the_code,
+        metavar="FILE.yaml",
+        help=f"what decides a result; each key is described in training/config.py (default {config})",
+    )
     add_override_arguments(parser)
-    parser.add_argument("--name", type=run_name, help="name of the run (default: the mode)")
+    parser.add_argument("--name", type=run_name, help="of the run and its folder, such as ours (default: the mode)")
     add_runs_root_argument(parser)
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
     add_stage_argument(parser)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
+    add_device_argument(parser)
+    parser.add_argument(
+        "--resume",
+        metavar="auto|PATH",
+        help="auto: go on from last.pt, or start if there is none; or from a checkpoint such as runs/ours/last.pt "
+        "(default: a new run)",
+    )
     parser.add_argument(
         "--extend",
         type=whole(1),
         metavar="EPOCHS",
-        help="with --resume: train to so many epochs in all; the learning rate starts at its peak again and falls over "
-        "the rest",
+        help="with --resume: train to so many epochs in all, such as 300; the learning rate starts at its peak again "
+        "and falls over the rest (default: what was planned)",
     )
     parser.add_argument(
         "--accept-new-labels",
@@ -60,10 +75,29 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument(
         "--force-trained-norms", action="store_true", help="with several data sets: train with norm: train all the same"
     )
-    parser.add_argument("--wandb", choices=["auto", "online", "offline", "disabled"], default="auto")
-    parser.add_argument("--wandb-group", metavar="NAME", help="of the run on the dashboard (default: its kind)")
-    parser.add_argument("--wandb-project", metavar="NAME", help="default a2d2-multitask")
-    parser.add_argument("--wandb-tags", metavar="TAG", nargs="+", help="default: the run's kind and mode")
+    parser.add_argument(
+        "--wandb",
+        choices=["auto", "online", "offline", "disabled"],
+        default="auto",
+        help="default auto: online where you are logged in, else offline; metrics.jsonl has the numbers in any case",
+    )
+    parser.add_argument(
+        "--wandb-group",
+        metavar="NAME",
+        help="of the run on the dashboard, such as sizes (default $WANDB_RUN_GROUP, else its kind)",
+    )
+    parser.add_argument(
+        "--wandb-project", metavar="NAME", help="such as driving (default $WANDB_PROJECT, else a2d2-multitask)"
+    )
+    parser.add_argument(
+        "--wandb-tags",
+        metavar="TAG",
+        nargs="+",
+        help="such as small first (default $WANDB_TAGS, else the run's kind and mode)",
+    )
+    parser.add_argument(
+        "--check-config", action="store_true", help="read the flags and the config, and end; needs no data"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
     return parser
 
@@ -79,7 +113,18 @@ def run_name(text: str) -> str:
 
 def add_override_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that change what a --config says."""
-    parser.add_argument("--gpu", type=Path, metavar="FILE", help="such as configs/gpu/24gb.yaml, laid over the config")
     parser.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="such as training.epochs=3 seed=1"
+        "--gpu",
+        type=Path,
+        metavar="FILE",
+        help="micro-batch, loader processes and precision for a card, such as configs/gpu/24gb.yaml, laid over the "
+        "config (default: the config's own)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="over the config's keys, such as training.epochs=3 seed=1; null leaves a task out (default: none)",
     )

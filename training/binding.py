@@ -9,6 +9,7 @@ from datasets.labels import frame_samples
 from datasets.roots import Roots, agreed_label, stage_all
 from datasets.samples import Sample
 from datasets.spec import LabelSpec
+from datasets.staging import copied_bytes
 from errors import UserError
 from tasks.base import Task
 from training import distributed
@@ -23,6 +24,8 @@ def open_roots(start: Start, config: RunConfig) -> Roots:
     """The data sets, staged where --stage-to says so."""
     args = start.args
     processed = stage_all(args.processed_root, None if args.dry_run else args.stage_to)
+    if args.dry_run and args.stage_to:
+        print(f"--stage-to: a copy of the processed data takes {copied_bytes(processed) / 1e9:.2f} GB")
     encoded = config.data.decode == "device"
     return Roots.open(processed, RawData(args.data_root), config.data.image_size, encoded=encoded)
 

@@ -26,12 +26,18 @@ TIMEOUT = timedelta(hours=2)
 BUCKET = 2**25  # bytes of gradients that are exchanged at once
 
 
-def start(device: str) -> torch.device:
+def default_device() -> str:
+    """What --device is where it is not given."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def start(device: str | None) -> torch.device:
     """Join the other processes of torchrun, if there are any -> this process's device.
 
-    device: `cuda` gives each process of a node its own GPU, over NCCL; `cuda:0` makes them share that one, over gloo.
-    UserError where the device is not available.
+    device: `cuda` gives each process of a node its own GPU, over NCCL; `cuda:0` makes them share that one, over gloo;
+    None: the default. UserError where the device is not available.
     """
+    device = device or default_device()
     several, backend = int(os.environ.get("WORLD_SIZE", "1")) > 1, "nccl" if device == "cuda" else "gloo"
     if several and device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"

@@ -14,7 +14,8 @@ import pytest
 
 from datasets.files import locked
 from datasets.processed import ProcessedData
-from datasets.staging import add_stage_argument, stage
+from datasets.roots import stage_all
+from datasets.staging import add_stage_argument, copied_bytes, stage
 from errors import UserError
 from preprocessing.pack import pack
 from tests.processed_files import KINDS, content, contents, label_paths, write_label, write_labels
@@ -95,7 +96,44 @@ def test_large_files_are_copied_in_pieces(full: ProcessedData, local: Path, monk
 
 
 def test_without_a_folder_the_set_is_read_where_it_lies(full: ProcessedData) -> None:
-    assert stage(full, None) is full
+    assert [root.root for root in stage_all([full.root], None)] == [full.root]
+
+
+def test_how_many_gb_are_copied_is_told(
+    full: ProcessedData, local: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.staging.GB", 1000)  # bytes
+    stage(full, local)
+    told = float(capsys.readouterr().out.removeprefix("--stage-to: ").split(" GB to copy to ")[0])
+    size = sum(len(found) for found in contents(ProcessedData(local)).values())
+    assert size < 1000 * told < copied_bytes([full]) + 10  # with the settings
+
+
+# ---- auto -----------------------------------------------------------------------------------------------------
+
+
+def test_auto_is_a_folder_of_the_jobs_disk(
+    full: ProcessedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path / "job"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (copy,) = stage_all([full.root], Path("auto"))
+    assert copy.root.parent == tmp_path / "job"
+    assert contents(copy) == contents(full)
+    monkeypatch.delenv("SLURM_TMPDIR")
+    (copy,) = stage_all([full.root], Path("auto"))
+    assert copy.root.parent == tmp_path / "tmp"
+    other = ProcessedData(tmp_path / "other")
+    write_labels(other, FRAMES)
+    (copy_of_other,) = stage_all([other.root], Path("auto"))  # on the same disk
+    assert copy_of_other.root != copy.root
+
+
+def test_auto_where_no_disk_is_named(full: ProcessedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", "")
+    with pytest.raises(UserError, match="--stage-to auto: neither SLURM_TMPDIR nor TMPDIR is set here"):
+        stage_all([full.root], Path("auto"))
 
 
 # ---- again ----------------------------------------------------------------------------------------------------

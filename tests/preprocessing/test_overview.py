@@ -18,6 +18,7 @@ from preprocessing.bounding_box import Boxes
 from tests.a2d2 import SEGMENTATION
 from tests.raw_files import OTHER_SCENE, SCENE, frames, small_raw_data, write_every_kind, write_png
 from tests.training.conftest import Printed, call
+from visual.overview import WIDTH, contact_sheet, count_boxes, count_pixels
 
 __all__ = ["call"]
 
@@ -60,7 +61,7 @@ def test_pixels_are_counted_exactly_at_the_images_own_size(raw: RawData) -> None
         label = image_map.labels(cv2.imread(str(raw.path("label", frame)))[..., ::-1])
         for colour in map(tuple, label.reshape(-1, 3).tolist()):
             expected[by_colour.get(colour)] += 1
-    assert overview.count_pixels(raw, every=2).tolist() == list(expected.values())
+    assert count_pixels(raw, every=2).tolist() == list(expected.values())
 
 
 def test_boxes_are_those_of_the_labels(raw: RawData) -> None:
@@ -69,7 +70,7 @@ def test_boxes_are_those_of_the_labels(raw: RawData) -> None:
     paths = [raw.path("label3D", frame) for frame in raw.frames("label3D")]
     expected = [box for path in paths for box in json.loads(stage.convert(path).content)["boxes"]]
     assert len(expected) > 0
-    assert overview.count_boxes(raw) == expected
+    assert count_boxes(raw) == expected
 
 
 def test_a_class_is_shown_in_its_colour_and_a_dot_where_it_was_measured(raw: RawData) -> None:
@@ -78,13 +79,13 @@ def test_a_class_is_shown_in_its_colour_and_a_dot_where_it_was_measured(raw: Raw
     write_png(raw.path("label", frame), np.full((60, 96, 3), (255, 0, 0), np.uint8))
     sweep = {key: np.array([value]) for key, value in {"row": 30.0, "col": 48.0, "depth": 5.0}.items()}
     np.savez(raw.path("lidar", frame), **sweep)
-    picture = overview.contact_sheet(raw, [frame])
+    picture = contact_sheet(raw, [frame])
     expected = np.rint(0.6 * SEGMENTATION.classes.palette()[0] + 0.4 * 100).astype(np.uint8)
     assert (picture == expected).all(2).mean() > 0.15  # most of the third column
-    left = picture.shape[1] - 3 * (overview.WIDTH + 10)  # three columns, each with a gap
-    lidar = picture[:440, left : left + overview.WIDTH]  # without the scale bar
+    left = picture.shape[1] - 3 * (WIDTH + 10)  # three columns, each with a gap
+    lidar = picture[:440, left : left + WIDTH]  # without the scale bar
     rows, columns = np.nonzero(np.ptp(lidar.astype(int), axis=2) > 20)
-    assert abs(columns.mean() - 48.5 / 96 * overview.WIDTH) < 4
+    assert abs(columns.mean() - 48.5 / 96 * WIDTH) < 4
     assert np.ptp(columns) < 8
     assert np.ptp(rows) < 8
 

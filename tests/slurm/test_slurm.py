@@ -46,19 +46,30 @@ def environment(place: Workplace, **more: str) -> dict[str, str]:
         "A2D2_PROCESSED": str(place.processed.root),
         "A2D2_RUNS": str(place.runs),
         "WANDB_MODE": "disabled",
+        "CPU_PARTITION": "main",
+        "GPU_PARTITION": "main",
+        "TRY": "no",  # two tests do
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         **more,
     }
 
 
+def submit_sh(place: Workplace, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    command = ["bash", "slurm/submit.sh", "--parsable", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(place, **more), capture_output=True, text=True)
+
+
 def submit(place: Workplace, *arguments: str, **more: str) -> str:
-    """-> the job's id; its log is place.dir/ID.log or ID_ELEMENT.log."""
-    log = place.dir / ("%A_%a.log" if any(a.startswith("--array") for a in arguments) else "%j.log")
-    command = ["sbatch", "--parsable", "--output", str(log), *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=environment(place, **more), capture_output=True, text=True)
+    """-> the job's id."""
+    done = submit_sh(place, *arguments, **more)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def logs(place: Workplace, job: str) -> str:
+    """Of all elements."""
+    return "".join(path.read_text() for path in sorted((place.runs / "logs").glob(f"*-{job}*.log")))
 
 
 def state(job: str) -> str:
@@ -78,9 +89,8 @@ def finish(place: Workplace, job: str) -> str:
     """Wait for the end of a job (all elements) -> its logs."""
     ended = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
     wait_until(lambda: set(state(job).split()) <= ended, f"job {job} ends")
-    logs = "".join(path.read_text() for path in sorted(place.dir.glob(f"{job}*.log")))
-    assert set(state(job).split()) == {"COMPLETED"}, logs
-    return logs
+    assert set(state(job).split()) == {"COMPLETED"}, logs(place, job)
+    return logs(place, job)
 
 
 # ---- preprocessing ------------------------------------------------------------------------------------------------
@@ -136,8 +146,8 @@ def lines(place: Workplace, name: str) -> list[dict[str, float]]:
 
 def preempt(place: Workplace) -> None:
     """A job that wants every node for a moment, with the right to push others aside."""
-    urgent = submit(place, "--partition=high", f"--nodes={nodes()}", "--exclusive", "--wrap", "sleep 1")
-    finish(place, urgent)
+    command = ["sbatch", "--parsable", "--partition=high", f"--nodes={nodes()}", "--exclusive", "--wrap", "sleep 1"]
+    finish(place, subprocess.check_output([*command, "--output=/dev/null"], text=True).strip())
 
 
 def test_a_job_that_is_preempted_twice_ends_as_if_undisturbed(workplace: Workplace) -> None:
@@ -173,9 +183,39 @@ def test_the_time_limits_signal_requeues_too(workplace: Workplace) -> None:
 def test_a_mistake_fails_the_job_and_does_not_requeue_it(workplace: Workplace) -> None:
     job = submit(workplace, *CPU, "slurm/train.sbatch", "train_asymmetric.py", "--config", "none.yaml")
     wait_until(lambda: state(job) == "FAILED", "the job has failed")
-    log = (workplace.dir / f"{job}.log").read_text()
+    log = logs(workplace, job)
     assert "error: none.yaml can't be read" in log
     assert "back into the queue" not in log
+
+
+def test_a_mistake_is_not_queued(workplace: Workplace) -> None:
+    config = ["--config", str(workplace.config(json.dumps(ASYMMETRIC))), "--set", "training.epocs=3"]
+    before = subprocess.check_output(["squeue", "-h"], text=True)
+    done = submit_sh(workplace, "slurm/train.sbatch", "train_asymmetric.py", *config, TRY="data")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "epocs" in done.stderr
+    assert "error: not submitted" in done.stderr
+    assert subprocess.check_output(["squeue", "-h"], text=True) == before
+
+
+def test_a_training_that_was_tried_and_its_evaluation_over_a_copy(workplace: Workplace) -> None:
+    """$TMPDIR of the submission reaches the job here; a cluster sets its own."""
+    script = ["slurm/train.sbatch", "train_asymmetric.py", *flags(workplace, "copied", 1), "--stage-to", "auto"]
+    (workplace.dir / "disk").mkdir()
+    disk = {"TMPDIR": str(workplace.dir / "disk")}
+    done = submit_sh(workplace, *CPU, *script, **disk, TRY="data")
+    assert "--stage-to: a copy of the processed data takes 0.00 GB" in done.stderr
+    log = finish(workplace, done.stdout.strip())
+    assert "--stage-to: 0.00 GB to copy to " in log
+    assert "files copied" in log
+    (copy,) = (workplace.dir / "disk").glob("a2d2-*")
+    assert ProcessedData(copy).frames("depth")
+    assert not list((workplace.runs / "logs").glob("stop-*"))
+
+    best = str(workplace.runs / "copied" / "best.pt")
+    log = finish(workplace, submit(workplace, *CPU, "slurm/evaluate.sbatch", best, "--stage-to", "auto", **disk))
+    assert "miou" in log
+    assert "files copied" not in log  # the copy is whole
 
 
 @pytest.mark.skipif(slurm_answers() and nodes() < 2, reason="needs two nodes: NODES=2 tests/slurm/slurm_up.sh")
@@ -186,11 +226,3 @@ def test_two_nodes_train_together(workplace: Workplace) -> None:
     assert "; 2 processes" in log
     assert log.count("done; best epoch") == 1  # one of them speaks
     assert checkpoint.load(workplace.runs / "nodes" / "last.pt")["position"]["epoch"] == 2
-
-
-def test_evaluation(workplace: Workplace) -> None:
-    config = workplace.config(json.dumps(ASYMMETRIC))
-    train = [sys.executable, "train_asymmetric.py", "--config", str(config), "--set", "training.epochs=1"]
-    subprocess.run(train, cwd=ROOT, env=environment(workplace), check=True, capture_output=True)
-    job = submit(workplace, *CPU, "slurm/evaluate.sbatch", str(workplace.runs / "asymmetric" / "best.pt"))
-    assert "miou" in finish(workplace, job)

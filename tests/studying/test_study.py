@@ -17,7 +17,7 @@ import study
 import train_asymmetric
 import train_symmetric
 from datasets.processed import ProcessedData
-from errors import run_as_script
+from errors import UserError, run_as_script
 from studying import carry_out
 from studying.work import Children
 from tests.small_roots import write_root
@@ -166,7 +166,7 @@ def test_a_failed_run_is_named_and_does_not_spoil_the_rest(
 
 
 def test_other_data_sets_are_refused(monkeypatch: pytest.MonkeyPatch, rooms: ProcessedData, tmp_path: Path) -> None:
-    with pytest.raises(study.UserError, match="tiny is about streets"):
+    with pytest.raises(UserError, match="tiny is about streets"):
         start(monkeypatch, rooms, tmp_path, STUDY.replace("roots: [rooms]", "roots: [streets]"))
 
 

@@ -59,6 +59,15 @@ def test_a_dry_run_copies_nothing(workplace: Workplace, call: Call) -> None:
     done = call(train_single_task.main, *workplace.flags("steering", "--dry-run", "--stage-to", str(local)))
     assert done.code == 0
     assert not local.exists()
+    assert "--stage-to: a copy of the processed data takes 0.00 GB" in done.out
+
+
+def test_a_dry_run_elsewhere_than_in_a_job(workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_TMPDIR", raising=False)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert call(train_single_task.main, *workplace.flags("steering", "--dry-run", "--stage-to", "auto")).code == 0
+    done = call(train_single_task.main, *workplace.flags("steering", "--stage-to", "auto"))
+    assert (done.code, done.err.count("\n")) == (2, 1)
 
 
 def test_a_disk_that_is_too_small_is_one_line(
