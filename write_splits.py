@@ -15,7 +15,7 @@ from datasets.processed import ProcessedData
 from datasets.roots import Roots
 from errors import UserError, run_as_script
 from strict_yaml import read_yaml, validated
-from training.config import DataConfig
+from training.data_config import DataConfig
 from training.splitting import make_split
 
 SHIPPED = [Path("configs") / f"{name}_conf.yaml" for name in ("single_task", "symmetric", "asymmetric")]

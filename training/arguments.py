@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from arguments import whole
-from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
+from datasets.layout import RunDir, add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +24,19 @@ def parse_arguments(description: str, config: str, default_mode: str | None, wha
             parser.error(f"--{flag.replace('_', '-')} needs --resume")
     if args.extend:
         args.set.append(f"training.epochs={args.extend}")
+    if args.config is parser.get_default("config"):  # none was given
+        args.config = own_config(args) or args.config
     return args
+
+
+def own_config(args: argparse.Namespace) -> Path | None:
+    """The config.yaml of the run that --resume goes on with; None: it starts, or has none any more."""
+    if args.resume is None:
+        return None
+    run = RunDir(args.runs_root, args.name or str(args.train_mode))
+    last = run.last if args.resume == "auto" else Path(args.resume).resolve()
+    config = RunDir(last.parent.parent, last.parent.name).config
+    return config if last.exists() and config.is_file() else None
 
 
 def make_parser(description: str, config: str, default_mode: str | None, what_modes: str) -> argparse.ArgumentParser:
@@ -36,7 +48,9 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train-mode", metavar="MODE", default=default_mode, help=what_modes)
     beside_the_code = Path(os.path.relpath(ROOT / config))  # wherever the script is called from
-    parser.add_argument("--config", type=Path, default=beside_the_code, help=f"default {config}")
+    parser.add_argument(
+        "--config", type=Path, default=beside_the_code, help=f"default {config}; of --resume the run's own"
+    )
     add_override_arguments(parser)
     parser.add_argument("--name", type=run_name, help="name of the run (default: the mode)")
     add_runs_root_argument(parser)
@@ -44,7 +58,11 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     add_processed_roots_argument(parser)
     add_stage_argument(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--resume", metavar="auto|PATH", help="auto: go on from last.pt, or start if there is none")
+    parser.add_argument(
+        "--resume",
+        metavar="auto|PATH",
+        help="auto: go on from last.pt, or start if there is none; what was --set need not be given again",
+    )
     parser.add_argument(
         "--extend",
         type=whole(1),

@@ -81,6 +81,7 @@ class SavedGroup(Entry):
 class LossScale(Entry):
     value: PositiveFloat
     good_steps: NonNegativeInt
+    enabled: bool | None = None  # whether the precision was fp16; older checkpoints don't say
 
 
 class Schedule(Entry):

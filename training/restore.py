@@ -26,7 +26,7 @@ from tasks.base import Task
 from training import checkpoint
 from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
-from training.config import DataConfig
+from training.data_config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
 from training.runs import RunConfig
