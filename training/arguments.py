@@ -22,6 +22,8 @@ def parse_arguments(description: str, config: str, default_mode: str | None, wha
     for flag in ("accept_new_labels", "extend"):
         if getattr(args, flag) and not args.resume:
             parser.error(f"--{flag.replace('_', '-')} needs --resume")
+    if args.only and not args.init_from:
+        parser.error("--only needs --init-from")
     if args.extend:
         args.set.append(f"training.epochs={args.extend}")
     if args.config is parser.get_default("config"):  # none was given
@@ -69,6 +71,15 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         metavar="EPOCHS",
         help="with --resume: train to so many epochs in all; the learning rate starts at its peak again and falls over "
         "the rest",
+    )
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="PATH",
+        help="of a new run: take initial weights from a checkpoint of any training script, such as runs/A/best.pt",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="GROUP", help="with --init-from: only of backbone or of these tasks"
     )
     parser.add_argument(
         "--accept-new-labels",

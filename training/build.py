@@ -23,6 +23,7 @@ from training import checkpoint, distributed
 from training.config import to_yaml
 from training.data import RunData
 from training.evaluation import Precision, Results
+from training.initial import Taken
 from training.loop import Interrupted, Trainer
 from training.methods.base import Balancing
 from training.methods.rows import Rows
@@ -48,8 +49,7 @@ class Network:
         model = config.make_model(data.tasks)
         check_size(config.data.size, model, start.args.config)
         check_norms(model, start, data)
-        if start.checkpoint is None:
-            config.load_pretrained(model, data.tasks)
+        load_initial(start, config, model, data)
         lay_out(model.to(start.device), channels_last=config.training.channels_last)
 
         precision = Precision(config.training.precision, start.device)
@@ -63,6 +63,29 @@ class Network:
             together=config.steps_together,
         )
         return cls(model, balancing, updates, precision)
+
+
+def load_initial(start: Start, config: RunConfig, model: TaskNetwork, data: RunData) -> None:
+    """Put the weights in that a new run starts from. Those of the config are not read where --init-from has them."""
+    path = start.args.init_from
+    if start.checkpoint is not None:
+        check_same_origin(start.checkpoint, path)
+        return
+    taken = Taken.plan(path, model, start.args.only) if path else None
+    shared = next(
+        iter(model.groups())
+    )  # the backbone, or a single-task network: the config's weights are its encoder's
+    if taken is None or not taken.holds(shared):
+        config.load_pretrained(model, data.tasks)
+    if taken is not None:
+        taken.load(model)
+        print(taken)
+
+
+def check_same_origin(loaded: Mapping[str, Any], path: Path | None) -> None:
+    """UserError where a run that goes on is said to have started from another checkpoint than it did."""
+    if path and loaded.get("init_from") != str(path.resolve()):
+        raise UserError(f"--init-from {path}: the run started from {loaded.get('init_from') or 'no checkpoint'}")
 
 
 def make_groups(config: RunConfig, model: TaskNetwork, balancing: Balancing) -> list[Group]:
@@ -120,6 +143,7 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
 
 def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, Any]:
     """The parts of the run's checkpoints that never change."""
+    origin = origin_of(start)
     return {
         "kind": config.kind,
         "mode": config.mode,
@@ -130,7 +154,15 @@ def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, A
         "samples": data.samples_per_task(),
         "git_commit": checkpoint.git_commit(),
         "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else secrets.token_hex(4),
+        **({"init_from": origin} if origin else {}),
     }
+
+
+def origin_of(start: Start) -> str | None:
+    """The checkpoint that the run took its initial weights from."""
+    if start.checkpoint is not None:
+        return start.checkpoint.get("init_from")
+    return str(start.args.init_from.resolve()) if start.args.init_from else None
 
 
 def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Mapping[str, Any]) -> Tracker:

@@ -146,6 +146,7 @@ class Content(Entry):
     samples: dict[str, NonNegativeInt]
     sample_lists: SampleLists
     constant: Metrics
+    init_from: str | None = None  # the checkpoint that it took initial weights from, if any
 
     model: dict[str, Tensor]
     updates: SavedUpdates

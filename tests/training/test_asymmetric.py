@@ -111,6 +111,8 @@ def make_plan(
         wandb_group=None,
         wandb_project=None,
         extend=None,
+        init_from=None,
+        only=[],
         wandb_tags=None,
     )
     return Plan.make(args, load_config(RUN_CONFIGS[kind], path, list(changes)).of_mode(kind))

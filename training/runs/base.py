@@ -134,6 +134,10 @@ class RunConfig(KindOfRun, Generic[Model]):
         """Put the initial weights that the config names into a network from `make_model`."""
 
     @abstractmethod
+    def pretrained_module(self, model: Model) -> nn.Module | None:
+        """What of a network `pretrained` fills; None: it always starts from random weights."""
+
+    @abstractmethod
     def imagenet_weights(self) -> list[WeightsEnum | TimmWeights]:
         """The published entries of the ImageNet weights that the file names."""
 
