@@ -93,6 +93,15 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument("--wandb-group", metavar="NAME", help="of the run on the dashboard (default: its kind)")
     parser.add_argument("--wandb-project", metavar="NAME", help="default a2d2-multitask")
     parser.add_argument("--wandb-tags", metavar="TAG", nargs="+", help="default: the run's kind and mode")
+    parser.add_argument("--wandb-best", action="store_true", help="send best.pt as an artifact at the end")
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="checkpoints of networks of one task, one for each task here: Delta-m against them after each validation",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print samples, steps and parameters; train nothing")
     return parser
 

@@ -112,6 +112,8 @@ def make_plan(
         wandb_project=None,
         extend=None,
         init_from=None,
+        baseline=[],
+        wandb_best=False,
         only=[],
         wandb_tags=None,
     )
@@ -509,7 +511,7 @@ def saved(plan: Plan, name: str) -> dict[str, Any]:
 
 def rows_of(plan: Plan) -> list[dict[str, Any]]:
     rows = map(json.loads, plan.run.metrics.read_text().splitlines())
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+    return [{key: value for key, value in row.items() if key != "speed/samples_per_second"} for row in rows]
 
 
 RESUMED = [
