@@ -100,6 +100,7 @@ bench: .venv/installed
 
 readme: .venv/installed
 	$(BIN)/python -m benchmarks.readme
+	$(BIN)/python -m training.reference
 
 cuda-bundle:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

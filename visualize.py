@@ -21,7 +21,7 @@ from datasets.layout import ResultsDir, add_data_root_argument, add_processed_ro
 from datasets.processed import ProcessedData
 from datasets.spec import SPLITS
 from training import distributed
-from training.config import SplitConfig
+from training.data_config import SplitConfig
 from training.splitting import make_split
 from visual.networks import load_networks
 from visual.output import write_frame, write_scene

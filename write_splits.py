@@ -43,7 +43,7 @@ def main() -> None:
         raise UserError(f"--configs: two files have the same name among {', '.join(names)}; write them one by one")
     with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
         from datasets.roots import Roots
-        from training.config import DataConfig
+        from training.data_config import DataConfig
         from training.splitting import make_split
 
     for path in args.configs:

@@ -67,7 +67,7 @@ def features_of(name: str) -> nn.Module:
 def places_of(name: str) -> tuple[int, ...]:
     """Of the maps at STRIDES among those that timm's network gives.
 
-    Known once a config names it (check_maps): in torch's FakeTensorMode, the memory estimate's, meta tensors are refused.
+    Known once a config names it (check_maps): torch's FakeTensorMode, the memory estimate's, refuses meta tensors.
     """
     import timm
 

@@ -52,7 +52,7 @@ def training(place: Workplace, name: str) -> tuple[str, ...]:
 def rows(place: Workplace, name: str) -> list[dict[str, float]]:
     path = place.runs / name / "metrics.jsonl"
     found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in found]
+    return [{key: value for key, value in row.items() if key != "speed/samples_per_second"} for row in found]
 
 
 def test_preprocessing_and_packing_while_a_training_reads(own_workplace: Workplace) -> None:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from arguments import add_device_argument, whole
-from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
+from datasets.layout import RunDir, add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,9 +24,23 @@ def parse_arguments(description: str, config: str, default_mode: str | None, wha
     for flag in ("accept_new_labels", "extend"):
         if getattr(args, flag) and not args.resume:
             parser.error(f"--{flag.replace('_', '-')} needs --resume")
+    if args.only and not args.init_from:
+        parser.error("--only needs --init-from")
     if args.extend:
         args.set.append(f"training.epochs={args.extend}")
+    if args.config is parser.get_default("config"):  # none was given
+        args.config = own_config(args) or args.config
     return args
+
+
+def own_config(args: argparse.Namespace) -> Path | None:
+    """The config.yaml of the run that --resume goes on with; None: it starts, or has none any more."""
+    if args.resume is None:
+        return None
+    run = RunDir(args.runs_root, args.name or str(args.train_mode))
+    last = run.last if args.resume == "auto" else Path(args.resume).resolve()
+    config = RunDir(last.parent.parent, last.parent.name).config
+    return config if last.exists() and config.is_file() else None
 
 
 def make_parser(description: str, config: str, default_mode: str | None, what_modes: str) -> argparse.ArgumentParser:
@@ -45,7 +59,8 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         type=Path,
         default=beside_the_code,
         metavar="FILE.yaml",
-        help=f"what decides a result; each key is described in training/config.py (default {config})",
+        help="what decides a result; docs/configuration.md explains each key "
+        f"(default {config}; of --resume the run's own)",
     )
     add_override_arguments(parser)
     parser.add_argument("--name", type=run_name, help="of the run and its folder, such as ours (default: the mode)")
@@ -57,8 +72,8 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
-        help="auto: go on from last.pt, or start if there is none; or from a checkpoint such as runs/ours/last.pt "
-        "(default: a new run)",
+        help="auto: go on from last.pt, or start if there is none; or from a checkpoint such as runs/ours/last.pt; "
+        "what was --set need not be given again (default: a new run)",
     )
     parser.add_argument(
         "--extend",
@@ -66,6 +81,20 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         metavar="EPOCHS",
         help="with --resume: train to so many epochs in all, such as 300; the learning rate starts at its peak again "
         "and falls over the rest (default: what was planned)",
+    )
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        metavar="PATH",
+        help="of a new run: take initial weights from a checkpoint of any training script, such as runs/A/best.pt "
+        "(default: none)",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="GROUP",
+        help="with --init-from: only backbone, or these tasks (default: all)",
     )
     parser.add_argument(
         "--accept-new-labels",
@@ -94,6 +123,18 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         metavar="TAG",
         nargs="+",
         help="such as small first (default $WANDB_TAGS, else the run's kind and mode)",
+    )
+    parser.add_argument(
+        "--wandb-best", action="store_true", help="send best.pt as an artifact at the end (default: it stays here)"
+    )
+    parser.add_argument(
+        "--baseline",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="checkpoints of networks of one task, one for each task here: Delta-m against them after each validation "
+        "(default: none)",
     )
     parser.add_argument(
         "--check-config", action="store_true", help="read the flags and the config, and end; needs no data"

@@ -19,10 +19,15 @@ from models.base import TaskNetwork
 from models.memory_format import lay_out
 from models.multitask import BACKBONE
 from models.norms import training_batch_norms
+from tasks.base import Task
 from training import checkpoint, distributed
+from training.baseline import read_baselines
+from training.comparison import deciding_values, delta_m
 from training.config import to_yaml
+from training.dashboard import definitions
 from training.data import RunData
 from training.evaluation import Precision, Results
+from training.initial import Taken
 from training.loop import Interrupted, Trainer
 from training.methods.base import Balancing
 from training.methods.rows import Rows
@@ -48,8 +53,7 @@ class Network:
         model = config.make_model(data.tasks)
         check_size(config.data.size, model, start.args.config)
         check_norms(model, start, data)
-        if start.checkpoint is None:
-            config.load_pretrained(model, data.tasks)
+        load_initial(start, config, model, data)
         lay_out(model.to(start.device), channels_last=config.training.channels_last)
 
         precision = Precision(config.training.precision, start.device)
@@ -63,6 +67,29 @@ class Network:
             together=config.steps_together,
         )
         return cls(model, balancing, updates, precision)
+
+
+def load_initial(start: Start, config: RunConfig, model: TaskNetwork, data: RunData) -> None:
+    """Put the weights in that a new run starts from. Those of the config are not read where --init-from has them."""
+    path = start.args.init_from
+    if start.checkpoint is not None:
+        check_same_origin(start.checkpoint, path)
+        return
+    taken = Taken.plan(path, model, start.args.only) if path else None
+    shared = next(
+        iter(model.groups())
+    )  # the backbone, or a single-task network: the config's weights are its encoder's
+    if taken is None or not taken.holds(shared):
+        config.load_pretrained(model, data.tasks)
+    if taken is not None:
+        taken.load(model)
+        print(taken)
+
+
+def check_same_origin(loaded: Mapping[str, Any], path: Path | None) -> None:
+    """UserError where a run that goes on is said to have started from another checkpoint than it did."""
+    if path and loaded.get("init_from") != str(path.resolve()):
+        raise UserError(f"--init-from {path}: the run started from {loaded.get('init_from') or 'no checkpoint'}")
 
 
 def make_groups(config: RunConfig, model: TaskNetwork, balancing: Balancing) -> list[Group]:
@@ -88,6 +115,8 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
     lists = data.lists()
     changed = start.changed_lists(lists)  # before the run's folder is touched
     constants = {**run_constants(start, config, data), "sample_lists": lists, "constant": {}}
+    if baseline := baseline_of(start, data):
+        constants["baseline"] = baseline
     if config.compares_tasks:
         constants["constant"] = start.checkpoint["constant"] if start.checkpoint else data.constant_results()
     trainer = Trainer(
@@ -102,8 +131,11 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
         precision=network.precision,
         seed=config.seed,
         run=start.run,
-        tracker=start_tracking(start, config, data, constants),
+        tracker=start_tracking(start, config, data, network, constants),
         constants=constants,
+        gain=(lambda results: delta_m(deciding_values(results, data.tasks), baseline, data.tasks))
+        if baseline
+        else None,
     )
     if start.checkpoint is not None:
         with checkpoint.fitting("--resume: the checkpoint"):
@@ -120,6 +152,7 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
 
 def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, Any]:
     """The parts of the run's checkpoints that never change."""
+    origin = origin_of(start)
     return {
         "kind": config.kind,
         "mode": config.mode,
@@ -130,10 +163,27 @@ def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, A
         "samples": data.samples_per_task(),
         "git_commit": checkpoint.git_commit(),
         "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else secrets.token_hex(4),
+        **({"init_from": origin} if origin else {}),
     }
 
 
-def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Mapping[str, Any]) -> Tracker:
+def baseline_of(start: Start, data: RunData) -> dict[str, float]:
+    """Task -> deciding metric of the network that Delta-m compares with; empty where none is given."""
+    if not start.args.baseline:
+        return start.checkpoint.get("baseline", {}) if start.checkpoint else {}
+    return read_baselines(start.args.baseline, data.tasks, data.split)
+
+
+def origin_of(start: Start) -> str | None:
+    """The checkpoint that the run took its initial weights from."""
+    if start.checkpoint is not None:
+        return start.checkpoint.get("init_from")
+    return str(start.args.init_from.resolve()) if start.args.init_from else None
+
+
+def start_tracking(
+    start: Start, config: RunConfig, data: RunData, network: Network, constants: Mapping[str, Any]
+) -> Tracker:
     """Make the run folder and the wandb run; the first process does it for all."""
     run = start.run
     if not distributed.is_main():
@@ -147,8 +197,10 @@ def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Ma
     if start.checkpoint is None:  # left by a start that was killed before its first checkpoint
         run.metrics.unlink(missing_ok=True)
     listing = Listing(constants["wandb_id"], run.dir.name, config.kind, "train", (config.kind, config.mode))
-    shown = {**constants["config"], "run": facts_of(start, config, data, constants)}
-    tracker = Tracker(run, start_wandb(start.args.wandb, run, start.listed(listing), shown))
+    shown = {**constants["config"], "run": facts_of(start, config, data, network, constants)}
+    wandb_run = start_wandb(start.args.wandb, run, start.listed(listing), shown)
+    tracker = Tracker(run, wandb_run, sends_best=start.args.wandb_best)
+    tracker.define(definitions(data.tasks, network.updates.groups))
     samples = {f"samples/{task}": count for task, count in constants["samples"].items()}
     tracker.summarise(samples)
     if start.checkpoint is None:
@@ -156,16 +208,22 @@ def start_tracking(start: Start, config: RunConfig, data: RunData, constants: Ma
     return tracker
 
 
-def facts_of(start: Start, config: RunConfig, data: RunData, constants: Mapping[str, Any]) -> dict[str, Any]:
+def facts_of(
+    start: Start, config: RunConfig, data: RunData, network: Network, constants: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a dashboard's table may be sorted by, beside the config."""
     return {
         "name": start.run.dir.name,
+        "script": f"train_{config.kind}.py",
         "kind": config.kind,
         "mode": config.mode,
         "commit": constants["git_commit"],
         "data_sets": sorted(constants["datasets"]),
-        "split": {name: len(samples) for name, samples in (("train", data.train.samples), ("val", data.val.samples))},
-        "samples": dict(constants["samples"]),
+        "split": {name: len(frames) for name, frames in data.split.to_json().items()},  # in frames
+        "samples": {"train": len(data.train), "val": len(data.val), **constants["samples"]},
+        "parameters": sum(parameter.numel() for parameter in network.model.parameters()),
+        "init_from": constants.get("init_from"),
+        "baseline": constants.get("baseline"),
         "processes": distributed.processes(),
         "job": os.environ.get("SLURM_JOB_ID"),
     }
@@ -179,6 +237,11 @@ def score(results: Results, constant: Results, config: RunConfig, data: RunData)
     trained = [name for name, count in data.samples_per_task().items() if count]
     scores = [data.tasks[name].relative_score(results[name], constant.get(name, {})) for name in trained]
     return sum(scores) / len(scores)
+
+
+def gain(results: Results, baseline: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """Delta-m of a validation (training/comparison.py), a fraction."""
+    return delta_m(deciding_values(results, tasks), baseline, tasks)
 
 
 def train(trainer: Trainer) -> None:

@@ -81,6 +81,7 @@ class SavedGroup(Entry):
 class LossScale(Entry):
     value: PositiveFloat
     good_steps: NonNegativeInt
+    enabled: bool | None = None  # whether the precision was fp16; older checkpoints don't say
 
 
 class Schedule(Entry):
@@ -123,6 +124,7 @@ class SavedLog(Entry):
     sums: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]]
     latest: dict[str, Annotated[float, Field(allow_inf_nan=True)]]
     noted: bool
+    shown: dict[str, Annotated[float, Field(allow_inf_nan=True)]] = {}
 
 
 class RandomStates(Entry):
@@ -145,6 +147,8 @@ class Content(Entry):
     samples: dict[str, NonNegativeInt]
     sample_lists: SampleLists
     constant: Metrics
+    baseline: dict[str, float] = {}  # task -> deciding metric of its baseline, where one was given
+    init_from: str | None = None  # the checkpoint that it took initial weights from, if any
 
     model: dict[str, Tensor]
     updates: SavedUpdates

@@ -7,13 +7,16 @@ from typing import Any
 from datasets.roots import Roots
 from datasets.spec import LabelSpec
 from errors import UserError
+from progress import warn
 from strict_yaml import validated
 from tasks import TASKS
 from training import checkpoint
 from training.runs import RUN_CONFIGS, RunConfig
 
-FREE = ("data.workers", "training.images", "training.keep_images", "training.log_every")
-"""Keys that decide no weight: whoever resumes may change them."""
+ROUNDING = "training.precision"
+"""Whoever resumes may change it, and is warned: it changes weights by rounding."""
+FREE = ("data.workers", "training.images", "training.keep_images", "training.log_every", ROUNDING)
+"""Whoever resumes may change them: the others decide no weight."""
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunConfig]:
@@ -99,7 +102,12 @@ def check_same_config(saved: Mapping[str, Any], asked: Mapping[str, Any], prefix
             check_same_config(theirs, ours, f"{name}.")
         elif ours != theirs and name not in FREE:
             advice = f" (longer: --extend {ours})" if name == "training.epochs" else ""
-            raise UserError(f"--resume: {name} is {ours}, the checkpoint has {theirs}; a new run needs --name{advice}")
+            raise UserError(
+                f"--resume: {name} is {ours}, the checkpoint has {theirs}; without --config and --set the run goes on "
+                f"with its own config.yaml, a new run needs --name{advice}"
+            )
+        elif ours != theirs and name == ROUNDING:
+            warn(f"warning: {name} is {ours}, was {theirs}: weights differ by rounding from those of one precision")
 
 
 def check_fits(content: Mapping[str, Any], roots: Roots, source: str) -> None:

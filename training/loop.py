@@ -29,7 +29,7 @@ from training.evaluation import Precision, Results, evaluate, make_loader
 from training.methods.base import Balancing
 from training.panels import Panels
 from training.step import Sums, accumulate
-from training.tracking import Pace, Tracker, TrainingLog
+from training.tracking import Pace, Tracker, TrainingLog, is_of_class
 from training.updates import StepReport, Updates
 
 
@@ -103,6 +103,7 @@ class Trainer:
     A task's loss reaches the groups of parameters named BACKBONE and like the task.
     score: results of a validation -> one number, the higher the better; decides which checkpoint is best.
     constants: what checkpoints hold beside the state (config, split, class lists ...).
+    gain: results of a validation -> Delta-m, where baselines are known; decides nothing.
     """
 
     def __init__(
@@ -121,9 +122,10 @@ class Trainer:
         run: RunDir,
         tracker: Tracker,
         constants: dict[str, Any],
+        gain: Callable[[Results], float] | None = None,
     ):
         self.model, self.tasks, self.balancing, self.updates = model, tasks, balancing, updates
-        self.augmentation, self.score = augmentation, score
+        self.augmentation, self.score, self.gain = augmentation, score, gain
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
         if config.sync_bn:
@@ -152,7 +154,8 @@ class Trainer:
     def _train(self, stop: StopFlag) -> None:
         if not distributed.is_main():  # dropout differs between processes
             torch.manual_seed(self.seed + 1_000_003 * distributed.rank() + self.updates.samples_seen)
-        while self.position.epoch < self.config.epochs or not self.position.validated:
+        finished = self._finished()
+        while not self._finished():
             if self.position.validated:
                 self._train_epoch(stop)
             if not self.position.validated:
@@ -165,6 +168,12 @@ class Trainer:
             print(f"epoch {self.position.epoch}/{self.config.epochs}: {self._standing()}", flush=True)
             if self._any(stop.raised) and self.position.epoch < self.config.epochs:
                 raise Interrupted(stop.by_person)
+        if self.best and not finished:
+            self.panels.show_classes(self.best["results"], self.updates.samples_seen)
+            self.tracker.send_best()
+
+    def _finished(self) -> bool:
+        return self.position.epoch >= self.config.epochs and self.position.validated
 
     def _standing(self) -> str:
         """What a log says after an epoch: the best score, how fast it goes, and how long it will take."""
@@ -186,7 +195,7 @@ class Trainer:
         self.model.train()
         self.log.start_clock(self.updates)
         name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(map(len, order))
-        blocks = progress(zip(order, mine, strict=True), samples, name, self.log.shown, lambda item: len(item[0]))
+        blocks = progress(zip(order, mine, strict=True), samples, name, self.log.progress, lambda item: len(item[0]))
         for block, parts in blocks:
             sums = Sums()
             for i in range(self._rounds(block)):
@@ -281,11 +290,14 @@ class Trainer:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
         values = {f"val/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
         score = self.score(results)
-        self.tracker.log({"epoch": self.position.epoch, "val/score": score, **values}, self.updates.samples_seen)
+        whole = {"val/score": score, "val/best_score": max(score, self.best.get("score", -math.inf))}
+        if self.gain:
+            whole["val/delta_m"] = self.gain(results)
+        self.tracker.log({"epoch": self.position.epoch, **whole, **values}, self.updates.samples_seen)
         for task, scores in results.items():
             shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
             print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)
-        self.panels.show(self.model, results, self.position.epoch, self.updates.samples_seen)
+        self.panels.show(self.model, self.position.epoch, self.updates.samples_seen)
         return results, score
 
     def _stoppable(self, stop: StopFlag) -> Iterator[Batch]:
@@ -313,7 +325,8 @@ class Trainer:
             self.best = {"score": score, "epoch": self.position.epoch, "results": results}
             self._save(self.run.best)
             best = {f"best/{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
-            self.tracker.summarise({"best/epoch": self.position.epoch, **best})
+            best = {name: value for name, value in best.items() if not is_of_class(name)}
+            self.tracker.summarise({"best/epoch": self.position.epoch, "best/score": score, **best})
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 

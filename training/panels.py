@@ -52,8 +52,8 @@ class Panels:
         self.pictures = {name: picture_of(task) for name, task in tasks.items()}
         self.silent = not distributed.is_main()
 
-    def show(self, forward: Callable[..., dict[str, Any]], results: Results, epoch: int, samples: int) -> None:
-        """Draw the frames, and show each task's values of single classes as a table."""
+    def show(self, forward: Callable[..., dict[str, Any]], epoch: int, samples: int) -> None:
+        """Draw the frames."""
         if self.silent:
             return
         images: dict[str, list[Shown]] = defaultdict(list)
@@ -64,10 +64,6 @@ class Panels:
                     images[task].append(shown)
         for task, pictures in images.items() if self._is_for_dashboard(epoch) else ():
             self.tracker.show_images(f"images/{task}", pictures, samples)
-        for task, values in results.items():
-            columns, rows = class_table(values)
-            if rows:
-                self.tracker.show_table(f"classes/{task}", columns, rows, samples)
 
     def _is_for_dashboard(self, epoch: int) -> bool:
         """Whether it is one of the validations, evenly over all that there will be, whose pictures are shown there."""
@@ -87,6 +83,12 @@ class Panels:
             write_picture(self.run.plot(task.name, name), content.getvalue())
             picture = np.array(Image.open(content).convert("RGB"))
             self.tracker.show_images(f"plots/{task.name}-{name}", [Shown(picture, name)], samples)
+
+    def show_classes(self, results: Results, samples: int) -> None:
+        """The values of single classes of all tasks in one table, once at the end."""
+        columns, rows = classes_table(results)
+        if rows and not self.silent:
+            self.tracker.show_table("classes", columns, rows, samples)
 
     def _draw(self, forward: Callable[..., dict[str, Any]], batch: Batch, epoch: int) -> list[tuple[str, Shown]]:
         """Every task with a label of this one frame."""
@@ -133,3 +135,15 @@ def class_table(values: dict[str, float]) -> tuple[list[str], list[list[Any]]]:
             by_class[name][metric] = value
     metrics = list(dict.fromkeys(metric for scores in by_class.values() for metric in scores))
     return ["class", *metrics], [[name, *(scores.get(m) for m in metrics)] for name, scores in by_class.items()]
+
+
+def classes_table(results: Results) -> tuple[list[str], list[list[Any]]]:
+    """Values of single classes, a row for each class of each task -> columns, rows."""
+    found = {task: class_table(values) for task, values in results.items()}
+    metrics = dict.fromkeys(column for columns, rows in found.values() if rows for column in columns[1:])
+    table = []
+    for task, (columns, rows) in found.items():
+        for row in rows:
+            values = dict(zip(columns, row, strict=True))
+            table.append([task, values["class"], *(values.get(metric) for metric in metrics)])
+    return ["task", "class", *metrics], table

@@ -26,10 +26,32 @@ from tasks.base import Task
 from training import checkpoint
 from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
-from training.config import DataConfig
+from training.data_config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, evaluate_constants
 from training.runs import RunConfig
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """A checkpoint with the network that it describes, of which no data are needed."""
+
+    content: dict[str, Any]
+    config: RunConfig
+    tasks: dict[str, Task]
+    model: TaskNetwork
+
+
+def rebuild(path: Path) -> Rebuilt:
+    """UserError: there is no such checkpoint, or its parts do not fit together."""
+    content, config = load_checkpoint(path)
+    tasks = config.make_tasks(saved_labels(content, config, str(path)))
+    with checkpoint.fitting(str(path)):
+        for name, task in tasks.items():
+            task.load_state(content["tasks"][name])
+        model = config.make_model(tasks)
+        model.load_state_dict(content["model"])
+    return Rebuilt(content, config, tasks, model)
 
 
 @dataclass
@@ -51,13 +73,8 @@ class Restored:
     @classmethod
     def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
         """UserError where class table, size or calibration do not fit: better than a wrong number."""
-        content, config = load_checkpoint(path)
-        tasks = config.make_tasks(saved_labels(content, config, str(path)))
-        with checkpoint.fitting(str(path)):
-            for name, task in tasks.items():
-                task.load_state(content["tasks"][name])
-            model = config.make_model(tasks)
-            model.load_state_dict(content["model"])
+        rebuilt = rebuild(path)
+        content, config, tasks, model = rebuilt.content, rebuilt.config, rebuilt.tasks, rebuilt.model
         roots = Roots.open(processed, raw, config.data.image_size)
         check_fits(content, roots, str(path))
         seen = {name: count for name, count in content["updates"]["seen"].items() if name in tasks and count}

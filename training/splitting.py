@@ -8,7 +8,7 @@ from datasets.roots import Root, Roots
 from datasets.splits import Split, joined, official_split, overfit, split_by_scenes, split_by_time
 from errors import UserError
 from training import distributed
-from training.config import SplitConfig
+from training.data_config import SplitConfig
 from training.start import Start
 
 

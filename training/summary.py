@@ -1,7 +1,7 @@
 """What a run will do, told before it does it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from datasets.sampling import epoch_order
 from models.multitask import BACKBONE
@@ -22,36 +22,76 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
     return "\n".join(
         [
             f"split: {data.split.summary()}",
+            *unused(config, data),
             f"training samples: {len(data.train)}, of {len(used)} frames; with a label of "
             f"{listed(data.samples_per_task())}; "
             f"{len(left_out)} frames left out for want of a label"
             + (f"; fell to kinds that this run does not train: {listed(others)}" if others else ""),
+            *untrained(data),
             f"validation samples: {len(data.val.samples)}",
             f"samples planned: {config.training.epochs * len(data.train)}, "
             f"in blocks of {data.block_size}; an epoch has {', '.join(paces(config, data, network))}",
+            *short_steps(config, data, network),
             f"parameters: {parameters / 1e6:.2f} M; precision {network.precision.name}; device {start.device}"
             + (f"; {distributed.processes()} processes" if distributed.processes() > 1 else ""),
         ]
     )
 
 
+def unused(config: RunConfig, data: RunData) -> Iterator[str]:
+    """A line where more than a tenth of the frames are of no part of the split."""
+    count, split = len(data.split.unused), data.split
+    frames = {*split.train, *split.val, *split.test, *split.unused}
+    if count > len(frames) / 10:
+        why = (
+            "gaps between parts: data.split.gap_seconds and gap_frames"
+            if config.data.split.mode == "time"
+            else "no part"
+        )
+        yield f"of {len(frames)} frames {count} are not used, {100 * count / len(frames):.0f} % ({why})"
+
+
+def untrained(data: RunData) -> Iterator[str]:
+    """A line for each task that no training sample has a label of."""
+    for name, count in data.samples_per_task().items():
+        if not count:
+            yield f"{name} has no training sample: its head does not learn, and it counts for no score"
+
+
 def paces(config: RunConfig, data: RunData, network: Network) -> list[str]:
-    """Each group's steps in the first epoch and the mean count at which it steps (if all labels are valid)."""
+    """Each group's steps in the first epoch and the mean count at which it steps."""
+    steps = steps_of_epoch(config, data, network)
+    return [f"{name} {len(counts)} steps of {sum(counts) / max(len(counts), 1):.3g}" for name, counts in steps.items()]
+
+
+def short_steps(config: RunConfig, data: RunData, network: Network) -> Iterator[str]:
+    """A line where the last step of an epoch has fewer samples than a batch."""
+    groups, steps = network.updates.groups, steps_of_epoch(config, data, network)
+    watched = list(steps)[:1] if network.updates.together else list(steps)  # together: by the frames, which all count
+    short = [
+        f"{name} {steps[name][-1]} of {groups[name].config.batch_size}"
+        for name in watched
+        if steps[name] and steps[name][-1] < groups[name].config.batch_size
+    ]
+    if short:
+        yield f"the last step of the first epoch has fewer samples than a batch: {', '.join(short)}"
+
+
+def steps_of_epoch(config: RunConfig, data: RunData, network: Network) -> dict[str, list[int]]:
+    """Group -> the samples of each of its steps in the first epoch, if all labels are valid."""
     samples, groups = data.train.samples, network.updates.groups
     counts: Counter[str] = Counter()
-    steps: Counter[str] = Counter()
-    seen: Counter[str] = Counter()
+    steps: dict[str, list[int]] = {name: [] for name in groups}
     for block in epoch_order(samples, data.block_size, config.seed, 0, data.sampling):
         counts[BACKBONE] += len(block)
         counts.update(task for visit in block for task in samples[visit.place].tasks)
         for name, group in groups.items():
             if counts[name] and (network.updates.together or counts[name] >= group.config.batch_size):
-                steps[name] += 1
-                seen[name] += counts.pop(name)
+                steps[name].append(counts.pop(name))
     for name in groups:  # what is left at the epoch's end steps too
-        steps[name] += counts[name] > 0
-        seen[name] += counts[name]
-    return [f"{name} {steps[name]} steps of {seen[name] / max(steps[name], 1):.3g}" for name in groups]
+        if counts[name]:
+            steps[name].append(counts[name])
+    return steps
 
 
 def listed(counts: Mapping[str, int]) -> str:

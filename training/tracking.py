@@ -3,12 +3,14 @@
 import json
 import math
 import os
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from datasets.files import whole_file
@@ -26,8 +28,9 @@ class Tracker:
     wandb never stops a training: whatever it raises is printed once, and the run goes on with metrics.jsonl alone.
     """
 
-    def __init__(self, run: RunDir, wandb_run: Any | None):
-        self.run, self.wandb_run = run, wandb_run
+    def __init__(self, run: RunDir, wandb_run: Any | None, *, sends_best: bool = False):
+        """sends_best: best.pt becomes an artifact when the training ends."""
+        self.run, self.wandb_run, self.sends_best = run, wandb_run, sends_best
 
     def log(self, values: dict[str, float], samples: int) -> None:
         """One line in metrics.jsonl and one wandb step; `samples` seen so far is the x-axis."""
@@ -42,7 +45,30 @@ class Tracker:
                 file.write(line + "\n")
         except OSError as error:
             warn(f"warning: {self.run.metrics} can't be written: {error.strerror}")
-        self._wandb(lambda wandb_run: wandb_run.log(row, step=samples))
+        panels = {name: value for name, value in row.items() if not is_of_class(name)}
+        self._wandb(lambda wandb_run: wandb_run.log(panels, step=samples))
+
+    def define(self, metrics: Iterable[Mapping[str, Any]]) -> None:
+        """Tell the dashboard how to show what is logged: keywords of wandb's define_metric, one mapping a key."""
+
+        def define(wandb_run: Any) -> None:
+            for metric in metrics:
+                wandb_run.define_metric(**metric)
+
+        self._wandb(define)
+
+    def send_best(self) -> None:
+        """best.pt as an artifact of the dashboard, where that was asked for."""
+
+        def send(wandb_run: Any) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", self.run.dir.name), type="model")
+            artifact.add_file(str(self.run.best))
+            wandb_run.log_artifact(artifact)
+
+        if self.sends_best:
+            self._wandb(send)
 
     def show_images(self, name: str, images: list["Shown"], samples: int) -> None:
         """Pictures on the dashboard."""
@@ -95,6 +121,11 @@ class Shown:
         import wandb
 
         return wandb.Image(self.picture, caption=self.caption, **self.overlay)
+
+
+def is_of_class(key: str) -> bool:
+    """Whether it is a metric of a single class (val/TASK/iou/Car): of these hundreds the dashboard has one table."""
+    return key.startswith(("val/", "best/")) and key.count("/") > 2
 
 
 def _samples_of(line: str) -> float:
@@ -176,14 +207,16 @@ class Pace:
 
 
 class TrainingLog:
-    """Mean losses between two log lines, learning rates, gradient norms, samples per second."""
+    """Mean losses between two lines, and what was measured since the last one: learning rates and gradient norms of the
+    groups that stepped, similarities, samples per second."""
 
     def __init__(self, tracker: Tracker, every: int, weights: Callable[[], Mapping[str, float]]):
         """weights: what each task's loss is multiplied by at present; asked where a line is due."""
         self.tracker, self.every, self.weights = tracker, every, weights
         self.sums: dict[str, list[float]] = {}  # task -> [sum of losses, samples]
-        self.latest: dict[str, float] = {}
+        self.latest: dict[str, float] = {}  # since the last line
         self.noted = False  # something since the last line
+        self.shown: dict[str, float] = {}  # the weights of the last line that had some
         self.clock = (time.monotonic(), 0)  # when, and how many samples had been seen
 
     def add_loss(self, task: str, loss: float, count: int) -> None:
@@ -201,6 +234,7 @@ class TrainingLog:
         for report in reports:
             self.latest[f"gradient_norm/{report.group}"] = report.gradient_norm
             self.latest[f"learning_rate/{report.group}"] = updates.groups[report.group].learning_rate
+            self.noted = True
         due = (updates.steps - len(reports)) // self.every < updates.steps // self.every
         if due and reports:
             self.write(updates)
@@ -214,25 +248,39 @@ class TrainingLog:
         if not (self.sums or self.noted):
             return
         now, (then, seen) = time.monotonic(), self.clock
-        values = {f"train/{task}/loss": loss / count for task, (loss, count) in self.sums.items() if count}
-        values |= {f"weight/{task}": weight for task, weight in self.weights().items()}
-        values |= {**self.latest, "loss_scale": updates.loss_scale.value, "overflows": updates.overflows}
+        weights = self.weights()
+        values = self._losses(weights)
+        if weights != self.shown:
+            self.shown = {**weights}
+            values |= {f"weight/{task}": weight for task, weight in weights.items()}
+        values |= self.latest
+        if updates.loss_scale.enabled:
+            values |= {"fp16/loss_scale": updates.loss_scale.value, "fp16/overflows": updates.overflows}
         if updates.samples_seen > seen:
-            values["samples_per_second"] = (updates.samples_seen - seen) / (now - then)
+            values["speed/samples_per_second"] = (updates.samples_seen - seen) / (now - then)
+        if torch.cuda.is_available() and (memory := torch.cuda.max_memory_allocated()):
+            values["speed/gpu_memory_gb"] = memory / 1e9
         self.tracker.log(values, updates.samples_seen)
         self.clear()
         self.start_clock(updates)
 
+    def _losses(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """The tasks' mean losses, and their sum as weighed at present."""
+        means = {task: loss / count for task, (loss, count) in self.sums.items() if count}
+        total = {"train/loss": sum(weights[task] * loss for task, loss in means.items())} if means else {}
+        return total | {f"train/{task}/loss": loss for task, loss in means.items()}
+
     def clear(self) -> None:
         """Drop what has come since the last line."""
-        self.sums, self.noted = {}, False
+        self.sums, self.latest, self.noted = {}, {}, False
 
-    def shown(self) -> str:
+    def progress(self) -> str:
         """Mean losses since the last line, for the progress bar."""
         return " ".join(f"{task} {loss / count:.3f}" for task, (loss, count) in self.sums.items() if count)
 
     def state(self) -> dict[str, Any]:
-        return {"sums": self.sums, "latest": self.latest, "noted": self.noted}
+        return {"sums": self.sums, "latest": self.latest, "noted": self.noted, "shown": self.shown}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.sums, self.latest, self.noted = state["sums"], state["latest"], state["noted"]
+        self.shown = state.get("shown", {})  # which older checkpoints lack

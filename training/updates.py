@@ -167,10 +167,16 @@ class LossScale:
         return self.value / old
 
     def state(self) -> dict[str, Any]:
-        return {"value": self.value, "good_steps": self.good_steps}
+        return {"value": self.value, "good_steps": self.good_steps, "enabled": self.enabled}
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.value, self.good_steps = state["value"], state["good_steps"]
+    def load_state(self, state: Mapping[str, Any]) -> float:
+        """Returns this scale / the one saved, by which pending gradients are to be multiplied.
+
+        In the precision that the run had (a checkpoint may say nothing of it) it goes on as it was, else it starts.
+        """
+        if state.get("enabled") in (None, self.enabled):
+            self.value, self.good_steps = state["value"], state["good_steps"]
+        return self.value / state["value"]
 
 
 @dataclass(frozen=True)
@@ -288,7 +294,10 @@ class Updates:
     def load_state(self, state: Mapping[str, Any]) -> None:
         for name, group in self.groups.items():
             group.load_state(state["groups"][name])
-        self.loss_scale.load_state(state["loss_scale"])
+        growth = self.loss_scale.load_state(state["loss_scale"])
+        if growth != 1:
+            for group in self.groups.values():
+                group.rescale(growth)
         self.schedule = Schedule(**state["schedule"])
         self.samples_seen, self.seen, self.steps = state["samples_seen"], dict(state["seen"]), state["steps"]
         self.overflows = state["overflows"]

@@ -24,7 +24,7 @@ from datasets.synthetic.render import Camera, Moment, View
 from datasets.synthetic.solids import LABELS, MASK_OF_BOX, VEHICLES, cyclist, pedestrian
 from datasets.synthetic.world import CentreLine, World
 from errors import UserError
-from training.config import SplitConfig
+from training.data_config import SplitConfig
 
 ROOT = Path(__file__).parents[2]
 SMALL = 128, 80

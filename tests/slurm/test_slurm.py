@@ -141,7 +141,7 @@ def weights(place: Workplace, name: str) -> dict[str, torch.Tensor]:
 def lines(place: Workplace, name: str) -> list[dict[str, float]]:
     path = place.runs / name / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+    return [{key: value for key, value in row.items() if key != "speed/samples_per_second"} for row in rows]
 
 
 def preempt(place: Workplace) -> None:

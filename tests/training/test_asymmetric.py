@@ -111,6 +111,10 @@ def make_plan(
         wandb_group=None,
         wandb_project=None,
         extend=None,
+        init_from=None,
+        baseline=[],
+        wandb_best=False,
+        only=[],
         wandb_tags=None,
     )
     return Plan.make(args, load_config(RUN_CONFIGS[kind], path, list(changes)).of_mode(kind))
@@ -507,7 +511,7 @@ def saved(plan: Plan, name: str) -> dict[str, Any]:
 
 def rows_of(plan: Plan) -> list[dict[str, Any]]:
     rows = map(json.loads, plan.run.metrics.read_text().splitlines())
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+    return [{key: value for key, value in row.items() if key != "speed/samples_per_second"} for row in rows]
 
 
 RESUMED = [

@@ -103,7 +103,7 @@ def state_of(place: Workplace, name: str) -> dict[str, Any]:
 def rows_of(place: Workplace, name: str) -> list[dict[str, Any]]:
     rows = map(json.loads, (place.runs / name / "metrics.jsonl").read_text().splitlines())
     return [
-        {key: math.nan if value is None else value for key, value in row.items() if key != "samples_per_second"}
+        {key: math.nan if value is None else value for key, value in row.items() if key != "speed/samples_per_second"}
         for row in rows
     ]
 

@@ -105,7 +105,7 @@ def assert_same_run(place: Workplace, name: str, other: str) -> None:
 def rows_of(place: Workplace, name: str) -> list[dict[str, Any]]:
     """Lines of metrics.jsonl without what depends on the clock."""
     rows = map(json.loads, (place.runs / name / "metrics.jsonl").read_text().splitlines())
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+    return [{key: value for key, value in row.items() if key != "speed/samples_per_second"} for row in rows]
 
 
 # ---- a worker is killed ---------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 def metrics(run: RunDir) -> list[dict[str, Any]]:
     """Lines of metrics.jsonl without what depends on the clock."""
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "samples_per_second"} for row in rows]
+    return [{key: value for key, value in row.items() if key != "speed/samples_per_second"} for row in rows]
 
 
 def weights(source: Trainer | RunDir) -> dict[str, Tensor]:

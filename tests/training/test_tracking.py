@@ -27,11 +27,15 @@ def run(tmp_path: Path) -> RunDir:
 
 @pytest.fixture
 def _offline_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is logged in and wandb's own folders lie in tmp_path."""
+    no_account(tmp_path, monkeypatch)
+
+
+def no_account(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is logged in and wandb's own folders lie in this one."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+        monkeypatch.setenv(name, str(folder / "home"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
 
 
@@ -107,7 +111,7 @@ def test_an_unwritable_metrics_file_does_not_stop_the_run(run: RunDir, capsys: p
 
 
 def test_losses_are_means_over_the_steps_between_two_lines(run: RunDir) -> None:
-    log = TrainingLog(Tracker(run, None), every=2, weights=lambda: {"box": 0.5})
+    log = TrainingLog(Tracker(run, None), every=2, weights=lambda: {"box": 0.5, "depth": 2.0})
     updates = Updates([], schedule=Schedule.over(100, 0.0), loss_scale=LossScale(enabled=False))
     updates.groups = {"depth": types.SimpleNamespace(learning_rate=0.1)}
     for step, (loss, count) in enumerate([(3.0, 4), (5.0, 4), (1.0, 1), (2.0, 2)], start=1):
@@ -117,9 +121,29 @@ def test_losses_are_means_over_the_steps_between_two_lines(run: RunDir) -> None:
         log.steps([], updates)  # a border of a block where nothing steps
     rows = lines(run)
     assert [(row["samples"], row["train/depth/loss"]) for row in rows] == [(8, 1.0), (16, 1.0)]
+    assert [row["train/loss"] for row in rows] == [2.0, 2.0]  # as weighed
     assert [row["gradient_norm/depth"] for row in rows] == [2, 4]
     assert rows[0]["learning_rate/depth"] == 0.1
-    assert "samples_per_second" in rows[1]
+    assert "speed/samples_per_second" in rows[1]
+    assert ["weight/box" in row for row in rows] == [True, False]  # it has not changed
+    assert not [row for row in rows if "fp16/loss_scale" in row]  # there is none but in fp16
+
+
+def test_what_was_measured_stands_in_one_line(run: RunDir) -> None:
+    """Not in those that follow."""
+    log = TrainingLog(Tracker(run, None), every=1, weights=lambda: {"depth": 1.0})
+    updates = Updates([], schedule=Schedule.over(100, 0.0), loss_scale=LossScale(enabled=False))
+    updates.groups = {name: types.SimpleNamespace(learning_rate=0.1) for name in ("depth", "box")}
+    for step, group in enumerate(["depth", "box"], start=1):
+        log.add_loss("depth", 1.0, 1)
+        if group == "depth":
+            log.note({"similarity/depth/box": 0.5})
+        updates.samples_seen = updates.steps = step
+        log.steps([StepReport(group, 1, gradient_norm=step)], updates)
+    found = [{key for key in row if "/" in key and not key.startswith(("speed/", "train/"))} for row in lines(run)]
+    found[0] -= {"weight/depth"}
+    first = {"gradient_norm/depth", "learning_rate/depth", "similarity/depth/box"}
+    assert found == [first, {"gradient_norm/box", "learning_rate/box"}]
 
 
 # ---- wandb that fails -----------------------------------------------------------------------------------------
@@ -237,7 +261,7 @@ def records(run: RunDir) -> list[dict[str, Any]]:
     """Every record of the run's .wandb file, by `wandb leet inspect` (part of the package)."""
     from wandb.util import get_core_path
 
-    (file,) = run.wandb.glob("offline-run-*/run-abcd1234.wandb")
+    (file,) = run.wandb.glob("offline-run-*/run-*.wandb")
     command = [get_core_path(), "leet", "inspect", "-no-observability", "-json", "-run-file", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]

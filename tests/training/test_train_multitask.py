@@ -362,6 +362,15 @@ def test_balancing_runs_and_logs_weights_and_similarities(
     assert (set(weights) == {(1.0, 1.0, 1.0, 1.0)}) == (balancing == "fixed")
 
 
+def test_a_task_without_training_samples_is_named(workplace: Workplace, call: Call) -> None:
+    none = settings("data.labels={regime: fractions, fractions: {box: 0}}")
+    printed = train(call, workplace, "asymmetric", *none, "--dry-run")
+    assert "box has no training sample: its head does not learn" in printed.out
+    assert "depth has no training sample" not in printed.out
+    fewer = "fewer samples than a batch: backbone 10 of 16, segmentation 2 of 8, steering 2 of 8, depth 2 of 8"
+    assert fewer in printed.out
+
+
 @pytest.mark.parametrize("balancing", ["fixed", "upgrad"])
 def test_similarity_is_not_told_unless_asked_for(workplace: Workplace, call: Call, balancing: str) -> None:
     assert train(call, workplace, "symmetric", *settings(f"balancing={balancing}"), "--name", "run").code == 0

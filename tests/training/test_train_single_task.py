@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from errors import UserError
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG, Printed, Workplace, after_camera_warning
 from training import checkpoint
+from training.compatibility import FREE
 from training.config import load_config
 from training.loop import Trainer
 from training.runs import SingleTaskRun
@@ -195,6 +197,9 @@ def test_dry_run_writes_nothing(workplace: Workplace, call: Call) -> None:
     assert (printed.code, printed.err) == (0, "")
     assert "training samples: 10, of 10 frames; with a label of depth 10;" in printed.out
     assert "validation samples: 4" in printed.out
+    gaps = "of 24 frames 8 are not used, 33 % (gaps between parts: data.split.gap_seconds and gap_frames)"
+    assert gaps in printed.out
+    assert "the last step of the first epoch has fewer samples than a batch: depth 2 of 4" in printed.out
     assert "parameters: 0.20 M" in printed.out
     assert set(workplace.dir.rglob("*")) - set(before) == {workplace.dir / "config.yaml"}  # the test's own
 
@@ -271,6 +276,45 @@ def test_what_extend_refuses(workplace: Workplace, call: Call) -> None:
     assert_refused(train(call, workplace, "steering", "--resume", "auto", "--extend", "1"), "--extend 1", "2 epochs")
     longer = train(call, workplace, "steering", "--resume", "auto", "--set", "training.epochs=3")
     assert_refused(longer, "training.epochs is 3", "--extend 3")
+
+
+def test_what_was_set_at_the_start_need_not_be_repeated(
+    workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor --config: the run has its own."""
+    flags = workplace.flags("steering", "--resume", "auto")
+    place = flags.index("--config")
+    bare = flags[:place] + flags[place + 2 :]
+    settings = ("--set", "training.epochs=3", "tasks.steering.learning_rate=0.01")
+    interrupt_at(monkeypatch, 2)
+    assert call(train_single_task.main, *flags, *settings).code == 0
+    monkeypatch.undo()
+    printed = call(train_single_task.main, *bare, "--set", "training.log_every=5", "training.epochs=3")
+    assert (printed.code, printed.err) == (0, "")
+    run = workplace.runs / "steering"
+    content = checkpoint.load(run / "last.pt")
+    assert (content["position"]["epoch"], content["config"]["training"]["log_every"]) == (3, 5)
+    assert content["config"]["tasks"]["steering"]["learning_rate"] == 0.01
+    assert call(train_single_task.main, *bare, "--resume", str(run / "best.pt")).code == 0
+    changed = call(train_single_task.main, *bare, "--set", "training.warmup=0.5")
+    assert_refused(changed, "training.warmup is 0.5", "its own config.yaml")
+    assert_refused(call(train_single_task.main, *flags), "learning_rate is 0.001", "without --config")
+
+
+def test_another_precision_is_warned_of(workplace: Workplace, call: Call) -> None:
+    assert train(call, workplace, "steering").code == 0
+    printed = train(call, workplace, "steering", "--resume", "auto", "--set", "training.precision=bf16")
+    assert printed.code == 0
+    assert printed.err == (
+        "warning: training.precision is bf16, was auto: weights differ by rounding from those of one precision\n"
+    )
+
+
+def test_the_reference_names_each_key_that_may_change() -> None:
+    reference = (ROOT / "docs/configuration.md").read_text()
+    section = reference[reference.index("## What may change") :]
+    named = re.findall(r"`(\w+\.\w+)`", section[: section.index("##", 3)])
+    assert {*named} - {"config.yaml"} == {*FREE}
 
 
 def test_what_decides_no_weight_may_change(workplace: Workplace, call: Call) -> None:

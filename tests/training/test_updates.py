@@ -424,3 +424,31 @@ def test_slowed_parameters_have_a_factor_of_the_groups_rate_in_the_same_optimise
     assert group.learning_rate == 0.5
     group.set_learning_rate(0.5)
     assert [part["lr"] for part in group.optimizer.param_groups] == [0.25, 0.25, 0.0625, 0.0625]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_pending_gradients_follow_the_precision_of_the_run_that_goes_on(before: bool) -> None:
+    """fp16's are scaled, others are not."""
+    first, second = (LossScale(enabled=enabled) for enabled in (before, not before))
+    growth = second.load_state(first.state())
+    assert (second.value, growth) == (
+        (1.0, 1 / LossScale.INITIAL) if before else (LossScale.INITIAL, LossScale.INITIAL)
+    )
+    first.update(overflow=True)
+    again = LossScale(enabled=before)
+    assert (again.load_state(first.state()), again.value) == (1.0, first.value)
+
+    group, group_then = (
+        Group("a", nn.Linear(2, 2).parameters(), GroupConfig(batch_size=4, learning_rate=0.1), 1.0) for _ in range(2)
+    )
+    saved = updates_of(group, LossScale(enabled=before))
+    for parameter in group.parameters:
+        parameter.grad = torch.full_like(parameter, saved.loss_scale.value)
+    group.count = 1
+    then = updates_of(group_then, LossScale(enabled=not before))
+    then.load_state(saved.state())
+    assert all((parameter.grad == then.loss_scale.value).all() for parameter in group_then.parameters)
+
+
+def updates_of(group: Group, scale: LossScale) -> Updates:
+    return Updates([group], schedule=Schedule.over(4, 0.0), loss_scale=scale)

@@ -19,15 +19,8 @@ from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks import TASKS
 from tasks.base import Task
-from training.config import (
-    AugmentationConfig,
-    DataConfig,
-    GroupConfig,
-    KindOfRun,
-    Seed,
-    TrainingConfig,
-    with_task_settings,
-)
+from training.config import GroupConfig, KindOfRun, TrainingConfig, with_task_settings
+from training.data_config import AugmentationConfig, DataConfig, Seed
 from training.methods.base import Balancing
 
 Model = TypeVar("Model", bound=TaskNetwork)
@@ -50,6 +43,7 @@ class RunConfig(KindOfRun, Generic[Model]):
     steps_together: ClassVar[bool] = True  # all groups at every block's border; else each when it has its batch_size
 
     seed: Seed = 0
+    """Of initial weights, order and augmentation."""
     data: DataConfig = DataConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
     training: TrainingConfig
@@ -138,6 +132,10 @@ class RunConfig(KindOfRun, Generic[Model]):
     @abstractmethod
     def load_pretrained(self, model: Model, tasks: Mapping[str, Task]) -> None:
         """Put the initial weights that the config names into a network from `make_model`."""
+
+    @abstractmethod
+    def pretrained_module(self, model: Model) -> nn.Module | None:
+        """What of a network `pretrained` fills; None: it always starts from random weights."""
 
     @abstractmethod
     def imagenet_weights(self) -> list[WeightsEnum | TimmWeights]:

@@ -75,9 +75,10 @@ class MultiTaskRun(RunConfig[MultiTask]):
 
     def load_pretrained(self, model: MultiTask, tasks: Mapping[str, Task]) -> None:
         network = self.network
-        load_pretrained(
-            model.encoder.pretrained_part(), network.pretrained, network.imagenet_weights(), network.encoder
-        )
+        load_pretrained(self.pretrained_module(model), network.pretrained, network.imagenet_weights(), network.encoder)
+
+    def pretrained_module(self, model: MultiTask) -> nn.Module:
+        return model.encoder.pretrained_part()
 
     def slowed(self, model: MultiTask) -> tuple[list[nn.Parameter], float]:
         rate = self.network.encoder_rate

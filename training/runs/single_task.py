@@ -69,9 +69,16 @@ class SingleTaskRun(RunConfig[SingleTask]):
     def load_pretrained(self, model: SingleTask, tasks: Mapping[str, Task]) -> None:
         network = self.tasks[model.task].network
         if isinstance(network, PretrainedSettings):
-            encoder, what = model.network.encoder, f"{model.task}, {network.encoder}"
-            assert isinstance(encoder, nn.Module)
+            encoder, what = self.pretrained_module(model), f"{model.task}, {network.encoder}"
+            assert encoder is not None
             load_pretrained(encoder, network.pretrained, network.imagenet_weights(), what)
+
+    def pretrained_module(self, model: SingleTask) -> nn.Module | None:
+        if not isinstance(self.tasks[model.task].network, PretrainedSettings):
+            return None
+        encoder = model.network.encoder
+        assert isinstance(encoder, nn.Module)
+        return encoder
 
     def make_balancing(self, model: SingleTask, tasks: Mapping[str, Task]) -> Balancing:
         return Fixed({self.mode: 1.0})
