@@ -17,6 +17,7 @@ from datasets.spec import LabelSpec
 from errors import UserError
 from tasks.base import Target, Task, masked_mean
 from tasks.maps import checked_map, flip_maps, stack_maps
+from tasks.written import Written
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
@@ -27,9 +28,15 @@ DEFAULT_RANGE = (0.1, 255.9)  # m, evaluated where the data set does not say: ne
 class DepthTask(Task):
     kind = "depth"
     best_metric = "abs_rel"
-    best_metric_title = "AbsRel"
+    metrics = {
+        "abs_rel": Written("AbsRel", better="lower"),
+        "sq_rel": Written("SqRel", "m", better="lower"),
+        "rmse": Written("RMSE", "m", better="lower"),
+        "rmse_log": Written("RMSE log", better="lower"),
+        "mae": Written("MAE", "m", better="lower"),
+        **{f"delta{k}": Written(f"δ{k}", better="higher") for k in (1, 2, 3)},
+    }
     unscorable = "no label has a measurement within the range that is evaluated"
-    higher_is_better = False
     likelihood = "regression"
     default_network, default_head = "densedepth", "depth"
 
