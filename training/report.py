@@ -20,7 +20,7 @@ from training.evaluation import Precision, Results
 from training.restore import Restored
 from training.tables import LAYOUTS, Rows, as_json, metric_tables
 
-CONSTANT, COMPARISON, RUNS = "constant", "comparison", "runs"  # keys of the JSON beside the networks' names
+CONSTANT, COMPARISON, RUNS = BESIDE_NETWORKS = "constant", "comparison", "runs"  # keys of the JSON beside the networks
 
 
 def report(args: argparse.Namespace) -> None:
@@ -59,7 +59,7 @@ def restore(args: argparse.Namespace) -> dict[str, Restored]:
 def named(paths: list[Path]) -> dict[str, Path]:
     """Under the runs' names where they tell the checkpoints apart, else under the paths."""
     names = {path.parent.name: path for path in paths}
-    told_apart = len(names.keys() - {CONSTANT, COMPARISON, RUNS}) == len(paths)
+    told_apart = len(names.keys() - set(BESIDE_NETWORKS)) == len(paths)
     return names if told_apart else {str(path): path for path in paths}
 
 

@@ -40,6 +40,7 @@ def test_what_stands_for_all_classes_and_data_sets() -> None:
     assert task.written("of_another").title == "of_another"
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method:UserWarning")
 @pytest.mark.parametrize("kind", TASKS)
 def test_each_task_says_how_its_metrics_are_written(kind: str) -> None:
     task = TASKS[kind](spec=LABELS.get(kind))
