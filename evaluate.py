@@ -14,7 +14,7 @@ import argparse
 import os
 from pathlib import Path
 
-from arguments import whole
+from arguments import add_dashboard_arguments, whole
 from datasets.files import check_writable
 from datasets.layout import add_data_root_argument, add_processed_roots_argument
 from datasets.staging import add_stage_argument
@@ -53,6 +53,7 @@ def parse_arguments() -> argparse.Namespace:
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
     add_stage_argument(parser)
+    add_dashboard_arguments(parser, mode="disabled", group="evaluate", tags="evaluate and the split")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: cuda where there is one, else cpu)")
     parser.add_argument("--batch-size", type=whole(1, 65536), default=BATCH_SIZE, help=f"frames (default {BATCH_SIZE})")
     parser.add_argument("--workers", type=whole(0, 1024), default=WORKERS, help=f"loader processes (default {WORKERS})")

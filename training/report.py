@@ -1,6 +1,7 @@
 """What evaluate.py does: networks restored, evaluated, compared; tables printed, written and shown on the dashboard."""
 
 import argparse
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from datasets.a2d2.raw import RawData
 from datasets.files import write_json
+from datasets.layout import RunDir
 from datasets.roots import stage_all
 from errors import UserError
 from tasks.merged import MergedSegmentation
@@ -18,7 +20,9 @@ from training.comparison import compare, comparison_json, comparison_rows, known
 from training.config import LabelsConfig
 from training.evaluation import Precision, Results
 from training.restore import Restored
+from training.start import listed
 from training.tables import LAYOUTS, Rows, as_json, metric_tables
+from training.tracking import Listing, Tracker, start_wandb
 
 CONSTANT, COMPARISON, RUNS = BESIDE_NETWORKS = "constant", "comparison", "runs"  # keys of the JSON beside the networks
 
@@ -42,6 +46,8 @@ def report(args: argparse.Namespace) -> None:
     print("\n\n".join(map(LAYOUTS[args.layout], tables.values())))
     if args.json:
         write_json(args.json, numbers, indent=2)
+    if args.wandb != "disabled":
+        show(args, tables, numbers)
 
 
 def restore(args: argparse.Namespace) -> dict[str, Restored]:
@@ -82,6 +88,29 @@ def constant_results(networks: Iterable[Restored], split: str) -> Results:
         if set(network.tasks) - set(results):
             results = {**network.evaluate_constant(split), **results}
     return results
+
+
+def show(args: argparse.Namespace, tables: Mapping[str, Rows], numbers: Mapping[str, Any]) -> None:
+    """The tables as they are printed, and the raw numbers of no single class, as a run on the dashboard."""
+    folder = args.checkpoints[0].resolve().parent
+    name = " ".join(numbers[RUNS])
+    listing = Listing(secrets.token_hex(4), name, "evaluate", "evaluate", ("evaluate", args.split))
+    config = {"split": args.split, "classes": args.classes, "baseline": args.baseline, "runs": numbers[RUNS]}
+    run = RunDir(folder.parent, folder.name)
+    tracker = Tracker(run, start_wandb(args.wandb, run, listed(listing, args), config))
+    for title, (head, *rows) in tables.items():
+        tracker.show_table(title, [*head], [[*row] for row in rows], samples=0)
+    networks = {name: results for name, results in numbers.items() if name not in (RUNS, COMPARISON)}
+    tracker.summarise(
+        {
+            f"{network}/{task}/{metric}": value
+            for network, results in networks.items()
+            for task, values in results.items()
+            for metric, value in values.items()
+            if "/" not in metric and value is not None
+        }
+    )
+    tracker.finish()
 
 
 # ---- what the networks were trained on ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -542,3 +543,37 @@ def test_cost_counts_the_heads_that_were_trained(workplace: Workplace, call: Cal
     costs = [(replaced.parameters(), replaced.gflop()) for replaced in (replace(network, model=m) for m in (both, one))]
     assert costs[0] == costs[1]
     assert costs[0][0] < sum(parameter.numel() for parameter in both.parameters())
+
+
+# ---- the dashboard ----------------------------------------------------------------------------------------------
+
+
+def test_tables_go_to_the_dashboard(
+    workplace: Workplace, call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    logged: dict[str, Any] = {}
+    started: dict[str, Any] = {}
+
+    def init(**settings: Any) -> SimpleNamespace:
+        started.update(settings)
+        return SimpleNamespace(log=lambda row, step: logged.update(row), summary={}, finish=lambda: None)
+
+    monkeypatch.setattr(wandb, "init", init)
+    before = (trained / "metrics.jsonl").read_bytes()
+    printed = run(call, workplace, trained / "best.pt", "--wandb", "offline", "--wandb-group", "paper", "--csv")
+    assert (printed.code, printed.err) == (0, "")
+    assert (started["mode"], started["job_type"], started["group"]) == ("offline", "evaluate", "paper")
+    assert started["config"]["runs"]["steering"]["seed"] == 0
+    assert list(logged) == ["runs", "steering"]
+    table = logged["steering"]
+    assert comma_separated([table.columns, *table.data]) == printed.out.strip().split("\n\n")[1]
+    assert (trained / "metrics.jsonl").read_bytes() == before  # of the training alone
+
+
+@pytest.mark.usefixtures("_offline_machine")
+def test_an_offline_run_lies_below_the_first_checkpoint(workplace: Workplace, call: Call, trained: Path) -> None:
+    pytest.importorskip("wandb")
+    assert run(call, workplace, trained / "best.pt", "--wandb", "auto").code == 0
+    (folder,) = (trained / "wandb").glob("offline-run-*")
+    assert list(folder.glob("run-*.wandb"))
