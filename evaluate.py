@@ -41,6 +41,12 @@ def parse_arguments() -> argparse.Namespace:
         help="of Delta-m: the same network trained on one label (train_symmetric.py --train-mode TASK, default), or "
         "the networks of train_single_task.py, or none; n/a where one is not among the checkpoints",
     )
+    parser.add_argument(
+        "--full-resolution",
+        action="store_true",
+        help="judge maps by the labels below --data-root at the size of their own files: predictions are enlarged, "
+        "frames pass one by one (default: by the labels as they were preprocessed)",
+    )
     layouts = parser.add_mutually_exclusive_group()
     for layout in ("csv", "markdown", "latex"):
         layouts.add_argument(
@@ -55,9 +61,13 @@ def parse_arguments() -> argparse.Namespace:
     add_stage_argument(parser)
     add_dashboard_arguments(parser, mode="disabled", group="evaluate", tags="evaluate and the split")
     parser.add_argument("--device", help="such as cpu or cuda:0 (default: cuda where there is one, else cpu)")
-    parser.add_argument("--batch-size", type=whole(1, 65536), default=BATCH_SIZE, help=f"frames (default {BATCH_SIZE})")
+    parser.add_argument("--batch-size", type=whole(1, 65536), help=f"frames (default {BATCH_SIZE})")
     parser.add_argument("--workers", type=whole(0, 1024), default=WORKERS, help=f"loader processes (default {WORKERS})")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.full_resolution and args.batch_size:
+        parser.error("--full-resolution takes frames one by one, as their sizes may differ: leave --batch-size out")
+    args.batch_size = 1 if args.full_resolution else args.batch_size or BATCH_SIZE
+    return args
 
 
 def main() -> None:

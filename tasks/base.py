@@ -106,6 +106,17 @@ class Task(ABC):
     def decode(self, output: Any) -> Any:
         """Predictions in physical units, in the form that `metric().update(predictions, target)` takes."""
 
+    def at_size_of(self, target: Target, output: Any) -> Any:
+        """The network's output at the size of the target's maps, whose labels may be larger than what networks see.
+
+        Default: as it is, for targets without a size.
+        """
+        return output
+
+    def constant_at_size_of(self, target: Target, prediction: Any) -> Any:
+        """The same of what `constant` gave."""
+        return prediction
+
     @abstractmethod
     def metric(self) -> Metric:
         """A streaming metric: `update(predictions, target)`; `compute()` gives {name: float}, 'iou/Car' for classes.

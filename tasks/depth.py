@@ -16,7 +16,7 @@ from torchmetrics import Metric
 from datasets.spec import LabelSpec
 from errors import UserError
 from tasks.base import Target, Task, masked_mean
-from tasks.maps import checked_map, flip_maps, stack_maps
+from tasks.maps import checked_map, flip_maps, resampled, stack_maps
 from tasks.written import Written
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
@@ -84,6 +84,12 @@ class DepthTask(Task):
     def decode(self, output: Tensor) -> Tensor:
         """B x 1 x H x W -> metres, float32 B x H x W."""
         return output.squeeze(1).float()
+
+    def at_size_of(self, target: Target, output: Tensor) -> Tensor:
+        return resampled(output, target["depth"], "bilinear")
+
+    def constant_at_size_of(self, target: Target, prediction: Tensor) -> Tensor:
+        return resampled(prediction[:, None], target["depth"], "bilinear").squeeze(1)
 
     def metric(self) -> Metric:
         return DepthMetric(nearest=self.nearest, cap=self.cap)

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from datasets.spec import IGNORE, LabelSpec
 from tasks.base import Target, Task, masked_mean
-from tasks.maps import checked_map, flip_maps, stack_maps
+from tasks.maps import checked_map, flip_maps, resampled, stack_maps
 from tasks.written import Written
 
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
@@ -80,6 +80,12 @@ class SegmentationTask(Task):
     def decode(self, output: Tensor) -> Tensor:
         """Logits B x C x H x W -> class map uint8 B x H x W."""
         return output.argmax(1).to(torch.uint8)
+
+    def at_size_of(self, target: Target, output: Tensor) -> Tensor:
+        return resampled(output, target["classes"], "bilinear")
+
+    def constant_at_size_of(self, target: Target, prediction: Tensor) -> Tensor:
+        return resampled(prediction[:, None], target["classes"], "nearest-exact").squeeze(1).to(torch.uint8)
 
     def metric(self) -> Metric:
         return SegmentationMetric(self.classes.names)

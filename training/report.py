@@ -19,6 +19,7 @@ from training import distributed
 from training.comparison import compare, comparison_json, comparison_rows, known_tasks
 from training.config import LabelsConfig
 from training.evaluation import Precision, Results
+from training.raw_labels import read_raw_labels
 from training.restore import Restored
 from training.start import listed
 from training.tables import LAYOUTS, Rows, as_json, metric_tables
@@ -56,6 +57,11 @@ def restore(args: argparse.Namespace) -> dict[str, Restored]:
     networks = {name: Restored.load(path, *roots) for name, path in named(args.checkpoints).items()}
     if args.classes == "merged":
         merge_classes(networks.values())
+    if args.full_resolution:
+        for network in networks.values():
+            read_raw_labels(network, args.data_root)
+        if not any(network.readers for network in networks.values()):
+            raise UserError("--full-resolution: no task of the checkpoints has labels that are maps")
     first, *others = networks.values()
     for other in others:
         first.check_same_split(other)
@@ -127,6 +133,8 @@ def facts_of(network: Restored, split: str) -> dict[str, Any]:
         "seed": network.seed,
         "epochs": network.epoch,
         "split": split,
+        "size": network.data.size,
+        "judged_at": "the labels' own size" if network.readers else "{} x {}".format(*network.data.size),
         "frames": len(network.split.of(split)),
         "frames_evaluated": {task: network.frames[task] for task in network.tasks},
         "training_samples": network.training_samples,
@@ -155,6 +163,7 @@ def run_rows(runs: Mapping[str, Mapping[str, Any]], split: str, tasks: Iterable[
         "label regime": "label_regime",
         "seed": "seed",
         "epochs": "epochs",
+        "maps judged at": "judged_at",
         f"frames of {split}": "frames",
     }
     by_task = {

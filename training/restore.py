@@ -30,7 +30,7 @@ from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
 from training.data_config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
-from training.fits import Fits, evaluate_constants
+from training.fits import Fits, LabelReader, evaluate_constants
 from training.runs import RunConfig
 
 
@@ -74,6 +74,7 @@ class Restored:
     seed: int
     epoch: int  # finished ones
     networks: dict[str, tuple[StrictModel, ...]]  # task -> the settings of what computes it (RunConfig.network_of)
+    readers: dict[str, LabelReader] = field(default_factory=dict)  # task -> what reads its labels in place of the task
     frames: Counter[str] = field(default_factory=Counter)  # task -> labels that the latest `evaluate` has read
 
     @classmethod
@@ -149,7 +150,8 @@ class Restored:
         samples = self.samples(split, self.tasks)
         labelled = {name: self._labelled(name, self.split.train) for name in self.tasks}
         fits = Fits(self.roots, fits_folder(self.path.resolve().parents[1]))
-        return evaluate_constants(self.tasks, self.roots, labelled, samples, fits, f"{self.path}: ")
+        readers = {**self.tasks, **self.readers}
+        return evaluate_constants(self.tasks, self.roots, labelled, samples, fits, f"{self.path}: ", readers)
 
     def check_labels(self, tasks: Iterable[str]) -> None:
         """UserError where the labels of these tasks do not lie on the images."""
@@ -162,7 +164,7 @@ class Restored:
         return [sample.frame for sample in samples]
 
     def _batches(self, split: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
-        dataset = LabelledFrames(self.roots, self.tasks, self.samples(split, self.tasks))
+        dataset = LabelledFrames(self.roots, {**self.tasks, **self.readers}, self.samples(split, self.tasks))
         self.frames.clear()
         for batch in make_loader(dataset, self.tasks, workers, precision.device, batch_size=batch_size):
             for reason in batch.unreadable:
