@@ -101,7 +101,7 @@ def why_no_delta_m(
     if len(values) < len(wanted):  # a mean over fewer tasks, whichever they are, is another number
         return f"{len(values)} of {len(wanted)} tasks"
     if missing := [task for task in values if task not in baselines]:
-        return f"no baseline for {', '.join(missing)}"
+        return f"no baseline for {', '.join(missing)}" if len(missing) < len(values) else "no baseline given"
     if unknown := [task for task in values if not (math.isfinite(values[task]) and math.isfinite(baselines[task]))]:
         return f"no value of {', '.join(unknown)}"
     if zero := [task for task in values if baselines[task] == 0]:

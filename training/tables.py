@@ -18,10 +18,10 @@ LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
 
 def metric_tables(columns: Mapping[str, Results], tasks: Mapping[str, Task]) -> dict[str, Rows]:
     """Name of a table -> its rows: of each task a row for every metric, then a row for every class; a column for every
-    network, '-' where it lacks the task."""
+    network that has the task, '-' where it has no such value."""
     tables: dict[str, Rows] = {}
     for name, task in tasks.items():
-        values = {column: results.get(name, {}) for column, results in columns.items()}
+        values = {column: results[name] for column, results in columns.items() if name in results}
         tables |= {name: _metric_rows(name, task, values)} | _class_tables(name, task, values)
     return tables
 
