@@ -3,8 +3,8 @@ baseline. Several are then compared: Delta-m against those among them that learn
 
 python evaluate.py runs/A/best.pt [runs/B/best.pt ...] --split val
 
-Prints; writes the file that --json names, and with --wandb a run of its own on the dashboard (below the first
-checkpoint's folder where that is offline). docs/evaluation.md says what each number means and what it compares with.
+Writes the file that --json names, and with --wandb a run of its own on the dashboard, in wandb/ beside the first
+checkpoint. docs/evaluation.md says what each number means and what it compares with.
 """
 
 from errors import run_as_script  # first: from here on a signal ends it with one line
@@ -14,10 +14,11 @@ import argparse
 import os
 from pathlib import Path
 
-from arguments import add_dashboard_arguments, whole
+from arguments import add_dashboard_arguments, add_device_argument, whole
 from datasets.files import check_writable
 from datasets.layout import add_data_root_argument, add_processed_roots_argument
 from datasets.staging import add_stage_argument
+from signals import ending_at_once
 
 WORKERS = min(4, len(os.sched_getaffinity(0)))
 BATCH_SIZE = 4
@@ -54,15 +55,20 @@ def parse_arguments() -> argparse.Namespace:
         )
     parser.set_defaults(layout="aligned")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the numbers there as well, rates as fractions from 0 to 1"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write the numbers there as well, such as results.json, rates as fractions from 0 to 1 (default: nowhere)",
     )
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)
     add_stage_argument(parser)
-    add_dashboard_arguments(parser, mode="disabled", group="evaluate", tags="evaluate and the split")
-    parser.add_argument("--device", help="such as cpu or cuda:0 (default: cuda where there is one, else cpu)")
-    parser.add_argument("--batch-size", type=whole(1, 65536), help=f"frames (default {BATCH_SIZE})")
-    parser.add_argument("--workers", type=whole(0, 1024), default=WORKERS, help=f"loader processes (default {WORKERS})")
+    add_dashboard_arguments(parser, "disabled", "a run of its own", group="evaluate", tags="evaluate and the split")
+    add_device_argument(parser)
+    parser.add_argument("--batch-size", type=whole(1, 65536), help=f"frames, such as 16 (default {BATCH_SIZE})")
+    parser.add_argument(
+        "--workers", type=whole(0, 1024), default=WORKERS, help=f"loader processes, such as 8 (default {WORKERS})"
+    )
     args = parser.parse_args()
     if args.full_resolution and args.batch_size:
         parser.error("--full-resolution takes frames one by one, as their sizes may differ: leave --batch-size out")
@@ -74,7 +80,8 @@ def main() -> None:
     args = parse_arguments()
     if args.json:
         check_writable(args.json)
-    from training.report import report  # loads torch, which takes seconds: after --help has been answered
+    with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
+        from training.report import report
 
     report(args)
 

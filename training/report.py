@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datasets.a2d2.raw import RawData
 from datasets.files import write_json
 from datasets.layout import RunDir
@@ -31,8 +29,7 @@ CONSTANT, COMPARISON, RUNS = BESIDE_NETWORKS = "constant", "comparison", "runs" 
 def report(args: argparse.Namespace) -> None:
     """args: of evaluate.py. UserError: a checkpoint can't be used, or not beside the others."""
     networks = restore(args)
-    device = distributed.start(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options = (args.split, Precision("auto", device), args.batch_size, args.workers)
+    options = (args.split, Precision("auto", distributed.start(args.device)), args.batch_size, args.workers)
     columns = {CONSTANT: constant_results(networks.values(), args.split)}
     columns |= {name: network.evaluate(*options) for name, network in networks.items()}
 

@@ -2,8 +2,8 @@
 
 import json
 import math
+import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -519,14 +519,6 @@ def test_evaluate_prints_other_tables(trained: Path, workplace: Workplace, call:
     assert words in run(call, workplace, trained / "best.pt", flag).out
 
 
-def test_help_answers_without_torch() -> None:
-    code = "import sys, evaluate\nsys.argv = ['evaluate.py', '--help']\ntry: evaluate.main()\nexcept SystemExit: pass\n"
-    code += "print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: ")
-    assert done.stdout.endswith("\nFalse\n")
-
-
 def test_the_baselines_that_can_be_asked_for() -> None:
     assert tuple(BASELINES) == evaluate.BASELINES
 
@@ -577,3 +569,25 @@ def test_an_offline_run_lies_below_the_first_checkpoint(workplace: Workplace, ca
     assert run(call, workplace, trained / "best.pt", "--wandb", "auto").code == 0
     (folder,) = (trained / "wandb").glob("offline-run-*")
     assert list(folder.glob("run-*.wandb"))
+
+
+# ---- docs/evaluation.md -----------------------------------------------------------------------------------------
+
+DOCUMENT = (ROOT / "docs" / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_page_defines_every_tasks_deciding_metric(kind: str) -> None:
+    task = TASKS[kind]
+    assert re.search(rf"\b{re.escape(task.deciding().title)}\b", DOCUMENT)
+    titles = {task.written(metric).title.split()[0] for metric in task.metrics if task.written(metric).better}
+    assert not [title for title in titles if title not in DOCUMENT]
+
+
+def test_the_pages_flags_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--help"])
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    known, named = capsys.readouterr().out, set(re.findall(r"`(--[a-z-]+)", DOCUMENT))
+    assert {"--full-resolution", "--json", "--wandb"} <= named
+    assert not [flag for flag in named if flag not in known]
