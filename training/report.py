@@ -15,7 +15,7 @@ from tasks.merged import MergedSegmentation
 from tasks.segmentation import SegmentationTask
 from training import distributed
 from training.comparison import compare, comparison_json, comparison_rows, known_tasks
-from training.config import LabelsConfig
+from training.data_config import LabelsConfig
 from training.evaluation import Precision, Results
 from training.raw_labels import read_raw_labels
 from training.restore import Restored

@@ -42,7 +42,8 @@ from training.comparison import (
     delta_m,
     why_no_delta_m,
 )
-from training.config import LabelsConfig, NetworkConfig
+from training.config import NetworkConfig
+from training.data_config import LabelsConfig
 from training.report import regime_of
 from training.restore import Restored
 from training.tables import LAYOUTS, aligned, as_json, comma_separated, latex, markdown, metric_tables
