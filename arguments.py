@@ -1,4 +1,4 @@
-"""Flags of scripts: types for argparse, whose message names the flag and what it takes, and a flag that many share."""
+"""Flags of scripts: types for argparse, whose message names the flag and what it takes, and flags that many share."""
 
 import argparse
 from collections.abc import Callable
@@ -42,6 +42,32 @@ def add_device_argument(parser: argparse.ArgumentParser) -> None:
     """--device; None where it is not given: what there is, is known once torch is loaded."""
     parser.add_argument(
         "--device", help="such as cpu, cuda or cuda:1 (default: cuda where there is a GPU, else cpu)", metavar="DEVICE"
+    )
+
+
+def add_dashboard_arguments(
+    parser: argparse.ArgumentParser, mode: str, otherwise: str, *, group: str, tags: str
+) -> None:
+    """--wandb and where a run stands on the dashboard.
+
+    mode: the default; otherwise: what has the numbers in any case; group, tags: the other defaults, in words.
+    """
+    parser.add_argument(
+        "--wandb",
+        choices=["auto", "online", "offline", "disabled"],
+        default=mode,
+        help=f"default {mode}; auto: online where you are logged in, else offline; {otherwise}",
+    )
+    parser.add_argument(
+        "--wandb-group",
+        metavar="NAME",
+        help=f"of the run on the dashboard, such as sizes (default $WANDB_RUN_GROUP, else {group})",
+    )
+    parser.add_argument(
+        "--wandb-project", metavar="NAME", help="such as driving (default $WANDB_PROJECT, else a2d2-multitask)"
+    )
+    parser.add_argument(
+        "--wandb-tags", metavar="TAG", nargs="+", help=f"such as small first (default $WANDB_TAGS, else {tags})"
     )
 
 

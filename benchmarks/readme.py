@@ -8,25 +8,28 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from studying.tables import comparisons_table, table
+from tasks import TASKS
+from training.report import BESIDE_NETWORKS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 FRAMES = 12_497  # front-center frames of A2D2 with labels
 
-# The demo's table: (task, metric, what it is)
+# The demo's table: (task, metric)
 DEMO_METRICS = [
-    ("segmentation", "miou", "mIoU"),
-    ("segmentation", "miou_frequent", "mIoU, classes over 0.5 % of the pixels"),
-    ("segmentation", "accuracy", "pixel accuracy"),
-    ("depth", "abs_rel", "AbsRel"),
-    ("box", "ap50/Car", "Car AP50"),
-    ("box", "map50", "mAP50"),
-    ("box", "ap50_any_class", "AP50, whatever the class"),
-    ("steering", "mae", "MAE, degrees"),
+    ("segmentation", "miou"),
+    ("segmentation", "miou_frequent"),
+    ("segmentation", "accuracy"),
+    ("depth", "abs_rel"),
+    ("box", "ap50/Car"),
+    ("box", "map50"),
+    ("box", "ap50_any_class"),
+    ("steering", "mae"),
 ]
 SINGLE_TASK = ["segmentation", "steering", "depth", "box"]  # names of the single-task runs
 SAMPLES_PER_SECOND = (10, 50, 200)  # of a GPU, in the table of data rates
@@ -37,7 +40,11 @@ def demo_table(results: dict[str, Any]) -> str:
     """The networks of `make demo` beside the constant baselines."""
     single = {task: scores for name in SINGLE_TASK for task, scores in results[name].items()}
     columns = [results["constant"], single, results["symmetric"], results["asymmetric"]]
-    rows = [[task, text, *(f"{column[task][key]:.3f}" for column in columns)] for task, key, text in DEMO_METRICS]
+    rows = []
+    for task, key in DEMO_METRICS:
+        written, (_, _, of_class) = TASKS[task].written(key), key.partition("/")
+        label = replace(written, title=f"{of_class} {written.title}".strip()).directed
+        rows.append([task, label, *(written.number(column[task][key]) for column in columns)])
     compared = results["comparison"]
     for name in SINGLE_TASK:
         seen = [f"{compared[network]['samples_seen'][name]:,}" for network in (name, "symmetric", "asymmetric")]
@@ -202,14 +209,13 @@ def cuda_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 def nyuv2_table(results: dict[str, Any]) -> str:
     """The networks of docs/data.md on NYUv2's validation frames."""
-    networks = [name for name in results if name not in ("comparison", "constant")]
-    metrics = [("segmentation", "miou", "mIoU"), ("segmentation", "accuracy", "pixel accuracy")]
-    metrics += [("depth", "abs_rel", "AbsRel"), ("depth", "rmse", "RMSE, m")]
+    networks = [name for name in results if name not in BESIDE_NETWORKS]
+    metrics = [("segmentation", "miou"), ("segmentation", "accuracy"), ("depth", "abs_rel"), ("depth", "rmse")]
+    written = {(task, key): TASKS[task].written(key) for task, key in metrics}
     rows = []
     for name in ("constant", *networks):
-        values = (results[name].get(task, {}).get(key) for task, key, _ in metrics)
-        rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
-    return table(["network", *(text for _, _, text in metrics)], rows)
+        rows.append([name, *(of.number(results[name].get(task, {}).get(key)) for (task, key), of in written.items())])
+    return table(["network", *(of.directed for of in written.values())], rows)
 
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {

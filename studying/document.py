@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from studying.statistics import LEAST_SEEDS, Compared, Results, comparisons_of
-from studying.tables import comparisons_table, metrics_table, note, with_interval
+from studying.tables import comparisons_table, metrics_table, note, per_cent, with_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES, DOCUMENT = ROOT / "studies", ROOT / "docs" / "results.md"
@@ -104,11 +104,12 @@ def primary_sentence(results: Results, found: dict[str, Compared]) -> str:
     if primary not in found:
         return f"The primary comparison, *{primary}* ({asks}), has no finished seed yet."
     estimate = found[primary].delta_m
-    return f"The primary comparison, *{primary}*. {asks} Delta-m: {with_interval(estimate, 1)} %: {estimate.verdict}."
+    delta_m = with_interval(estimate, per_cent)
+    return f"The primary comparison, *{primary}*. {asks} Delta-m: {delta_m} %: {estimate.verdict}."
 
 
 def sentence(name: str, one: Compared) -> str:
-    return f"- {name}: Delta-m {with_interval(one.delta_m, 1)} %, {len(one.seeds)} seeds, {one.delta_m.verdict}."
+    return f"- {name}: Delta-m {with_interval(one.delta_m, per_cent)} %, {len(one.seeds)} seeds, {one.delta_m.verdict}."
 
 
 def listed(title: str, lines: Sequence[str], otherwise: str = "") -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from datasets.files import whole_file
 from studying.results import StudyDir
 from studying.statistics import Estimate, Results, comparisons_of, mean_curve, metric_of, rows_of
-from studying.tables import as_csv, comparisons_csv, seeds_csv
+from studying.tables import as_csv, comparisons_csv, seeds_csv, written_of
 
 STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 GREYS = ("0.0", "0.35", "0.6")
@@ -51,16 +51,17 @@ def metrics_plot(results: Results) -> Figure | None:
     if not rows:
         return None
     figure, axes = panels(len(tasks), 1.5 + 0.35 * len(rows))
-    for index, (axis, (name, task)) in enumerate(zip(axes, tasks.items(), strict=True)):
+    for index, (axis, (name, written)) in enumerate(zip(axes, written_of(results).items(), strict=True)):
         for place, row in enumerate(rows):
             estimate = metric_of(results, row, name)
             if estimate is not None:
-                axis.plot(estimate.values, [place] * len(estimate.values), "o", color="0.6", markersize=4)
-                axis.plot([estimate.mean], [place], "k|", markersize=14)
-        axis.set(yticks=range(len(rows)), yticklabels=[] if index else rows, title=f"{name}, {task['title']}")
+                values = [written.scale * value for value in estimate.values]
+                axis.plot(values, [place] * len(values), "o", color="0.6", markersize=4)
+                axis.plot([written.scale * estimate.mean], [place], "k|", markersize=14)
+        axis.set(yticks=range(len(rows)), yticklabels=[] if index else rows, title=f"{name}: {written.heading}")
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(axis="x", color="0.9")
-        axis.set_xlabel("higher is better" if task["higher_is_better"] else "lower is better")
+        axis.set_xlabel(f"{written.better} is better")
     return figure
 
 
@@ -91,12 +92,12 @@ def delta_m_plot(results: Results) -> Figure | None:
 
 def shares_plot(results: Results) -> tuple[Figure | None, str]:
     """Each task's metric against the share of the labels, with bands of the interval (or of the seeds' range)."""
-    tasks, lines = results["tasks"], share_lines(results)
+    tasks, lines = written_of(results), share_lines(results)
     if not lines:
         return None, ""
     figure, axes = panels(len(tasks), 4)
     written = []
-    for axis, (name, task) in zip(axes, tasks.items(), strict=True):
+    for axis, (name, of) in zip(axes, tasks.items(), strict=True):
         styles = zip(cycle(STYLES), cycle(GREYS), strict=False)
         for (line, points), ((dash, marker), grey) in zip(lines.items(), styles, strict=False):
             found = [(share, metric_of(results, row, name)) for share, row in points]
@@ -105,11 +106,12 @@ def shares_plot(results: Results) -> tuple[Figure | None, str]:
                 continue
             shares, estimates, lows, highs = zip(*shown, strict=True)
             means = [estimate.mean for estimate in estimates]
-            axis.plot(shares, means, linestyle=dash, marker=marker, color=grey, label=line)
-            axis.fill_between(shares, lows, highs, color=grey, alpha=0.15)
+            drawn = [[of.scale * value for value in values] for values in (means, lows, highs)]
+            axis.plot(shares, drawn[0], linestyle=dash, marker=marker, color=grey, label=line)
+            axis.fill_between(shares, *drawn[1:], color=grey, alpha=0.15)
             written += [[name, line, share, mean, low, high] for share, mean, low, high in zip(
                 shares, means, lows, highs, strict=True)]  # fmt: skip
-        axis.set(xscale="log", xlabel="share of the labels", title=f"{name}, {task['title']}")
+        axis.set(xscale="log", xlabel="share of the labels", title=f"{name}: {of.heading}")
         if any(line == name for line, *_ in written):
             axis.legend(fontsize=8)
     return figure, as_csv(["task", "line", "share", "mean", "low", "high"], written)

@@ -130,8 +130,8 @@ def tasks_of(runs: Iterable[Run]) -> dict[str, dict[str, Any]]:
         task: {
             "kind": kind,
             "metric": TASKS[kind].best_metric,
-            "title": TASKS[kind].best_metric_title,
-            "higher_is_better": TASKS[kind].higher_is_better,
+            "title": TASKS[kind].deciding().title,
+            "higher_is_better": TASKS[kind].deciding().higher_is_better,
         }
         for task, kind in kinds.items()
     }

@@ -10,8 +10,9 @@ A label passes through these forms:
     decode   output         -> predictions in physical units, which `metric` compares with the target
 """
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -24,8 +25,10 @@ from datasets.processed import ProcessedData, suffixes_of
 from datasets.spec import ClassTable, LabelSpec
 from errors import UserError
 from strict import StrictModel
+from tasks.written import Written
 
 Target = dict[str, Tensor]
+LOSS = Written("loss", decimals=4, better="lower")
 
 
 class Task(ABC):
@@ -33,8 +36,10 @@ class Task(ABC):
 
     kind: ClassVar[str]  # of its processed labels
     best_metric: ClassVar[str]  # the key of `metric().compute()` that decides which checkpoint is best
-    best_metric_title: ClassVar[str]  # the same as people write it, with its unit
-    higher_is_better: ClassVar[bool]
+    metrics: ClassVar[Mapping[str, Written]]
+    """How people write the metrics, the deciding one at least; what stands before the '/' of a class's own ('iou/Car')
+    is for all classes."""
+    class_frequency: ClassVar[str | None] = None  # the metric of classes ('share/Car') that tells how common they are
     unscorable: ClassVar[str] = "none has a label"  # what is wrong where no label is `scorable`, for messages
     default_head: ClassVar[str]  # models/registry.py: HEADS
     default_network: ClassVar[str | None] = None  # NETWORKS; None: none of its own, unless a config names one
@@ -55,6 +60,17 @@ class Task(ABC):
         if self.spec.classes is None:
             raise UserError(f"{self.name}: the settings of its {self.kind} labels name no classes")
         return self.spec.classes
+
+    @classmethod
+    def written(cls, metric: str) -> Written:
+        """How people write a metric of the results; 'iou/Car' and 'iou@cityscapes' as 'iou'."""
+        name = re.split("[/@]", metric)[0]
+        return {"loss": LOSS, **cls.metrics}.get(name) or Written(name, decimals=4)
+
+    @classmethod
+    def deciding(cls) -> Written:
+        """How people write `best_metric`."""
+        return cls.written(cls.best_metric)
 
     @abstractmethod
     def parse(self, content: Any) -> Any:
@@ -90,6 +106,17 @@ class Task(ABC):
     def decode(self, output: Any) -> Any:
         """Predictions in physical units, in the form that `metric().update(predictions, target)` takes."""
 
+    def at_size_of(self, target: Target, output: Any) -> Any:
+        """The network's output at the size of the target's maps, whose labels may be larger than what networks see.
+
+        Default: as it is, for targets without a size.
+        """
+        return output
+
+    def constant_at_size_of(self, target: Target, prediction: Any) -> Any:
+        """The same of what `constant` gave."""
+        return prediction
+
     @abstractmethod
     def metric(self) -> Metric:
         """A streaming metric: `update(predictions, target)`; `compute()` gives {name: float}, 'iou/Car' for classes.
@@ -100,7 +127,7 @@ class Task(ABC):
     def score(self, values: dict[str, float]) -> float:
         """What decides which checkpoint is best, from `metric().compute()`: the higher the better."""
         value = values[self.best_metric]
-        return value if self.higher_is_better else -value
+        return value if self.deciding().higher_is_better else -value
 
     def relative_score(self, values: dict[str, float], constant_values: dict[str, float]) -> float:
         """The same on a scale that tasks share, for means over tasks: the metric itself, or what is left of an error.
@@ -108,7 +135,7 @@ class Task(ABC):
         For errors 1 - min(1, error / error of the constant baseline).
         """
         value = values[self.best_metric]
-        if self.higher_is_better:
+        if self.deciding().higher_is_better:
             return value
         constant = constant_values[self.best_metric]
         return 1 - min(1.0, value / constant) if constant > 0 else float(value == 0)

@@ -22,6 +22,7 @@ from strict import DataModel, checked
 from tasks.base import Target, Task
 from tasks.box_grid import assign, encode, paired_iou, to_boxes
 from tasks.box_metric import BoxMetric, Predictions
+from tasks.written import Written
 
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
 
@@ -36,9 +37,19 @@ class BoxLabel(NamedTuple):
 class BoxTask(Task):
     kind = "box"
     best_metric = "map50"
-    best_metric_title = "mAP50"
+    metrics = {
+        "map": Written("mAP", "%", 1, "higher"),
+        "map50": Written("mAP50", "%", 1, "higher"),
+        "map75": Written("mAP75", "%", 1, "higher"),
+        "ap": Written("AP", "%", 1, "higher"),
+        "ap50": Written("AP50", "%", 1, "higher"),
+        "ap50_any_class": Written("AP50 whatever the class", "%", 1, "higher"),
+        "matched_iou": Written("mean IoU of matched boxes", "%", 1, "higher"),
+        "objects": Written("objects", decimals=0),
+        "dropped_boxes": Written("boxes beyond the predictors of their cell", decimals=0),
+    }
+    class_frequency = "objects"
     unscorable = "no label has a box"
-    higher_is_better = True
     likelihood = "classification"  # of objectness and class; position and size are squares
     default_network, default_head = "yolov1", "levels"
 

@@ -16,7 +16,8 @@ from torchmetrics import Metric
 from datasets.spec import LabelSpec
 from errors import UserError
 from tasks.base import Target, Task, masked_mean
-from tasks.maps import checked_map, flip_maps, stack_maps
+from tasks.maps import checked_map, flip_maps, resampled, stack_maps
+from tasks.written import Written
 
 STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
@@ -27,9 +28,15 @@ DEFAULT_RANGE = (0.1, 255.9)  # m, evaluated where the data set does not say: ne
 class DepthTask(Task):
     kind = "depth"
     best_metric = "abs_rel"
-    best_metric_title = "AbsRel"
+    metrics = {
+        "abs_rel": Written("AbsRel", better="lower"),
+        "sq_rel": Written("SqRel", "m", better="lower"),
+        "rmse": Written("RMSE", "m", better="lower"),
+        "rmse_log": Written("RMSE log", better="lower"),
+        "mae": Written("MAE", "m", better="lower"),
+        **{f"delta{k}": Written(f"δ{k}", better="higher") for k in (1, 2, 3)},
+    }
     unscorable = "no label has a measurement within the range that is evaluated"
-    higher_is_better = False
     likelihood = "regression"
     default_network, default_head = "densedepth", "depth"
 
@@ -77,6 +84,12 @@ class DepthTask(Task):
     def decode(self, output: Tensor) -> Tensor:
         """B x 1 x H x W -> metres, float32 B x H x W."""
         return output.squeeze(1).float()
+
+    def at_size_of(self, target: Target, output: Tensor) -> Tensor:
+        return resampled(output, target["depth"], "bilinear")
+
+    def constant_at_size_of(self, target: Target, prediction: Tensor) -> Tensor:
+        return resampled(prediction[:, None], target["depth"], "bilinear").squeeze(1)
 
     def metric(self) -> Metric:
         return DepthMetric(nearest=self.nearest, cap=self.cap)

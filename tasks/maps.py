@@ -1,8 +1,11 @@
 """Labels that are maps, H x W: what segmentation and depth share."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import default_collate
 
 
@@ -24,3 +27,14 @@ def stack_maps(labels: list[np.ndarray | None], missing: int) -> Tensor:
 def flip_maps(maps: Tensor, flip: Tensor) -> Tensor:
     """Mirror those of the B x H x W maps where `flip` (B, bool) is true."""
     return torch.where(flip[:, None, None], maps.flip(-1), maps)
+
+
+def resampled(maps: Tensor, like: Tensor, how: Literal["bilinear", "nearest-exact"]) -> Tensor:
+    """B x C x h x w -> at least float32 B x C x H x W, the size of `like`, ... x H x W; as it is if it has this size.
+
+    Both cover the same field of view, and a pixel's value is that at its centre.
+    """
+    if maps.shape[-2:] == like.shape[-2:]:
+        return maps
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    return F.interpolate(maps, like.shape[-2:], mode=how, align_corners=False if how == "bilinear" else None)

@@ -15,7 +15,8 @@ from torchmetrics import Metric
 
 from datasets.spec import IGNORE, LabelSpec
 from tasks.base import Target, Task, masked_mean
-from tasks.maps import checked_map, flip_maps, stack_maps
+from tasks.maps import checked_map, flip_maps, resampled, stack_maps
+from tasks.written import Written
 
 FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
 
@@ -23,9 +24,16 @@ FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_fr
 class SegmentationTask(Task):
     kind = "segmentation"
     best_metric = "miou"
-    best_metric_title = "mIoU"
+    metrics = {
+        "miou": Written("mIoU", "%", 1, "higher"),
+        "miou_frequent": Written("mIoU of classes over 0.5 % of the pixels", "%", 1, "higher"),
+        "accuracy": Written("pixel accuracy", "%", 1, "higher"),
+        "classes_present": Written("classes present", decimals=0),
+        "iou": Written("IoU", "%", 1, "higher"),
+        "share": Written("share of the pixels", "%", 2),
+    }
+    class_frequency = "share"
     unscorable = "no label has a pixel with a class"
-    higher_is_better = True
     likelihood = "classification"
     default_network, default_head = "unet", "dense"
 
@@ -72,6 +80,12 @@ class SegmentationTask(Task):
     def decode(self, output: Tensor) -> Tensor:
         """Logits B x C x H x W -> class map uint8 B x H x W."""
         return output.argmax(1).to(torch.uint8)
+
+    def at_size_of(self, target: Target, output: Tensor) -> Tensor:
+        return resampled(output, target["classes"], "bilinear")
+
+    def constant_at_size_of(self, target: Target, prediction: Tensor) -> Tensor:
+        return resampled(prediction[:, None], target["classes"], "nearest-exact").squeeze(1).to(torch.uint8)
 
     def metric(self) -> Metric:
         return SegmentationMetric(self.classes.names)
@@ -124,6 +138,7 @@ class SegmentationMetric(Metric):
     update: predictions uint8 B x H x W, target as from `SegmentationTask.collate`. compute:
         accuracy         share of the pixels with the right class
         iou/CLASS        intersection / union of truth and prediction, for each class present
+        share/CLASS      the class's share of the truth's pixels, for each class present
         classes_present  classes with at least one pixel of the truth; one that is only predicted is not present
         miou             mean IoU of the classes present
         miou_frequent    mean IoU of the classes with more than 0.5 % of the truth's pixels
@@ -160,7 +175,9 @@ class SegmentationMetric(Metric):
             "accuracy": (hits.sum() / truth.sum()).item(),
             "classes_present": float(present.sum()),
         }
-        return scores | {f"iou/{self.classes[i]}": iou[i].item() for i in present.nonzero().flatten().tolist()}
+        share, there = truth / truth.sum(), present.nonzero().flatten().tolist()
+        by_class = {"iou": iou, "share": share}
+        return scores | {f"{key}/{self.classes[i]}": of[i].item() for key, of in by_class.items() for i in there}
 
 
 def _class_counts(label: np.ndarray, classes: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from datasets.files import parse_json
 from strict import DataModel, checked
 from tasks.base import Target, Task, masked_mean
+from tasks.written import Written
 
 ANGLES = 10  # the last ones of a frame
 DEGREES_PER_UNIT = 100  # of the networks' output
@@ -26,8 +27,11 @@ TURN = 10.0  # degrees; from here on the car is turning
 class SteeringTask(Task):
     kind = "steering"
     best_metric = "mae"
-    best_metric_title = "MAE, degrees"
-    higher_is_better = False
+    metrics = {
+        f"{key}{part}": Written(f"{key.upper()}{where}", "degrees", 2, "lower")
+        for part, where in (("", ""), ("_straight", " below 10 degrees"), ("_turn", " from 10 degrees on"))
+        for key in ("mae", "rmse")
+    }
     likelihood = "regression"
     default_network, default_head = "pilotnet", "steering"
 

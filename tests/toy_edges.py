@@ -19,6 +19,7 @@ from datasets.processed import ProcessedData
 from strict import StrictModel
 from tasks.base import Target, Task, masked_mean
 from tasks.maps import checked_map, flip_maps, stack_maps
+from tasks.written import Written
 
 KIND = "edges"
 UNKNOWN = 255
@@ -26,8 +27,7 @@ UNKNOWN = 255
 
 class EdgesTask(Task):
     kind = KIND
-    best_metric, best_metric_title = "f1", "F1"
-    higher_is_better = True
+    best_metric, metrics = "f1", {"f1": Written("F1", "%", 1, "higher")}
     likelihood = "classification"
     default_head = "dense"
 

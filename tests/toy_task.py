@@ -18,6 +18,7 @@ from datasets.processed import ProcessedData
 from models.registry import Part
 from strict import StrictModel
 from tasks.base import Target, Task
+from tasks.written import Written
 
 KIND = "balance"
 SUFFIXES = (".json",)
@@ -26,8 +27,7 @@ SUFFIXES = (".json",)
 class BalanceTask(Task):
     kind = KIND
     best_metric = "mae"
-    best_metric_title = "MAE, grey levels / 10"
-    higher_is_better = False
+    metrics = {"mae": Written("MAE", "grey levels / 10", better="lower")}
     likelihood = "regression"
     default_network, default_head = KIND, KIND
 

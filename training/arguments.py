@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from arguments import add_device_argument, whole
+from arguments import add_dashboard_arguments, add_device_argument, whole
 from datasets.layout import RunDir, add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from datasets.staging import add_stage_argument
 
@@ -104,25 +104,12 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
     parser.add_argument(
         "--force-trained-norms", action="store_true", help="with several data sets: train with norm: train all the same"
     )
-    parser.add_argument(
-        "--wandb",
-        choices=["auto", "online", "offline", "disabled"],
-        default="auto",
-        help="default auto: online where you are logged in, else offline; metrics.jsonl has the numbers in any case",
-    )
-    parser.add_argument(
-        "--wandb-group",
-        metavar="NAME",
-        help="of the run on the dashboard, such as sizes (default $WANDB_RUN_GROUP, else its kind)",
-    )
-    parser.add_argument(
-        "--wandb-project", metavar="NAME", help="such as driving (default $WANDB_PROJECT, else a2d2-multitask)"
-    )
-    parser.add_argument(
-        "--wandb-tags",
-        metavar="TAG",
-        nargs="+",
-        help="such as small first (default $WANDB_TAGS, else the run's kind and mode)",
+    add_dashboard_arguments(
+        parser,
+        "auto",
+        "metrics.jsonl has the numbers in any case",
+        group="its kind",
+        tags="the run's kind and mode",
     )
     parser.add_argument(
         "--wandb-best", action="store_true", help="send best.pt as an artifact at the end (default: it stays here)"

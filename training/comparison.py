@@ -9,7 +9,7 @@ what the other labels gave; `single-task`, a network of train_single_task.py, is
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from tasks.base import Task
 from training.evaluation import Results
 from training.restore import Restored
 from training.runs import SYMMETRIC, SingleTaskRun, SymmetricRun
-from training.tables import Rows, finite_or_none, number
+from training.tables import Rows, finite_or_none
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,10 @@ class Row:
     mode: str
     values: dict[str, float]  # task -> its deciding metric; NaN where it was over nothing
     delta_m: float  # a fraction; NaN = n/a
+    why_not: str  # why delta_m is n/a; empty where it is a number
     baseline: str  # what delta_m compares with: a key of BASELINES
-    parameters: int
-    gflop: float  # of a forward pass for one image, all heads
+    parameters: int  # of the heads that were trained, and of what they share
+    gflop: float  # of a forward pass for one image through the same heads
     samples_seen: dict[str, int]  # task -> in training, repeated ones again
 
 
@@ -66,19 +67,46 @@ def compare(networks: Mapping[str, Restored], columns: Mapping[str, Results], ba
     """Name -> network and name -> results, as in the tables -> name -> row."""
     tasks = known_tasks(networks)
     values = {name: deciding_values(columns[name], network.tasks) for name, network in networks.items()}
-    return {
-        name: Row(
+    rows, wanted = {}, compared_tasks(values)
+    for name, network in networks.items():
+        baselines = baseline_values(network, networks, values, baseline)
+        why_not = why_no_delta_m(values[name], baselines, wanted, baseline)
+        rows[name] = Row(
             kind=network.kind,
             mode=network.mode,
             values=values[name],
-            delta_m=delta_m(values[name], baseline_values(network, networks, values, baseline), tasks),
+            delta_m=math.nan if why_not else delta_m(values[name], baselines, tasks),
+            why_not=why_not,
             baseline=baseline,
             parameters=network.parameters(),
             gflop=network.gflop(),
             samples_seen=network.samples_seen,
         )
-        for name, network in networks.items()
-    }
+    return rows
+
+
+def compared_tasks(values: Mapping[str, Mapping[str, float]]) -> set[str]:
+    """Network -> its tasks' values -> what a delta_m must be over to stand beside the others: all tasks of the networks
+    that have several, or of all networks where each has one."""
+    several = [of.keys() for of in values.values() if len(of) > 1]
+    return set().union(*(several or (of.keys() for of in values.values())))
+
+
+def why_no_delta_m(
+    values: Mapping[str, float], baselines: Mapping[str, float], wanted: Collection[str], baseline: str
+) -> str:
+    """Why a network has no delta_m that compares with the others'; empty where it has one."""
+    if baseline == "none":
+        return "no baseline asked for"
+    if len(values) < len(wanted):  # a mean over fewer tasks, whichever they are, is another number
+        return f"{len(values)} of {len(wanted)} tasks"
+    if missing := [task for task in values if task not in baselines]:
+        return f"no baseline for {', '.join(missing)}" if len(missing) < len(values) else "no baseline given"
+    if unknown := [task for task in values if not (math.isfinite(values[task]) and math.isfinite(baselines[task]))]:
+        return f"no value of {', '.join(unknown)}"
+    if zero := [task for task in values if baselines[task] == 0]:
+        return f"the baseline is 0 in {', '.join(zero)}"
+    return ""
 
 
 def baseline_values(
@@ -96,13 +124,12 @@ def baseline_values(
 def delta_m(values: Mapping[str, float], baselines: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
     """Task -> deciding metric, of a network and of its baselines: the mean relative gain, a fraction.
 
-    NaN (n/a) unless every task of the network has a baseline's value other than 0: a mean over some of its tasks
-    would not compare with the others' means.
+    NaN unless every task of the network has a baseline's value other than 0.
     """
     if not values or any(baselines.get(task, 0) == 0 for task in values):
         return math.nan
     gains = [
-        (1 if tasks[task].higher_is_better else -1) * (value - baselines[task]) / baselines[task]
+        (1 if tasks[task].deciding().higher_is_better else -1) * (value - baselines[task]) / baselines[task]
         for task, value in values.items()
     ]
     return sum(gains) / len(gains)
@@ -119,15 +146,13 @@ def known_tasks(networks: Mapping[str, Restored]) -> dict[str, Task]:
 
 def comparison_rows(rows: Mapping[str, Row], tasks: Mapping[str, Task]) -> Rows:
     """A row a network, labelled with its run's name and kind/mode."""
-    head = ["network", *(f"{name} {task.best_metric}" for name, task in tasks.items())]
-    head += ["delta_m %", "baseline", "parameters M", "GFLOP", *(f"{name} seen" for name in tasks)]
-    lines = [head]
+    written = {name: task.deciding() for name, task in tasks.items()}
+    head = ["network", *(f"{name}: {one.directed}" for name, one in written.items())]
+    lines = [[*head, "Delta-m, % ↑", "baseline", "parameters, M", "GFLOP"]]
     for name, row in rows.items():
-        line = [f"{name} ({row.kind}/{row.mode})", *(number(row.values.get(task)) for task in tasks)]
-        line += ["n/a" if math.isnan(row.delta_m) else f"{100 * row.delta_m:+.1f}", row.baseline]
-        line += [f"{row.parameters / 1e6:.2f}", f"{row.gflop:.2f}"]
-        line += [str(row.samples_seen.get(task, "-")) for task in tasks]
-        lines.append(line)
+        line = [f"{name} ({row.kind}/{row.mode})", *(one.number(row.values.get(task)) for task, one in written.items())]
+        line += [f"n/a: {row.why_not}" if row.why_not else f"{100 * row.delta_m:+.1f}", row.baseline]
+        lines.append([*line, f"{row.parameters / 1e6:.2f}", f"{row.gflop:.2f}"])
     return lines
 
 

@@ -51,7 +51,8 @@ def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str
         kind, task = config.kind_of(name), TASKS[config.kind_of(name)]
         if unknown := [root for root in content["bound"][name] if kind not in labels_of(content, root)]:
             yield f"datasets.{unknown[0]} says nothing of {kind} labels"
-        needed = validates and config.compares_tasks and content["samples"][name] and not task.higher_is_better
+        is_error = config.compares_tasks and not task.deciding().higher_is_better
+        needed = validates and is_error and content["samples"][name]
         if needed and task.best_metric not in content["constant"].get(name, {}):
             yield f"constant.{name} has no {task.best_metric}"
     position, epochs = content["position"], config.training.epochs

@@ -27,5 +27,5 @@ def definitions(tasks: Mapping[str, Task], groups: Iterable[str]) -> Iterator[di
         yield {"name": name, "step_metric": "epoch", "summary": "max"}
     for name, task in tasks.items():
         yield {"name": f"val/{name}/loss", "step_metric": "epoch", "summary": "min"}
-        direction = "max" if task.higher_is_better else "min"
+        direction = "max" if task.deciding().higher_is_better else "min"
         yield {"name": f"val/{name}/{task.best_metric}", "step_metric": "epoch", "summary": direction}

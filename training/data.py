@@ -96,7 +96,8 @@ class RunData(Data):
         """
         if not self.val.samples:
             return {}
-        errors = {name: task for name, task in self.tasks.items() if self.labelled[name] and not task.higher_is_better}
+        labelled = {name: task for name, task in self.tasks.items() if self.labelled[name]}
+        errors = {name: task for name, task in labelled.items() if not task.deciding().higher_is_better}
         return distributed.from_main(
             lambda: evaluate_constants(errors, self.roots, self.labelled, self.val.samples, self.fits)
         )
@@ -174,6 +175,6 @@ def check_scorable(tasks: Mapping[str, Task], roots: Roots, train: list[Sample],
         task = tasks[name]
         if not any(map(task.scorable, labels_of(task, roots, [s.frame for s in val if name in s.tasks]))):
             raise UserError(
-                f"{name}: {task.best_metric_title} over the {len(val)} validation frames would not be a number: "
+                f"{name}: {task.deciding().title} over the {len(val)} validation frames would not be a number: "
                 f"{task.unscorable}; use more frames, or another data.split"
             )

@@ -102,6 +102,7 @@ def evaluate(
             with precision.autocast():
                 outputs = forward(batch.images, batch.places)
             for name, target in batch.targets.items():
+                outputs[name] = tasks[name].at_size_of(target, outputs[name])
                 losses, valid = tasks[name].loss(outputs[name], target)
                 sums[name] += torch.stack([losses.sum(), valid.sum()])
                 metrics[name].update(tasks[name].decode(outputs[name]), target)

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from datasets.files import whole_file
 from datasets.frames import Frame
 from datasets.labels import hash_of
+from datasets.processed import ProcessedData
 from datasets.roots import Roots
 from datasets.samples import Sample
 from errors import UserError
@@ -27,6 +28,12 @@ from training.evaluation import Results
 
 VERSION = 1  # of the functions that are kept: raise it where one of them changes
 READERS = 8  # threads: reading waits for the file system, and gives way to other threads meanwhile
+
+
+class LabelReader(Protocol):
+    """A task, or what reads its labels from elsewhere."""
+
+    def read(self, processed: ProcessedData, frame: Frame) -> Any | None: ...
 
 
 class Fits:
@@ -83,18 +90,18 @@ class Fits:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 
-def labels_of(task: Task, roots: Roots, frames: Iterable[Frame]) -> Iterator[Any]:
-    """The task's labels of the frames, in their order; those that can't be read are named and left out."""
-    for frame, label in read_ahead(lambda frame: _read(task, roots, frame), frames):
+def labels_of(reader: LabelReader, roots: Roots, frames: Iterable[Frame]) -> Iterator[Any]:
+    """A task's labels of the frames, in their order; those that can't be read are named and left out."""
+    for frame, label in read_ahead(lambda frame: _read(reader, roots, frame), frames):
         if isinstance(label, Exception):
             warn(f"warning: left out: {frame}: {label}")
         elif label is not None:
             yield label
 
 
-def _read(task: Task, roots: Roots, frame: Frame) -> Any:
+def _read(reader: LabelReader, roots: Roots, frame: Frame) -> Any:
     try:
-        return task.read(roots[frame.dataset].processed, frame)
+        return reader.read(roots[frame.dataset].processed, frame)
     except (ValueError, OSError) as error:
         return error
 
@@ -119,16 +126,19 @@ def evaluate_constants(
     samples: Sequence[Sample],
     fits: Fits,
     source: str = "",
+    readers: Mapping[str, LabelReader] | None = None,
 ) -> Results:
     """The metrics of the constant baselines, fitted to the `labelled` frames of each task, over the samples' labels.
 
-    No image is read: they look at none.
+    No image is read: they look at none. readers: what reads the labels that are evaluated (default: the tasks).
     """
     results = {}
     for name, task in tasks.items():
         prediction, metric = fits.constant(task, labelled[name], source), task.metric()
         metric.distributed_available_fn = lambda: False  # one process does it for all
-        for label in labels_of(task, roots, (sample.frame for sample in samples if name in sample.tasks)):
-            metric.update(prediction, task.collate([label]))
+        frames = (sample.frame for sample in samples if name in sample.tasks)
+        for label in labels_of((readers or tasks)[name], roots, frames):
+            target = task.collate([label])
+            metric.update(task.constant_at_size_of(target, prediction), target)
         results[name] = metric.compute()
     return results

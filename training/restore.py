@@ -1,8 +1,9 @@
 """A network rebuilt from its checkpoint alone, checked against the data that it is to see."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from datasets.spec import LabelSpec
 from datasets.splits import Split
 from errors import UserError
 from models.base import TaskNetwork
+from models.multitask import BACKBONE
 from progress import warn
 from strict import StrictModel
 from tasks.base import Task
@@ -28,7 +30,7 @@ from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
 from training.data_config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
-from training.fits import Fits, evaluate_constants
+from training.fits import Fits, LabelReader, evaluate_constants
 from training.runs import RunConfig
 
 
@@ -67,8 +69,13 @@ class Restored:
     data: DataConfig
     roots: Roots
     bound: dict[str, list[str]]  # task -> the data sets that its labels are from
-    samples_seen: dict[str, int]  # training samples with a valid label, by task
+    training_samples: dict[str, int]  # samples of an epoch with a label, by task
+    samples_seen: dict[str, int]  # those with a valid label that it has seen in all, by task
+    seed: int
+    epoch: int  # finished ones
     networks: dict[str, tuple[StrictModel, ...]]  # task -> the settings of what computes it (RunConfig.network_of)
+    readers: dict[str, LabelReader] = field(default_factory=dict)  # task -> what reads its labels in place of the task
+    frames: Counter[str] = field(default_factory=Counter)  # task -> labels that the latest `evaluate` has read
 
     @classmethod
     def load(cls, path: Path, raw: RawData, processed: Sequence[ProcessedData]) -> "Restored":
@@ -81,9 +88,23 @@ class Restored:
         tasks = {name: tasks[name] for name in seen}
         split = Split.from_json(content["split"])
         bound = content["bound"]
-        networks = {name: config.network_of(name) for name in tasks}
         model.eval()
-        return cls(path, config.kind, content["mode"], model, tasks, split, config.data, roots, bound, seen, networks)
+        return cls(
+            path=path,
+            kind=config.kind,
+            mode=content["mode"],
+            model=model,
+            tasks=tasks,
+            split=split,
+            data=config.data,
+            roots=roots,
+            bound=bound,
+            training_samples={name: content["samples"][name] for name in tasks},
+            samples_seen=seen,
+            seed=config.seed,
+            epoch=content["position"]["epoch"],
+            networks={name: config.network_of(name) for name in tasks},
+        )
 
     def check_same_split(self, other: "Restored") -> None:
         """UserError where the other network was validated on other frames."""
@@ -91,10 +112,12 @@ class Restored:
             raise UserError(f"{self.path} and {other.path} have different splits: their numbers don't compare")
 
     def parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Of the tasks' heads and of what they share: of what `gflop` counts."""
+        groups = {name: group for name, group in self.model.groups().items() if name in (BACKBONE, *self.tasks)}
+        return sum(parameter.numel() for group in groups.values() for parameter in group)
 
     def gflop(self) -> float:
-        """Of a forward pass through all heads for one image of the run's size; a multiplication and its addition: 2."""
+        """Of a forward pass through these heads for one image of the run's size; a multiply-add is 2."""
         width, height = self.data.size
         model = copy.deepcopy(self.model).to("meta")  # shapes alone: nothing is computed
         with FlopCounterMode(display=False) as counter:
@@ -127,7 +150,8 @@ class Restored:
         samples = self.samples(split, self.tasks)
         labelled = {name: self._labelled(name, self.split.train) for name in self.tasks}
         fits = Fits(self.roots, fits_folder(self.path.resolve().parents[1]))
-        return evaluate_constants(self.tasks, self.roots, labelled, samples, fits, f"{self.path}: ")
+        readers = {**self.tasks, **self.readers}
+        return evaluate_constants(self.tasks, self.roots, labelled, samples, fits, f"{self.path}: ", readers)
 
     def check_labels(self, tasks: Iterable[str]) -> None:
         """UserError where the labels of these tasks do not lie on the images."""
@@ -140,10 +164,12 @@ class Restored:
         return [sample.frame for sample in samples]
 
     def _batches(self, split: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
-        dataset = LabelledFrames(self.roots, self.tasks, self.samples(split, self.tasks))
+        dataset = LabelledFrames(self.roots, {**self.tasks, **self.readers}, self.samples(split, self.tasks))
+        self.frames.clear()
         for batch in make_loader(dataset, self.tasks, workers, precision.device, batch_size=batch_size):
             for reason in batch.unreadable:
                 warn(f"warning: left out: {reason}")
+            self.frames.update(task for sample in batch.samples for task in sample.tasks)
             yield batch
 
 

@@ -52,9 +52,8 @@ class Start:
             yield cls(args, device, run, loaded)
 
     def listed(self, listing: Listing) -> Listing:
-        """With what the flags say of the run's place on the dashboard, else wandb's own variables."""
-        given = {"group": self.args.wandb_group, "project": self.args.wandb_project, "tags": self.args.wandb_tags}
-        return replace(listing.with_environment(), **{name: value for name, value in given.items() if value})
+        """See `listed`."""
+        return listed(listing, self.args)
 
     def changed_lists(self, lists: Mapping[str, str]) -> set[str]:
         """Which of the lists of samples (split -> hash) are not those of the checkpoint.
@@ -71,6 +70,12 @@ class Start:
                 "--accept-new-labels, which starts the epoch in hand again"
             )
         return changed
+
+
+def listed(listing: Listing, args: argparse.Namespace) -> Listing:
+    """With what the flags say of the run's place on the dashboard, else wandb's own variables."""
+    given = {"group": args.wandb_group, "project": args.wandb_project, "tags": args.wandb_tags}
+    return replace(listing.with_environment(), **{name: value for name, value in given.items() if value})
 
 
 def mark_interrupted(run: RunDir, samples: int) -> None:

@@ -4,28 +4,62 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from tasks.base import Task
 from training.evaluation import Results
 
 Rows = Sequence[Sequence[str]]  # of cells; the first row is the head
 Layout = Callable[[Rows], str]
+LATEX = {"±": r"$\pm$", "δ": r"$\delta$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": "$<$", ">": "$>$"}
+LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
-def metric_tables(columns: Mapping[str, Results], layout: Layout) -> str:
-    """One table a task: a row for every metric, a column for every network. '-' where a network lacks the task."""
-    tasks = dict.fromkeys(task for results in columns.values() for task in results)
-    return "\n\n".join(
-        layout(_rows(task, {name: results.get(task, {}) for name, results in columns.items()})) for task in tasks
-    )
+def metric_tables(columns: Mapping[str, Results], tasks: Mapping[str, Task]) -> dict[str, Rows]:
+    """Name of a table -> its rows: of each task a row for every metric, then a row for every class; a column for every
+    network that has the task, '-' where it has no such value."""
+    tables: dict[str, Rows] = {}
+    for name, task in tasks.items():
+        values = {column: results[name] for column, results in columns.items() if name in results}
+        tables |= {name: _metric_rows(name, task, values)} | _class_tables(name, task, values)
+    return tables
 
 
-def _rows(task: str, columns: Mapping[str, Mapping[str, float]]) -> Rows:
-    metrics = list(dict.fromkeys(metric for values in columns.values() for metric in values))
-    metrics.sort(key=lambda metric: "/" in metric)  # values of single classes last
-    rows = [[task, *columns]]
-    rows += [[metric, *(number(values.get(metric)) for values in columns.values())] for metric in metrics]
+def _metric_rows(name: str, task: Task, columns: Mapping[str, Mapping[str, float]]) -> Rows:
+    metrics = dict.fromkeys(metric for values in columns.values() for metric in values if "/" not in metric)
+    rows = [[name, *columns]]
+    for metric in metrics:
+        written, (_, of, root) = task.written(metric), metric.partition("@")
+        label = replace(written, title=f"{written.title}{of}{root}").directed
+        rows.append([label, *(written.number(values.get(metric)) for values in columns.values())])
     return rows
+
+
+def _class_tables(name: str, task: Task, columns: Mapping[str, Mapping[str, float]]) -> dict[str, Rows]:
+    """Of each metric that classes have, the commonest class first, as far as the task tells how common they are."""
+    found: dict[str, dict[str, float]] = {}  # metric -> class -> the first network's value
+    for values in reversed([*columns.values()]):
+        for key, value in values.items():
+            metric, slash, class_name = key.partition("/")
+            if slash:
+                found.setdefault(metric, {})[class_name] = value
+    common = found.pop(task.class_frequency, {}) if task.class_frequency else {}
+    frequency = task.written(task.class_frequency or "")
+    tables: dict[str, Rows] = {}
+    for metric, classes in found.items():
+        written = task.written(metric)
+        head, order = f"{name}: {written.directed}", list(classes)
+        if common:
+            head += f"; classes by {frequency.title} in the evaluated labels"
+            order.sort(key=lambda one: -common.get(one, 0))
+        rows = [[head, *([frequency.heading] if common else []), *columns]]
+        for one in order:
+            cells = [frequency.number(common.get(one))] if common else []
+            cells += [written.number(values.get(f"{metric}/{one}")) for values in columns.values()]
+            rows.append([one, *cells])
+        tables[f"{name}/{metric}"] = rows
+    return tables
 
 
 def aligned(rows: Rows) -> str:
@@ -55,7 +89,7 @@ def latex(rows: Rows) -> str:
 
 def escaped(text: str) -> str:
     """For LaTeX."""
-    return "".join("\\" + letter if letter in "&%$#_{}" else letter for letter in text).replace("±", r"$\pm$")
+    return "".join("\\" + letter if letter in "&%$#_{}" else LATEX.get(letter, letter) for letter in text)
 
 
 def comma_separated(rows: Rows) -> str:
@@ -64,13 +98,7 @@ def comma_separated(rows: Rows) -> str:
     return content.getvalue().rstrip("\n")
 
 
-def number(value: float | None) -> str:
-    """'-' where there is none; counts (int) without decimals."""
-    if value is None or math.isnan(value):
-        return "-"
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
+LAYOUTS: dict[str, Layout] = {"aligned": aligned, "csv": comma_separated, "markdown": markdown, "latex": latex}
 
 
 def as_json(columns: Mapping[str, Results]) -> dict[str, Any]:

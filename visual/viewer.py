@@ -20,7 +20,6 @@ from errors import UserError, reason_of
 from tasks import TASKS
 from tasks.base import Target, Task
 from training.restore import Restored
-from training.tables import number
 from visual.drawing import blank
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions
@@ -219,7 +218,8 @@ def _score(task: Task, prediction: Any, target: Target | None) -> str:
         return ""
     metric = task.metric()
     metric.update(_on_cpu(prediction), target)
-    return f"{task.best_metric_title} {number(metric.compute()[task.best_metric])}"
+    written = task.deciding()
+    return f"{written.title} {written.with_unit(metric.compute()[task.best_metric])}"
 
 
 def _on_cpu(prediction: Any) -> Any:

@@ -3,7 +3,7 @@
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from datasets.folders.recipe import Box, Depth, Image, Recipe, Segmentation, Ste
 from datasets.frames import Frame
 from datasets.images import read_png
 from datasets.spec import IGNORE
+from strict import checked
 
 UNKNOWN = -1  # a mask's number that means neither a class nor none
 DESCRIPTION = {"classes", "range"}  # keys of a section that stand in the settings by themselves
+MAPS: dict[str, type[Segmentation] | type[Depth]] = {"segmentation": Segmentation, "depth": Depth}
 
 
 @dataclass
@@ -93,6 +95,8 @@ class CameraStage(FolderStage):
 
 
 class SegmentationStage(FolderStage):
+    """Prepared with size None, its labels have the sizes of their own files."""
+
     kind = "segmentation"
     describing = frozenset({"colours"})
     section: Segmentation
@@ -103,7 +107,7 @@ class SegmentationStage(FolderStage):
         return {"size": list(size), "classes": names, "colours": colours, "recipe": self.recipe()}
 
     def prepare(self, settings: dict[str, Any]) -> None:
-        self.size = tuple(settings["size"])
+        self.size = settings["size"]
         self.class_of = class_of_number(self.section)
         self.otherwise = IGNORE if self.section.no_class == "rest" else UNKNOWN
         size = 1 << 24 if self.section.colour_table else 1 << 16
@@ -119,7 +123,7 @@ class SegmentationStage(FolderStage):
             first = int(numbers[unknown][0])
             shown = f"colour #{first:06x}" if self.section.colour_table else f"number {first}"
             raise ValueError(f"{shown} ({np.count_nonzero(unknown)} pixels) is no class of the recipe and not no_class")
-        label = nearest(classes.astype(np.uint8), self.size)
+        label = nearest(classes.astype(np.uint8), self.size or classes.shape[::-1])
         return Label(label, {"pixels_without_class": int(np.count_nonzero(label == IGNORE))})
 
     def _numbers(self, path: Path) -> np.ndarray:
@@ -157,6 +161,8 @@ def class_of_number(section: Segmentation) -> dict[int, int]:
 
 
 class DepthStage(FolderStage):
+    """Prepared with size None, its labels have the sizes of their own files."""
+
     kind = "depth"
     describing = frozenset({"range"})
     section: Depth
@@ -165,12 +171,13 @@ class DepthStage(FolderStage):
         return {"size": list(size), "range": [float(bound) for bound in self.section.range], "recipe": self.recipe()}
 
     def prepare(self, settings: dict[str, Any]) -> None:
-        self.size = tuple(settings["size"])
+        self.size = settings["size"]
 
     def convert(self, job: Job) -> Label:
         values = read_numbers(job.path)
+        size = self.size or values.shape[::-1]
         if not self.section.sparse:
-            values = nearest(values, self.size)
+            values = nearest(values, size)
         metres = metres_of(values, self.section)
         measured = ~np.isnan(metres)
         near, far = metres * UNITS_PER_METRE >= 0.5, metres > MAX_METRES
@@ -182,8 +189,8 @@ class DepthStage(FolderStage):
         if len(rows) == 0:
             return Label(None, counts)
         height, width = values.shape
-        x, y = pixels_of(columns, width, self.size[0]), pixels_of(rows, height, self.size[1])
-        return Label(nearest_points(x, y, metres[rows, columns], self.size), counts)
+        x, y = pixels_of(columns, width, size[0]), pixels_of(rows, height, size[1])
+        return Label(nearest_points(x, y, metres[rows, columns], size), counts)
 
 
 def metres_of(values: np.ndarray, section: Depth) -> np.ndarray:
@@ -295,6 +302,21 @@ class SteeringStage(FolderStage):
         if not math.isfinite(angle):
             raise ValueError(f"the angle {cell!r} is not finite")
         return Label(json.dumps({"unit": "deg", "angles": [angle]}).encode(), {"angles": 1})
+
+
+def map_stage(kind: str, settings: Mapping[str, Any], size: tuple[int, int] | None) -> FolderStage:
+    """The step that made a kind's maps, from their settings, prepared for another size. ValueError: no such settings.
+
+    size: None: each map keeps that of its own file.
+    """
+    content = {**settings["recipe"], **{key: settings[key] for key in DESCRIPTION & settings.keys()}}
+    if content.get("no_class") == [IGNORE]:  # the default, which colour masks may leave as it is but not name
+        del content["no_class"]
+    if "ids" in content:  # JSON's keys are texts
+        content["ids"] = {int(number): name for number, name in content["ids"].items()}
+    stage = STAGES[kind](checked(MAPS[kind], content))
+    stage.prepare({**settings, "size": size})
+    return stage
 
 
 STAGES: dict[str, type[FolderStage]] = {

@@ -214,7 +214,7 @@ def test_a_training_that_was_tried_and_its_evaluation_over_a_copy(workplace: Wor
 
     best = str(workplace.runs / "copied" / "best.pt")
     log = finish(workplace, submit(workplace, *CPU, "slurm/evaluate.sbatch", best, "--stage-to", "auto", **disk))
-    assert "miou" in log
+    assert "mIoU" in log
     assert "files copied" not in log  # the copy is whole
 
 

@@ -23,7 +23,7 @@ def test_no_number_of_a_measurement_is_in_the_code() -> None:
                   for gain, spread in ((0.0123, 0.17), (0.0345, 0.29)))  # fmt: skip
     assert len(one - other) > 5
     fixed = numbers_of(
-        "95 % 5 seeds, 2 torch 2.14.1 1 2 3 4 5 15 of 15 0 of 3 0.004 0.100 0.900 240 123 0.1 hours 0123456789ab"
+        "95 % 5 seeds, 2 torch 2.14.1 1 2 3 4 5 15 of 15 0 of 3 0.004 10.0 0.900 240 123 0.1 hours 0123456789ab"
     )
     assert one & other <= fixed | {"+0.0"}
 
@@ -55,7 +55,7 @@ def test_what_is_not_distinguishable_is_marked_and_a_surprise() -> None:
 def test_fewer_seeds_are_points_without_a_claim() -> None:
     text = report(made_up_results(seeds=4, gain=0.03, spread=0.05))
     assert "no claim" in text
-    assert "points: +0.0300, +0.0300, +0.0300, +0.0300" in text
+    assert "points: +3.00, +3.00, +3.00, +3.00 | points: +0.0300, +0.0300, +0.0300, +0.0300" in text
     assert "[" not in text.partition("| comparison |")[2].partition("\n\n")[0]
 
 

@@ -2,12 +2,12 @@
 
 import math
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from studying.statistics import Estimate, compared, comparisons_of, mean_curve, metric_of
+from tasks import TASKS
 from tests.studying.made_up import made_up_results
 from training.comparison import delta_m
 
@@ -57,8 +57,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
 def test_delta_m_is_that_of_evaluate_py() -> None:
     results = made_up_results(seeds=5, gain=0.03, spread=0.1)
     one = comparisons_of(results)["sharing"]
-    tasks: dict[str, Any] = {"segmentation": SimpleNamespace(higher_is_better=True)}
-    tasks["depth"] = SimpleNamespace(higher_is_better=False)
+    tasks: dict[str, Any] = {task: TASKS[task] for task in ("segmentation", "depth")}
     by_key = {(run["row"], run["seed"]): run["test"] for run in results["runs"]}
     for seed, value in zip(one.seeds, one.delta_m.values, strict=True):
         row = by_key["together", seed]

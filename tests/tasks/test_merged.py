@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-import evaluate
 from datasets.a2d2.classes import MERGED_CLASSES, SEMANTIC_CLASSES
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
@@ -17,6 +16,7 @@ from tasks.depth import DepthTask
 from tasks.merged import MergedSegmentation, merge_logits
 from tasks.segmentation import SegmentationTask
 from tests.a2d2 import DEPTH, SEGMENTATION, merged
+from training.report import merge_classes
 
 HEIGHT, WIDTH = 5, 7
 NAMES = tuple(MERGED_CLASSES)
@@ -120,8 +120,8 @@ def test_evaluate_replaces_the_task_of_each_network_that_has_it() -> None:
         tasks={"segmentation": SegmentationTask(spec=SEGMENTATION), "depth": DepthTask(spec=DEPTH)}
     )
     without = SimpleNamespace(tasks={"depth": DepthTask(spec=DEPTH)})
-    evaluate.merge_classes([with_it, without])
+    merge_classes([with_it, without])
     assert [type(task) for task in with_it.tasks.values()] == [MergedSegmentation, DepthTask]
     assert list(without.tasks) == ["depth"]
     with pytest.raises(UserError, match="none of the checkpoints was trained for segmentation"):
-        evaluate.merge_classes([without])
+        merge_classes([without])

@@ -49,20 +49,25 @@ def slow_metric(predictions: list[np.ndarray], labels: list[np.ndarray]) -> dict
     """IoU from sets of pixels, class by class."""
     prediction, truth = np.concatenate(predictions).ravel(), np.concatenate(labels).ravel()
     pixels = [i for i in range(truth.size) if truth[i] != IGNORE]
-    ious, frequent = {}, []
+    ious, shares, frequent = {}, {}, []
     for c, name in enumerate(SEMANTIC_CLASSES):
         true = {i for i in pixels if truth[i] == c}
         predicted = {i for i in pixels if prediction[i] == c}
         if true:
             ious[f"iou/{name}"] = len(true & predicted) / len(true | predicted)
-            if len(true) / len(pixels) > 0.005:
+            shares[f"share/{name}"] = len(true) / len(pixels)
+            if shares[f"share/{name}"] > 0.005:
                 frequent.append(ious[f"iou/{name}"])
-    return ious | {
-        "miou": sum(ious.values()) / len(ious),
-        "miou_frequent": sum(frequent) / len(frequent),
-        "accuracy": sum(bool(prediction[i] == truth[i]) for i in pixels) / len(pixels),
-        "classes_present": len(ious),
-    }
+    return (
+        ious
+        | shares
+        | {
+            "miou": sum(ious.values()) / len(ious),
+            "miou_frequent": sum(frequent) / len(frequent),
+            "accuracy": sum(bool(prediction[i] == truth[i]) for i in pixels) / len(pixels),
+            "classes_present": len(ious),
+        }
+    )
 
 
 # ---- files --------------------------------------------------------------------------------------------------
@@ -252,6 +257,8 @@ def test_metric_by_hand():
         {
             "iou/Car": 3 / 5,
             "iou/Bicycle": 1 / 2,
+            "share/Car": 4 / 6,
+            "share/Bicycle": 2 / 6,
             "miou": 0.55,
             "miou_frequent": 0.55,
             "accuracy": 4 / 6,

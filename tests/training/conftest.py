@@ -129,6 +129,20 @@ def own_workplace(small_data: tuple[RawData, ProcessedData], tmp_path: Path) -> 
 
 
 @pytest.fixture
+def _offline_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    no_account(tmp_path, monkeypatch)
+
+
+def no_account(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is logged in and wandb's own folders lie in this one."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
+        monkeypatch.setenv(name, str(folder / "home"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+
+
+@pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Printed]:
     """Run a script's `main` as its file does, with these arguments."""
 

@@ -10,8 +10,8 @@ import yaml
 from datasets.layout import RunDir
 from tasks import TASKS
 from tests.conftest import ROOT
-from tests.training.conftest import Printed, Workplace
-from tests.training.test_tracking import no_account, records
+from tests.training.conftest import Printed, Workplace, no_account
+from tests.training.test_tracking import records
 from tests.training.test_train_multitask import CONFIGS, MAINS, settings, train
 from tests.training.test_train_single_task import assert_refused
 from training.panels import classes_table

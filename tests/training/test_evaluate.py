@@ -2,10 +2,13 @@
 
 import json
 import math
+import re
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,17 +21,32 @@ from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from models.encoder import Encoder
+from models.multitask import MultiTask
 from models.pilotnet import PilotNet
 from models.settings import PartSettings
 from strict import StrictModel
 from tasks import TASKS
 from tasks.steering import SteeringTask
+from tests.conftest import ROOT
+from tests.parts import head_of
 from tests.training.conftest import Printed, Workplace, after_camera_warning
 from training import checkpoint
-from training.comparison import Row, baseline_values, comparison_json, comparison_rows, delta_m
+from training.comparison import (
+    BASELINES,
+    Row,
+    baseline_values,
+    compared_tasks,
+    comparison_json,
+    comparison_rows,
+    delta_m,
+    why_no_delta_m,
+)
 from training.config import NetworkConfig
+from training.data_config import LabelsConfig
+from training.report import regime_of
 from training.restore import Restored
-from training.tables import aligned, as_json, comma_separated, latex, markdown, metric_tables
+from training.tables import LAYOUTS, aligned, as_json, comma_separated, latex, markdown, metric_tables
 
 Call = Callable[..., Printed]
 
@@ -58,6 +76,9 @@ def changed(trained: Path, name: str, **changes: Any) -> Path:
     del content["format"]
     checkpoint.save(path, content | changes)
     return path
+
+
+REGIME = ("--set", "data.labels.regime=fractions", "data.labels.fractions.depth=0.5")
 
 
 def assert_refused(printed: Printed, *words: str) -> None:
@@ -101,10 +122,13 @@ def test_two_checkpoints_are_two_columns(workplace: Workplace, call: Call, train
     weights = checkpoint.load(trained / "best.pt")["model"]
     other = changed(trained, "other", model={key: torch.zeros_like(value) for key, value in weights.items()})
     numbers = numbers_of(call, workplace, trained / "best.pt", other)
-    assert list(numbers) == ["constant", "steering", "other", "comparison"]
+    assert list(numbers) == ["constant", "steering", "other", "runs", "comparison"]
     assert numbers["other"]["steering"]["mae"] != numbers["steering"]["steering"]["mae"]
+    alone = [numbers_of(call, workplace, path) for path in (other, trained / "best.pt")]
+    runs = alone[0].pop("runs") | alone[1].pop("runs")
     del numbers["comparison"]
-    assert numbers == {**numbers_of(call, workplace, other), **numbers_of(call, workplace, trained / "best.pt")}
+    assert numbers.pop("runs") == runs
+    assert numbers == {**alone[0], **alone[1]}
 
 
 def test_networks_of_different_tasks_stand_side_by_side(workplace: Workplace, call: Call, trained: Path) -> None:
@@ -117,12 +141,12 @@ def test_networks_of_different_tasks_stand_side_by_side(workplace: Workplace, ca
 
 def test_best_and_last_of_one_run_are_told_apart(workplace: Workplace, call: Call, trained: Path) -> None:
     numbers = numbers_of(call, workplace, trained / "best.pt", trained / "last.pt")
-    assert list(numbers)[1:-1] == [str(trained / "best.pt"), str(trained / "last.pt")]
+    assert list(numbers)[1:-2] == [str(trained / "best.pt"), str(trained / "last.pt")]
 
 
 def test_a_run_named_as_a_key_of_the_json(workplace: Workplace, call: Call, trained: Path) -> None:
     path = changed(trained, "comparison")
-    assert list(numbers_of(call, workplace, path)) == ["constant", str(path)]
+    assert list(numbers_of(call, workplace, path)) == ["constant", str(path), "runs"]
 
 
 # ---- comparison -----------------------------------------------------------------------------------------------
@@ -176,9 +200,9 @@ def test_the_comparison_is_printed_for_several_checkpoints(workplace: Workplace,
     other = changed(trained, "other")
     alone = run(call, workplace, other)
     both = run(call, workplace, trained / "best.pt", other, "--baseline", "single-task")
-    assert "delta_m" not in alone.out
+    assert "Delta-m" not in alone.out
     head, first, second = both.out.strip().split("\n\n")[-1].splitlines()
-    assert head.split()[:3] == ["network", "steering", "mae"]
+    assert head.split()[:5] == ["network", "steering:", "MAE,", "degrees", "↓"]
     assert first.startswith("steering (single_task/steering)")
     assert second.startswith("other (single_task/steering)")
     assert second.split()[3:5] == ["+0.0", "single-task"]
@@ -232,7 +256,8 @@ def test_single_task_networks_are_the_baseline_where_asked(name: str) -> None:
 
 def test_single_task_networks_are_no_baseline_unasked(workplace: Workplace, call: Call, trained: Path) -> None:
     rows = numbers_of(call, workplace, trained / "best.pt", trained / "last.pt")["comparison"].values()
-    assert [(row["delta_m"], row["baseline"]) for row in rows] == [(None, "same-network")] * 2
+    found = [(row["delta_m"], row["why_not"], row["baseline"]) for row in rows]
+    assert found == [(None, "no baseline given", "same-network")] * 2
 
 
 def test_comparison_rows() -> None:
@@ -240,15 +265,23 @@ def test_comparison_rows() -> None:
     symmetric = {"values": {"segmentation": 0.6, "depth": 0.2}, "samples_seen": {"segmentation": 80, "depth": 70}}
     symmetric["baseline"] = "single-task"
     rows = {
-        "unet": Row("single_task", "segmentation", delta_m=0.0, parameters=31_000_000, gflop=1546.3, **single),
-        "both": Row("symmetric", "symmetric", delta_m=math.nan, parameters=2_500_000, gflop=0.125, **symmetric),
+        "unet": Row(
+            "single_task", "segmentation", delta_m=0.0, why_not="", parameters=31_000_000, gflop=1546.3, **single
+        ),
+        "both": Row(
+            "symmetric",
+            "symmetric",
+            delta_m=math.nan,
+            why_not="no baseline for depth",
+            parameters=2_500_000,
+            gflop=0.125,
+            **symmetric,
+        ),
     }
-    head, unet, both = aligned(comparison_rows(rows, TASK_OBJECTS)).splitlines()
-    assert head.split("  ")[0] == "network"
-    assert unet.split()[:5] == ["unet", "(single_task/segmentation)", "0.5000", "-", "+0.0"]
-    assert unet.split()[5:] == ["single-task", "31.00", "1546.30", "9", "-"]
-    assert both.split()[2:] == ["0.6000", "0.2000", "n/a", "single-task", "2.50", "0.12", "80", "70"]
-    assert len({len(line) for line in (head, unet, both)}) == 1  # aligned
+    head, unet, both = comparison_rows(rows, TASK_OBJECTS)
+    assert head[:4] == ["network", "segmentation: mIoU, % ↑", "depth: AbsRel ↓", "Delta-m, % ↑"]
+    assert unet == ["unet (single_task/segmentation)", "50.0", "-", "+0.0", "single-task", "31.00", "1546.30"]
+    assert both[1:] == ["60.0", "0.200", "n/a: no baseline for depth", "single-task", "2.50", "0.12"]
     assert comparison_json(rows)["both"]["delta_m"] is None
 
 
@@ -329,21 +362,118 @@ def test_not_a_number_is_null(workplace: Workplace, call: Call, trained: Path, m
 
 def test_tables() -> None:
     columns = {
-        "constant": {"depth": {"mae": 12.5, "iou/Car": 0.5}},
-        "night": {"depth": {"mae": math.nan, "loss": 1234.5678}, "box": {"map": 0.12345, "objects": 37}},
+        "constant": {
+            "segmentation": {"miou": 0.3894, "iou/Car": 0.5, "iou/Sky": 0.25, "share/Car": 0.1, "share/Sky": 0.7}
+        },
+        "night": {
+            "segmentation": {"miou": math.nan, "loss": 1.25, "miou@rooms": 0.5, "iou/Sky": 0.0, "share/Sky": 0.7}
+        },
+        "far": {"depth": {"abs_rel": 0.12345, "rmse": 4.5}},
     }
-    depth, box = metric_tables(columns, aligned).split("\n\n")
-    rows = [line.split() for line in depth.splitlines()]
-    assert rows == [
-        ["depth", "constant", "night"],
-        ["mae", "12.5000", "-"],
-        ["loss", "-", "1234.6"],
-        ["iou/Car", "0.5000", "-"],  # values of single classes last
+    tables = metric_tables(columns, TASK_OBJECTS)
+    assert tables["segmentation"] == [
+        ["segmentation", "constant", "night"],
+        ["mIoU, % ↑", "38.9", "-"],
+        ["loss ↓", "-", "1.2500"],
+        ["mIoU@rooms, % ↑", "-", "50.0"],
     ]
-    assert box.splitlines()[1].split() == ["map", "-", "0.1235"]
-    assert box.splitlines()[2].split() == ["objects", "-", "37"]  # a count
-    assert len({len(line) for line in depth.splitlines()}) == 1  # aligned
-    assert as_json(columns)["night"]["depth"] == {"mae": None, "loss": 1234.5678}
+    assert tables["segmentation/iou"] == [
+        [
+            "segmentation: IoU, % ↑; classes by share of the pixels in the evaluated labels",
+            "share of the pixels, %",
+            "constant",
+            "night",
+        ],
+        ["Sky", "70.00", "25.0", "0.0"],
+        ["Car", "10.00", "50.0", "-"],
+    ]
+    assert tables["depth"][1:] == [["AbsRel ↓", "0.123"], ["RMSE, m ↓", "4.500"]]
+    assert list(tables) == ["segmentation", "segmentation/iou", "depth"]
+    assert as_json(columns)["night"]["segmentation"]["miou"] is None
+    assert as_json(columns)["constant"]["segmentation"]["miou"] == 0.3894  # results stay fractions
+
+
+def test_classes_of_boxes_are_sorted_by_their_number() -> None:
+    values = {"ap/Car": 0.5, "ap/Bus": 0.125, "ap50/Car": 0.75, "ap50/Bus": 0.25, "objects/Car": 3, "objects/Bus": 20}
+    tables = metric_tables({"ours": {"box": values}}, {"box": TASKS["box"](spec=LABELS["box"])})
+    assert tables["box/ap50"][1:] == [["Bus", "20", "25.0"], ["Car", "3", "75.0"]]
+    assert tables["box/ap"][0] == ["box: AP, % ↑; classes by objects in the evaluated labels", "objects", "ours"]
+
+
+def test_every_layout_says_the_same() -> None:
+    rows = [["a", "constant", "ours"], ["mIoU, % ↑", "-", "38.9"]]
+    cells = {cell for row in rows for cell in row}
+    for name, layout in LAYOUTS.items():
+        text = layout(rows).replace(r"\%", "%").replace(r"$\uparrow$", "↑")
+        assert all(cell in text for cell in cells), name
+    assert len({len(line) for line in aligned(rows).splitlines()}) == 1
+
+
+def test_what_the_networks_were_trained_on(workplace: Workplace, call: Call, trained: Path) -> None:
+    assert call(train_single_task.main, *workplace.flags("depth", "--set", "seed=3", *REGIME)).code == 0
+    report = workplace.dir / "report.json"
+    printed = run(call, workplace, trained / "best.pt", workplace.runs / "depth" / "best.pt", "--json", report)
+    split = json.loads((trained / "split.json").read_text())
+    seen = [checkpoint.load(workplace.runs / name / "best.pt") for name in ("steering", "depth")]
+    facts = {row[:34].strip(): row[34:].split() for row in printed.out.split("\n\n")[0].splitlines()}
+    assert facts["split val"] == ["steering", "depth"]
+    assert facts["mode"] == ["steering", "depth"]
+    assert facts["seed"] == ["0", "3"]
+    assert facts["frames of val"] == [str(len(split["val"]))] * 2
+    assert facts["steering: val frames evaluated"] == [str(len(split["val"])), "-"]
+    assert facts["depth: samples seen"] == ["-", str(seen[1]["updates"]["seen"]["depth"])]
+    assert facts["depth: training samples"] == ["-", str(seen[1]["samples"]["depth"])]
+    assert "fractions: depth 50 % (seed 0)" in printed.out
+    runs = json.loads(report.read_text())["runs"]
+    assert runs["depth"]["labels"]["fractions"] == {"depth": 0.5}
+    assert runs["steering"]["split"] == "val"
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ({}, "every"),
+        ({"regime": "one", "kinds": ["depth", "box"]}, "one of depth, box (seed 0)"),
+        (
+            {"regime": "one", "kinds": ["depth", "box"], "proportions": {"box": 3}, "seed": 4},
+            "one of depth 1, box 3 (seed 4)",
+        ),
+        ({"regime": "fractions", "fractions": {"box": 0.125}}, "fractions: box 12.5 % (seed 0)"),
+    ],
+)
+def test_label_regimes_in_words(labels: dict[str, Any], text: str) -> None:
+    assert regime_of(LabelsConfig(**labels)) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "baselines", "baseline", "reason"),
+    [
+        ({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 2.0}, "single-task", ""),
+        ({"a": 1.0}, {"a": 1.0}, "single-task", "1 of 2 tasks"),
+        ({"a": 1.0, "b": 1.0}, {"b": 1.0}, "single-task", "no baseline for a"),
+        ({"a": 1.0, "b": 1.0}, {}, "single-task", "no baseline given"),
+        ({"a": 1.0, "b": 1.0}, {"a": 1.0, "b": 1.0}, "none", "no baseline asked for"),
+        ({"a": 1.0, "b": math.nan}, {"a": 1.0, "b": 1.0}, "same-network", "no value of b"),
+        ({"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 1.0}, "same-network", "the baseline is 0 in a"),
+    ],
+)
+def test_why_there_is_no_delta_m(
+    values: dict[str, float], baselines: dict[str, float], baseline: str, reason: str
+) -> None:
+    assert why_no_delta_m(values, baselines, {"a", "b"}, baseline) == reason
+
+
+@pytest.mark.parametrize(
+    ("tasks", "expected"),
+    [
+        (["ab", "abc", "a"], "abc"),
+        (["ab", "c"], "ab"),  # a network of one task is a baseline, not what is compared
+        (["ab", "cd"], "abcd"),  # neither mean compares with the other
+        (["a", "a"], "a"),
+    ],
+)
+def test_the_tasks_that_a_delta_m_is_over(tasks: list[str], expected: str) -> None:
+    assert compared_tasks({name: dict.fromkeys(name, 1.0) for name in tasks}) == set(expected)
 
 
 def test_evaluation_needs_the_roots_of_the_data(
@@ -384,7 +514,81 @@ def test_tables_for_spreadsheets_and_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "words"), [("--csv", "steering,"), ("--markdown", "| mae |"), ("--latex", r"\toprule")]
+    ("flag", "words"), [("--csv", "steering,"), ("--markdown", "| MAE, degrees ↓ |"), ("--latex", r"\toprule")]
 )
 def test_evaluate_prints_other_tables(trained: Path, workplace: Workplace, call: Call, flag: str, words: str) -> None:
     assert words in run(call, workplace, trained / "best.pt", flag).out
+
+
+def test_the_baselines_that_can_be_asked_for() -> None:
+    assert tuple(BASELINES) == evaluate.BASELINES
+
+
+def test_cost_counts_the_heads_that_were_trained(workplace: Workplace, call: Call, trained: Path) -> None:
+    """Those without any sample are in the checkpoint all the same."""
+    tasks = {name: TASKS[name](spec=LABELS[name]) for name in ("segmentation", "steering")}
+    heads = {name: head_of(task, 8) for name, task in tasks.items()}
+    both, one = (
+        MultiTask(encoder=Encoder(name="small"), channels=8, layers=1, heads={name: heads[name] for name in names})
+        for names in (tasks, ["steering"])
+    )
+    network = Restored.load(trained / "best.pt", workplace.raw, [workplace.processed])
+    costs = [(replaced.parameters(), replaced.gflop()) for replaced in (replace(network, model=m) for m in (both, one))]
+    assert costs[0] == costs[1]
+    assert costs[0][0] < sum(parameter.numel() for parameter in both.parameters())
+
+
+# ---- the dashboard ----------------------------------------------------------------------------------------------
+
+
+def test_tables_go_to_the_dashboard(
+    workplace: Workplace, call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    logged: dict[str, Any] = {}
+    started: dict[str, Any] = {}
+
+    def init(**settings: Any) -> SimpleNamespace:
+        started.update(settings)
+        return SimpleNamespace(log=lambda row, step: logged.update(row), summary={}, finish=lambda: None)
+
+    monkeypatch.setattr(wandb, "init", init)
+    before = (trained / "metrics.jsonl").read_bytes()
+    printed = run(call, workplace, trained / "best.pt", "--wandb", "offline", "--wandb-group", "paper", "--csv")
+    assert (printed.code, printed.err) == (0, "")
+    assert (started["mode"], started["job_type"], started["group"]) == ("offline", "evaluate", "paper")
+    assert started["config"]["runs"]["steering"]["seed"] == 0
+    assert list(logged) == ["runs", "steering"]
+    table = logged["steering"]
+    assert comma_separated([table.columns, *table.data]) == printed.out.strip().split("\n\n")[1]
+    assert (trained / "metrics.jsonl").read_bytes() == before  # of the training alone
+
+
+@pytest.mark.usefixtures("_offline_machine")
+def test_an_offline_run_lies_below_the_first_checkpoint(workplace: Workplace, call: Call, trained: Path) -> None:
+    pytest.importorskip("wandb")
+    assert run(call, workplace, trained / "best.pt", "--wandb", "auto").code == 0
+    (folder,) = (trained / "wandb").glob("offline-run-*")
+    assert list(folder.glob("run-*.wandb"))
+
+
+# ---- docs/evaluation.md -----------------------------------------------------------------------------------------
+
+DOCUMENT = (ROOT / "docs" / "evaluation.md").read_text()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_page_defines_every_tasks_deciding_metric(kind: str) -> None:
+    task = TASKS[kind]
+    assert re.search(rf"\b{re.escape(task.deciding().title)}\b", DOCUMENT)
+    titles = {task.written(metric).title.split()[0] for metric in task.metrics if task.written(metric).better}
+    assert not [title for title in titles if title not in DOCUMENT]
+
+
+def test_the_pages_flags_exist(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "--help"])
+    with pytest.raises(SystemExit):
+        evaluate.main()
+    known, named = capsys.readouterr().out, set(re.findall(r"`(--[a-z-]+)", DOCUMENT))
+    assert {"--full-resolution", "--json", "--wandb"} <= named
+    assert not [flag for flag in named if flag not in known]

@@ -24,6 +24,7 @@ from datasets.transforms import Augmentation
 from errors import UserError
 from models.single import SingleTask
 from tasks.base import Target
+from tasks.written import Written
 from tests.raw_files import frames, random_picture, small_raw_data, write_png
 from tests.toy_task import KIND, SUFFIXES, BalanceNet, BalanceTask, balance_of, write_balances
 from tests.training.checkpoints import CONSTANTS
@@ -391,7 +392,7 @@ def test_best_is_the_best_by_the_tasks_metric(
     pytest.importorskip("wandb", reason="tables on the dashboard are wandb's; without it nothing is logged")
     coming = iter(scores)
     monkeypatch.setattr("tests.toy_task.MeanAbsoluteError.compute", lambda self: {"mae": next(coming)})
-    monkeypatch.setattr(BalanceTask, "higher_is_better", higher)
+    monkeypatch.setattr(BalanceTask, "metrics", {"mae": Written("MAE", better="higher" if higher else "lower")})
     summary: dict[str, Any] = {}
 
     class Run:

@@ -25,20 +25,6 @@ def run(tmp_path: Path) -> RunDir:
     return run
 
 
-@pytest.fixture
-def _offline_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    no_account(tmp_path, monkeypatch)
-
-
-def no_account(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is logged in and wandb's own folders lie in this one."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        monkeypatch.setenv(name, str(folder / "home"))
-    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-
-
 def lines(run: RunDir) -> list[dict[str, Any]]:
     def no_constant(name: str) -> None:
         pytest.fail(f"{name} is not JSON")
