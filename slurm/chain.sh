@@ -3,6 +3,7 @@
 #   bash slurm/chain.sh NAME train_asymmetric.py [OPTIONS]      SHARDS=8 elements of each preprocessing array
 # The configuration is checked before anything is submitted; the data are not there yet. Partitions, accounts and logs:
 # submit.sh. Evaluation gets the roots and --stage-to of the training.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh slurm/...
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash slurm/chain.sh NAME SCRIPT [OPTIONS]" >&2; exit 2; }
 name=$1 script=$2
