@@ -43,7 +43,7 @@ train=(slurm/train.sbatch "$script" --name "$name" "$@")
 TRY=config bash slurm/submit.sh --test-only "${train[@]}" # submits nothing
 submit download "" slurm/download.sbatch
 download=$id labels=
-for stage in $(cat preprocessing/stages.txt); do
+for stage in $(cat datasets/a2d2/stages.txt); do
     submit "$stage" ":$download" "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards"
     labels=$labels:$id
 done
