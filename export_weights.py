@@ -1,24 +1,20 @@
-"""Write a checkpoint's weights as a bare state dict, which torch.load reads without this project.
+"""Write a checkpoint's weights to a file as a bare state dict, which torch.load reads without this project.
 
 python export_weights.py runs/A/best.pt weights.pth
 """
 
-from errors import UserError, run_as_script  # first: from here on a signal ends it with one line
-
-# isort: split
 import argparse
 from pathlib import Path
 
-import torch
-
 from datasets.files import check_writable, whole_file
-from training.restore import rebuild
+from errors import UserError, run_as_script
+from signals import ending_at_once
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument("checkpoint", type=Path, help="of any training script, such as runs/A/best.pt")
+    parser.add_argument("out", type=Path, help="the file to write, such as weights.pth")
     parser.add_argument(
         "--encoder",
         action="store_true",
@@ -30,6 +26,11 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     check_writable(args.out)
+    with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
+        import torch
+
+        from training.restore import rebuild
+
     rebuilt = rebuild(args.checkpoint)
     module = rebuilt.config.pretrained_module(rebuilt.model) if args.encoder else rebuilt.model
     if module is None:

@@ -94,7 +94,7 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         nargs="+",
         default=[],
         metavar="GROUP",
-        help="with --init-from: only backbone, or these tasks (default: all)",
+        help="with --init-from: such as backbone, or tasks (default: all)",
     )
     parser.add_argument(
         "--accept-new-labels",
@@ -133,8 +133,8 @@ def make_parser(description: str, config: str, default_mode: str | None, what_mo
         nargs="+",
         default=[],
         metavar="PATH",
-        help="checkpoints of networks of one task, one for each task here: Delta-m against them after each validation "
-        "(default: none)",
+        help="checkpoints of networks of one task, one for each task here, such as runs/depth/best.pt: Delta-m against "
+        "them after each validation (default: none)",
     )
     parser.add_argument(
         "--check-config", action="store_true", help="read the flags and the config, and end; needs no data"
