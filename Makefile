@@ -48,7 +48,7 @@ BUNDLE_DOWNLOAD := $(BIN)/python -m pip download --quiet --disable-pip-version-c
 # The table compares last.pt: every network has then seen the same labels equally often
 demo: .venv/installed
 	$(BIN)/python -m datasets.synthetic --out $(RAW) --scenes 8 --frames 20 --semantic 40 --image-size 640 402 --seed 0 --threads 2
-	for stage in $$(cat preprocessing/stages.txt); do \
+	for stage in $$(cat datasets/a2d2/stages.txt); do \
 		$(BIN)/python preprocessing/$$stage.py $(ROOTS) --size 160 96 --threads 2 || exit 1; \
 	done
 	$(SINGLE) segmentation

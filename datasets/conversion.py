@@ -11,13 +11,12 @@ import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from copy import copy, deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -30,6 +29,7 @@ from datasets.frames import Frame
 from datasets.images import check_pixels
 from datasets.layout import add_root_arguments
 from datasets.locks import alone, shared
+from datasets.outcomes import Outcome, Report
 from datasets.processed import ProcessedData
 from errors import UserError, reason_of
 from progress import progress, warn
@@ -46,18 +46,6 @@ class Label:
 
     content: np.ndarray | bytes | None
     counts: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one frame: `written`, `present` (already there), `without_label` or `failed`."""
-
-    frame: str
-    status: str
-    path: str = ""
-    reason: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
-    copies_differ: bool = False  # the source file lies in two folders, with different contents
 
 
 class Stage(ABC, Generic[Source]):
@@ -382,7 +370,7 @@ def signals_left_to_parent() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-# ---- progress and report --------------------------------------------------------------------------------------
+# ---- progress -------------------------------------------------------------------------------------------------
 
 
 def outcomes_of(results: Iterable[list[Outcome]], total: int, name: str) -> Iterator[Outcome]:
@@ -392,43 +380,3 @@ def outcomes_of(results: Iterable[list[Outcome]], total: int, name: str) -> Iter
             if outcome.status == "failed":
                 warn(f"failed: {outcome.path}: {outcome.reason}")
             yield outcome
-
-
-class Report:
-    """Counts of one run, and every frame that failed or has no label by name."""
-
-    def __init__(self, kind: str, settings: dict[str, Any]):
-        self.kind, self.settings = kind, settings
-        self.status: Counter[str] = Counter()
-        self.counts: Counter[str] = Counter()
-        self.without_label: list[str] = []
-        self.differing_copies: list[str] = []
-        self.failures: list[dict[str, str]] = []
-
-    def add(self, outcome: Outcome) -> None:
-        self.status[outcome.status] += 1
-        self.counts.update(outcome.counts)
-        if outcome.status == "without_label":
-            self.without_label.append(outcome.frame)
-        if outcome.copies_differ:
-            self.differing_copies.append(outcome.frame)
-        if outcome.status == "failed":
-            self.failures.append({key: asdict(outcome)[key] for key in ("frame", "path", "reason")})
-
-    def summary(self) -> str:
-        status = self.status
-        return (
-            f"{self.kind}: {status['written']} written, {status['present']} already there, "
-            f"{status['without_label']} without label, {status['failed']} failed"
-            + (f"; {len(self.differing_copies)} frames lie in two folders and differ" if self.differing_copies else "")
-        )
-
-    def write(self, path: Path) -> None:
-        status = {key: self.status[key] for key in ("written", "present", "without_label", "failed")}
-        names = {
-            "without_label_frames": self.without_label,
-            "differing_copies": self.differing_copies,
-            "failures": self.failures,
-        }
-        content = {"kind": self.kind, **status, "counts": self.counts, **names, "settings": self.settings}
-        write_json(path, content, indent=2)

@@ -3,6 +3,7 @@
 #   bash slurm/chain.sh NAME train_asymmetric.py [OPTIONS]      SHARDS=8 elements of each preprocessing array
 # The configuration is checked before anything is submitted; the data are not there yet. Partitions, accounts and logs:
 # submit.sh. Evaluation gets the roots and --stage-to of the training.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh slurm/...
 set -euo pipefail
 [ $# -ge 2 ] || { echo "usage: bash slurm/chain.sh NAME SCRIPT [OPTIONS]" >&2; exit 2; }
 name=$1 script=$2
@@ -42,7 +43,7 @@ train=(slurm/train.sbatch "$script" --name "$name" "$@")
 TRY=config bash slurm/submit.sh --test-only "${train[@]}" # submits nothing
 submit download "" slurm/download.sbatch
 download=$id labels=
-for stage in $(cat preprocessing/stages.txt); do
+for stage in $(cat datasets/a2d2/stages.txt); do
     submit "$stage" ":$download" "--array=1-$shards" --job-name="$stage" slurm/preprocess.sbatch "$stage" "$shards"
     labels=$labels:$id
 done

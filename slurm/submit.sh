@@ -6,6 +6,7 @@
 # - Its log goes to logs/ under the runs' root (--runs-root of the job, else A2D2_RUNS, else runs/).
 # - A training's configuration is tried first, here, by --dry-run; where the job waits for another one (--dependency),
 #   which may make the data, by --check-config. A mistake is then not queued. TRY=config or TRY=no try less.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # sh slurm/...
 set -euo pipefail
 fail() { echo "error: $*" >&2; exit 2; }
 options=()

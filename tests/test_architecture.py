@@ -56,7 +56,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.layout": ("datasets.files", "datasets.frames", "errors"),
     "datasets.box_lists": (),
     "datasets.depth_maps": (),
-    "datasets.conversion": (*FILES, "datasets.layout", *LIBRARIES),
+    "datasets.outcomes": ("datasets.files",),
+    "datasets.conversion": (*FILES, "datasets.layout", "datasets.outcomes", *LIBRARIES),
     "datasets.a2d2": ("datasets.a2d2", *FILES, "errors", "strict"),
     "datasets.a2d2.stage": (*A2D2, *FILES, "datasets.conversion"),
     "datasets.synthetic": ("datasets.synthetic", *A2D2, *FILES, *LIBRARIES),
@@ -94,6 +95,7 @@ WITHOUT_TORCH = (
     "datasets.folders",
     "datasets.layout",
     "datasets.conversion",
+    "datasets.outcomes",
     "datasets.synthetic",
     *LIBRARIES,
 )

@@ -3,8 +3,10 @@
 import argparse
 
 import pytest
+import torch
 
-from arguments import number, whole
+from arguments import add_device_argument, number, shard_of, whole
+from training import distributed
 
 
 @pytest.mark.parametrize(("text", "value"), [("1", 1), ("007", 7), ("65536", 65536)])
@@ -29,3 +31,18 @@ def test_what_is_no_number_in_the_range(text: str) -> None:
     assert number(0, 1)("0.25") == 0.25
     with pytest.raises(argparse.ArgumentTypeError, match="is not a number from 0 to 1"):
         number(0, 1)(text)
+
+
+def test_a_shard() -> None:
+    assert shard_of("2/8") == (2, 8)
+    for text in ("0/8", "9/8", "2", "2/8/9", "a/b", "-1/8"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not I/N with 1 <= I <= N"):
+            shard_of(text)
+
+
+def test_a_device_that_is_not_given_is_settled_later() -> None:
+    parser = argparse.ArgumentParser()
+    add_device_argument(parser)
+    assert parser.parse_args([]).device is None
+    assert parser.parse_args(["--device", "cuda:1"]).device == "cuda:1"
+    assert distributed.start(None).type == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -835,6 +835,6 @@ def test_a_bus_file_whose_frames_failed_before_is_read_again(raw: RawData, proce
 
 def test_the_list_of_stages_names_every_script_that_is_one() -> None:
     """What `make demo` and slurm/chain.sh run."""
-    listed = (ROOT / "preprocessing/stages.txt").read_text().split()
+    listed = (ROOT / "datasets/a2d2/stages.txt").read_text().split()
     stages = [path.stem for path in (ROOT / "preprocessing").glob("*.py") if "run_stage(" in path.read_text()]
     assert sorted(listed) == sorted(stages)

@@ -99,8 +99,9 @@ def test_jobs_with_and_without_a_gpu_have_their_own_partitions(cluster: Cluster)
     assert [{"--partition=a100", "--account=vision"} <= {*job} for job in jobs] == [False] * 6 + [True] * 2
 
 
-def test_usage() -> None:
-    done = subprocess.run(["bash", "slurm/chain.sh", "ours"], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_usage(shell: str) -> None:
+    done = subprocess.run([shell, "slurm/chain.sh", "ours"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "usage" in done.stderr
 

@@ -147,6 +147,16 @@ def test_a_container_runs_all_of_it(job: Job) -> None:
     assert done.stderr == "in a container: exec --nv a2d2.sif python -c print(7)\n"
 
 
+@pytest.mark.parametrize("what", ["module purge", 'set +u; . "$HOME/miniconda3', 'CONTAINER="apptainer exec --nv'])
+def test_what_a_cluster_may_need_is_there_to_be_uncommented(job: Job, what: str) -> None:
+    path = job.folder / "slurm" / "environment.sh"
+    text = path.read_text()
+    assert text.count(f"# {what}") == 1
+    path.write_text(text.replace(f"# {what}", what))
+    done = subprocess.run(["bash", "-n", path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("script", sorted((ROOT / "slurm").glob("*.sbatch")), ids=lambda path: path.name)
 def test_every_job_runs_its_command_in_the_container(script: Path) -> None:
     text = script.read_text()

@@ -198,6 +198,16 @@ def test_a_mistake_is_not_queued(workplace: Workplace) -> None:
     assert subprocess.check_output(["squeue", "-h"], text=True) == before
 
 
+def test_a_chain_whose_last_jobs_would_be_refused_is_not_begun(workplace: Workplace) -> None:
+    flags = ["ours", "train_asymmetric.py", "--config", str(workplace.config(json.dumps(ASYMMETRIC)))]
+    more = {"GPU_PARTITION": "nowhere", "TRY": "config"}
+    command = ["bash", "slurm/chain.sh", *flags]
+    done = subprocess.run(command, cwd=ROOT, env=environment(workplace, **more), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing is wrong with the configuration of asymmetric" in done.stderr
+    assert "invalid partition specified: nowhere" in done.stderr
+
+
 def test_a_training_that_was_tried_and_its_evaluation_over_a_copy(workplace: Workplace) -> None:
     """$TMPDIR of the submission reaches the job here; a cluster sets its own."""
     script = ["slurm/train.sbatch", "train_asymmetric.py", *flags(workplace, "copied", 1), "--stage-to", "auto"]

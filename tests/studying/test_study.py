@@ -176,13 +176,26 @@ def test_job_arrays(monkeypatch: pytest.MonkeyPatch, rooms: ProcessedData, tmp_p
     sbatch.write_text(f'#!/bin/sh\necho "$*" >>{log}\necho "$((100 + $(wc -l <{log})));cluster"\n')
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    roots = ["--processed-root", str(rooms.root), "--out", str(tmp_path / "studies")]
+    roots = ["--processed-root", str(rooms.root), "--out", str(tmp_path / "studies"), "--runs-root", str(tmp_path)]
+    monkeypatch.setenv("GPU_PARTITION", "a100")
     monkeypatch.setattr(sys, "argv", ["study.py", str(write_study(tmp_path)), *roots, "--submit", "slurm"])
     assert study.main() == 0
     tuning, final = log.read_text().splitlines()
     assert "--array=1-3 slurm/study.sbatch tuning 3 " in tuning
     assert "--array=1-6 --dependency=afterany:101 slurm/study.sbatch final 6 " in final
     assert f"--processed-root {rooms.root}" in final
+    assert final.startswith(f"--output={tmp_path}/logs/%x-%A_%a.log --partition=a100 ")
+
+
+def test_job_arrays_that_are_refused(monkeypatch: pytest.MonkeyPatch, rooms: ProcessedData, tmp_path: Path) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    roots = ["--processed-root", str(rooms.root), "--out", str(tmp_path / "studies"), "--runs-root", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["study.py", str(write_study(tmp_path)), *roots, "--submit", "slurm"])
+    with pytest.raises(UserError, match=r"^--submit slurm: refused: sbatch: error: invalid account$"):
+        study.main()
 
 
 def test_dry_run(monkeypatch: pytest.MonkeyPatch, rooms: ProcessedData, tmp_path: Path, capsys: Any) -> None:
