@@ -178,7 +178,7 @@ def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, A
         "bound": dict(data.bound),
         "samples": data.samples_per_task(),
         "git_commit": checkpoint.git_commit(),
-        "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else secrets.token_hex(4),
+        "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else new_wandb_id(),
         **({"init_from": origin} if origin else {}),
     }
 
@@ -188,6 +188,11 @@ def baseline_of(start: Start, data: RunData) -> dict[str, float]:
     if not start.args.baseline:
         return start.checkpoint.get("baseline", {}) if start.checkpoint else {}
     return read_baselines(start.args.baseline, data.tasks, data.split)
+
+
+def new_wandb_id() -> str:
+    """That which a sweep's agent has given the run, else a new one."""
+    return os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
 
 def origin_of(start: Start) -> str | None:
