@@ -156,8 +156,10 @@ class Trainer:
         mine = [self._share(block) for block in order]
         self.sampler.order = [part for parts in mine for part in parts]
         loaded = iter(self.train_loader)
+        self.model.train()
         for part in self.model.parts():  # a frozen one keeps its statistics and drops nothing
-            part.train(any(parameter.requires_grad for parameter in part.parameters()))
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         self.log.start_clock(self.updates)
         name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(map(len, order))
         blocks = progress(zip(order, mine, strict=True), samples, name, self.log.progress, lambda item: len(item[0]))
