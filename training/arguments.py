@@ -3,6 +3,9 @@
 import argparse
 import os
 import re
+import secrets
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from arguments import add_dashboard_arguments, add_device_argument, whole
@@ -14,13 +17,26 @@ WRITES = """\
 Writes into RUNS_ROOT/NAME/, of --runs-root and --name: best.pt and last.pt (checkpoints), metrics.jsonl (all numbers),
 config.yaml and split.json (what was trained on), images/ (validation frames), wandb/. What was learnt from the labels
 before training is kept in RUNS_ROOT/.fits for other runs. A run that was interrupted leaves INTERRUPTED there."""
+TOP_KEYS = (  # of the configs, beside their sections
+    "seed",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "micro_batch_size",
+    "block_size",
+    "frames",
+    "visit",
+    "sampling",
+    "balancing",
+)
+KEY = re.compile(rf"--(\w+(\.\w+)+|{'|'.join(TOP_KEYS)})=")
 NAME = re.compile(r"\w[\w.+=@-]{0,99}")
 
 
 def parse_arguments(description: str, config: str, default_mode: str | None, what_modes: str) -> argparse.Namespace:
     """The flags of a training script, as `make_parser` knows them."""
     parser = make_parser(description, config, default_mode, what_modes)
-    args = parser.parse_args()
+    args = parse(parser, sys.argv[1:])
     for flag in ("accept_new_labels", "extend"):
         if getattr(args, flag) and not args.resume:
             parser.error(f"--{flag.replace('_', '-')} needs --resume")
@@ -30,6 +46,20 @@ def parse_arguments(description: str, config: str, default_mode: str | None, wha
         args.set.append(f"training.epochs={args.extend}")
     if args.config is parser.get_default("config"):  # none was given
         args.config = own_config(args) or args.config
+    return args
+
+
+def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """The flags, among them keys of the config as the agents of sweeps pass them: --training.epochs=3 is --set
+    training.epochs=3."""
+    args, others = parser.parse_known_args(words)
+    keys = [word.removeprefix("--") for word in others if KEY.match(word)]
+    if unknown := [word for word in others if word.removeprefix("--") not in keys]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    args.set += keys
+    if args.name is None and (sweep := os.environ.get("WANDB_SWEEP_ID")):
+        run = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)  # each run of a sweep has a folder of its own
+        args.name = run_name(f"{args.train_mode}-{sweep}-{run}")
     return args
 
 

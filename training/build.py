@@ -54,17 +54,20 @@ class Network:
         check_size(config.data.size, model, start.args.config)
         check_norms(model, start, data)
         load_initial(start, config, model, data)
+        freeze(model, config)
         lay_out(model.to(start.device), channels_last=config.training.channels_last)
 
         precision = Precision(config.training.precision, start.device)
         balancing = config.make_balancing(model, data.tasks)
         check_precision(balancing, precision)
+        check_frozen(config, balancing)
         check_sync_bn(config, model, balancing, start.device)
         updates = Updates(
             make_groups(config, model, balancing),
             schedule=Schedule.over(config.training.epochs * len(data.train), config.training.warmup),
             loss_scale=LossScale(enabled=precision.dtype is torch.float16),
             together=config.steps_together,
+            frozen=config.training.freeze,
         )
         return cls(model, balancing, updates, precision)
 
@@ -94,7 +97,7 @@ def check_same_origin(loaded: Mapping[str, Any], path: Path | None) -> None:
 
 def make_groups(config: RunConfig, model: TaskNetwork, balancing: Balancing) -> list[Group]:
     """The network's groups of parameters with their optimisers; the balancing's own parameters join their heads'."""
-    configs = config.group_configs()
+    configs = config.learning_groups()
     return [
         Group(
             name,
@@ -107,7 +110,20 @@ def make_groups(config: RunConfig, model: TaskNetwork, balancing: Balancing) -> 
             slowed=config.slowed(model),
         )
         for name, parameters in model.groups().items()
+        if name in configs
     ]
+
+
+def freeze(model: TaskNetwork, config: RunConfig) -> None:
+    """UserError: no such group, or none is left to learn."""
+    groups, frozen = model.groups(), config.training.freeze
+    if unknown := sorted(set(frozen) - set(groups)):
+        raise UserError(f"training.freeze: there is no group {unknown[0]}; there are {', '.join(groups)}")
+    if set(frozen) == set(groups):
+        raise UserError(f"training.freeze: {', '.join(frozen)} are all groups that there are; nothing would learn")
+    for name in frozen:
+        for parameter in groups[name]:
+            parameter.requires_grad_(False)
 
 
 def make_trainer(start: Start, config: RunConfig, data: RunData, network: Network) -> Trainer:
@@ -162,7 +178,7 @@ def run_constants(start: Start, config: RunConfig, data: RunData) -> dict[str, A
         "bound": dict(data.bound),
         "samples": data.samples_per_task(),
         "git_commit": checkpoint.git_commit(),
-        "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else secrets.token_hex(4),
+        "wandb_id": start.checkpoint["wandb_id"] if start.checkpoint else new_wandb_id(),
         **({"init_from": origin} if origin else {}),
     }
 
@@ -172,6 +188,11 @@ def baseline_of(start: Start, data: RunData) -> dict[str, float]:
     if not start.args.baseline:
         return start.checkpoint.get("baseline", {}) if start.checkpoint else {}
     return read_baselines(start.args.baseline, data.tasks, data.split)
+
+
+def new_wandb_id() -> str:
+    """That which a sweep's agent has given the run, else a new one."""
+    return os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
 
 
 def origin_of(start: Start) -> str | None:
@@ -283,6 +304,16 @@ def check_norms(model: nn.Module, start: Start, data: RunData) -> None:
 def check_precision(balancing: Balancing, precision: Precision) -> None:
     if isinstance(balancing, Rows) and precision.dtype is torch.float16:
         raise UserError("training.precision: balancing by a gradient for each task needs bf16 or fp32, not fp16")
+
+
+def check_frozen(config: RunConfig, balancing: Balancing) -> None:
+    """UserError where gradients of the tasks are asked for that a frozen group does not have."""
+    frozen, training = config.training.freeze, config.training
+    if frozen and (isinstance(balancing, Rows) or (training.similarity_every and BACKBONE in frozen)):
+        raise UserError(
+            "training.freeze works neither with balancing by a gradient for each task nor, for the backbone, with "
+            "similarity_every"
+        )
 
 
 def check_sync_bn(config: RunConfig, model: nn.Module, balancing: Balancing, device: torch.device) -> None:

@@ -86,6 +86,8 @@ def state_tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """What must be finite of a checkpoint or of Trainer.state, by name: weights, buffers, what tasks have learnt, and
     the optimisers' moments. (A pending fp16 gradient may overflow: its step drops it.)"""
     yield from content["model"].items()
+    if average := content.get("average"):
+        yield from ((f"{name} (not averaged)", value) for name, value in average["trained"].items())
     for task, learnt in content["tasks"].items():
         yield from ((f"{key} of {task}", value) for key, value in learnt.items())
     for name, group in content["updates"]["groups"].items():

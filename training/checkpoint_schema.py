@@ -132,6 +132,13 @@ class RandomStates(Entry):
     cuda: list[Tensor]
 
 
+class SavedAverage(Entry):
+    """training/averaging.py: MovingAverage.state; `model` holds the average."""
+
+    trained: dict[str, Tensor]
+    updates: NonNegativeInt
+
+
 class Content(Entry):
     """All of it: first what never changes during a run (Session.constants, Plan.trainer), then Trainer.state."""
 
@@ -151,6 +158,7 @@ class Content(Entry):
     init_from: str | None = None  # the checkpoint that it took initial weights from, if any
 
     model: dict[str, Tensor]
+    average: SavedAverage | None = None
     updates: SavedUpdates
     balancing: dict[str, Any]
     tasks: dict[str, dict[str, Tensor]]

@@ -35,13 +35,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Any], RunConfig]:
 
 def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     """What in a checkpoint contradicts its own config."""
-    tasks, groups, updates = config.task_names(), config.group_configs(), content["updates"]
+    tasks, updates = config.task_names(), content["updates"]
     for entry, names, found in (
         ("bound", tasks, content["bound"]),
         ("tasks", tasks, content["tasks"]),
         ("samples", tasks, content["samples"]),
-        ("updates.groups", groups, updates["groups"]),
-        ("updates.seen", groups, updates["seen"]),
+        ("updates.groups", config.learning_groups(), updates["groups"]),
+        ("updates.seen", config.group_configs(), updates["seen"]),
     ):
         if set(found) != set(names):
             yield f"{entry} is of {', '.join(found) or 'nothing'}, its config of {', '.join(names)}"

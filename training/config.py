@@ -35,6 +35,11 @@ PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 PARTS = {"network": NETWORKS, "head": HEADS}
 
 
+def is_unset(value: Any) -> bool:
+    """Of keys that are not written where they are not used: a config from before they were there is the same one."""
+    return not value
+
+
 class TrainingConfig(StrictModel):
     """The loop."""
 
@@ -64,6 +69,15 @@ class TrainingConfig(StrictModel):
     keep_images: PositiveInt = 10
     """Validations whose pictures go to the dashboard, evenly over the training; the run's folder keeps those of the
     best and of the last one."""
+    ema: float | None = Field(None, gt=0, lt=1, exclude_if=is_unset)
+    """Decay of a moving average of the weights (training/averaging.py), such as 0.999: it is then what is validated and
+    saved as best."""
+    patience: PositiveInt | None = Field(None, exclude_if=is_unset)
+    """Validations without a better score after which training ends. The learning rate falls over all epochs that are
+    planned, so a run that ends early has not seen its smallest rates."""
+    freeze: list[str] = Field([], exclude_if=is_unset)
+    """Groups of parameters that do not learn: backbone, or tasks, whose heads are meant. Their norms keep their
+    statistics. The weight of a frozen task stays (balancing uncertainty)."""
     log_every: PositiveInt = 20
     """Steps between two lines of losses in metrics.jsonl and on the dashboard."""
 

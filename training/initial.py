@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from errors import UserError
 from models.base import TaskNetwork
@@ -67,9 +67,14 @@ class Taken:
 
 def groups_of_parts(model: TaskNetwork) -> dict[str, str]:
     """Name of a part (models/base.py: parts) -> the group of its parameters."""
-    names = {module: name for name, module in model.named_modules()}
     owners = {parameter: group for group, parameters in model.groups().items() for parameter in parameters}
-    return {names[part]: owners[next(part.parameters())] for part in model.parts()}
+    return {part: owners[parameter] for parameter, part in parts_by_parameter(model).items()}
+
+
+def parts_by_parameter(model: TaskNetwork) -> dict[nn.Parameter, str]:
+    """Parameter -> the name of the part that it is of."""
+    names = {module: name for name, module in model.named_modules()}
+    return {parameter: names[part] for part in model.parts() for parameter in part.parameters()}
 
 
 def part_of(name: str) -> str:

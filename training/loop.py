@@ -1,18 +1,14 @@
 """The one training loop: micro-batches accumulate, groups step at the borders of blocks, tasks judge."""
 
 import math
-import os
-import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
-import signals
 from datasets.layout import RunDir
 from datasets.samples import Batch, LabelledFrames
 from datasets.sampling import Block, MicroBatchSampler, epoch_order, micro_batches
@@ -23,12 +19,14 @@ from models.multitask import BACKBONE
 from progress import progress, warn
 from tasks.base import Task
 from training import checkpoint, distributed
+from training.averaging import MovingAverage
 from training.config import TrainingConfig
 from training.data import Data
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.methods.base import Balancing
 from training.panels import Panels
 from training.step import Sums, accumulate
+from training.stopping import StopFlag
 from training.tracking import Pace, Tracker, TrainingLog, is_of_class
 from training.updates import StepReport, Updates
 
@@ -49,51 +47,6 @@ class Position:
     samples: int = 0  # samples seen in them
     blocks: int = 0  # blocks trained of the epoch that follows
     validated: bool = True  # whether the last trained epoch has been validated (or needs not be)
-
-
-class StopFlag:
-    """Raised by SIGTERM and SIGUSR1, by Ctrl-C, and by the file that A2D2_STOP_FILE names: finish the block in hand,
-    save, leave. A second Ctrl-C ends at once.
-
-    Handlers set a flag and nothing else, within a `with` block. The file is for batch scripts, whose signals don't
-    reach the processes that torchrun starts.
-    """
-
-    def __init__(self) -> None:
-        self._signalled, self._pressed, self._pid = False, math.inf, os.getpid()
-        self._file = os.environ.get("A2D2_STOP_FILE")
-        # torchrun passes on the Ctrl-C that its processes have got from the terminal already
-        self._patience = 1.0 if distributed.processes() > 1 else 0.0
-
-    def __enter__(self) -> Self:
-        numbers = (signal.SIGINT, *signals.ENDING)
-        self._before = {number: signal.signal(number, self._raise) for number in numbers}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _raise(self, number: int, stack: Any) -> None:
-        if os.getpid() != self._pid:  # a loader process that has just begun
-            return
-        self._signalled = True
-        if number != signal.SIGINT:
-            return
-        now = time.monotonic()
-        if now - self._pressed > self._patience:
-            raise KeyboardInterrupt
-        first, self._pressed = not self.by_person, min(self._pressed, now)  # before the line that invites a second one
-        if first and distributed.is_main():
-            os.write(2, b"interrupted: saves after the block in hand; Ctrl-C again ends at once, without saving\n")
-
-    @property
-    def by_person(self) -> bool:
-        return self._pressed < math.inf
-
-    @property
-    def raised(self) -> bool:
-        return self._signalled or (self._file is not None and os.path.exists(self._file))
 
 
 class Trainer:
@@ -128,6 +81,8 @@ class Trainer:
         self.augmentation, self.score, self.gain = augmentation, score, gain
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
+        self.average = MovingAverage(model, config.ema) if config.ema else None
+        self.judged = self.average.model if self.average else model  # what is validated, and saved as the result
         if config.sync_bn:
             distributed.sync_batch_norm(model)
         if config.compile:
@@ -166,14 +121,23 @@ class Trainer:
                 self.panels.keep(self.best["epoch"], self.position.epoch)
             self._save(self.run.last)
             print(f"epoch {self.position.epoch}/{self.config.epochs}: {self._standing()}", flush=True)
-            if self._any(stop.raised) and self.position.epoch < self.config.epochs:
+            if self._any(stop.raised) and not self._finished():
                 raise Interrupted(stop.by_person)
+        if self.position.epoch < self.config.epochs:
+            print(f"stopped: no better score in {self.config.patience} validations", flush=True)
         if self.best and not finished:
             self.panels.show_classes(self.best["results"], self.updates.samples_seen)
             self.tracker.send_best()
 
     def _finished(self) -> bool:
-        return self.position.epoch >= self.config.epochs and self.position.validated
+        done = self.position.epoch >= self.config.epochs or self._without_gain(self.config.patience)
+        return done and self.position.validated
+
+    def _without_gain(self, validations: int | None) -> bool:
+        """Whether so many validations at least have passed since the best one; None: never."""
+        if validations is None or not self.best:
+            return False
+        return (self.position.epoch - self.best["epoch"]) // self.config.validate_every >= validations
 
     def _standing(self) -> str:
         """What a log says after an epoch: the best score, how fast it goes, and how long it will take."""
@@ -193,6 +157,9 @@ class Trainer:
         self.sampler.order = [part for parts in mine for part in parts]
         loaded = iter(self.train_loader)
         self.model.train()
+        for part in self.model.parts():  # a frozen one keeps its statistics and drops nothing
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
         self.log.start_clock(self.updates)
         name, samples = f"epoch {epoch + 1}/{self.config.epochs}", sum(map(len, order))
         blocks = progress(zip(order, mine, strict=True), samples, name, self.log.progress, lambda item: len(item[0]))
@@ -229,9 +196,7 @@ class Trainer:
 
     def _close(self, block: Block, sums: Sums, stop: StopFlag) -> bool:
         """A block's border: count its samples, step the groups that are full -> whether to stop."""
-        losses, counts, stopping = sums.total(
-            list(self.tasks), list(self.updates.groups), self.device, stop=stop.raised
-        )
+        losses, counts, stopping = sums.total(list(self.tasks), list(self.updates.seen), self.device, stop=stop.raised)
         for name, loss in losses.items():
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss of {name}", sums.culprits())
@@ -256,6 +221,8 @@ class Trainer:
         if any(report.group == BACKBONE for report in reports):
             similarities = self.balancing.shared_stepped()
             self.log.note({f"similarity/{pair}": value for pair, value in similarities.items()})
+        if reports and self.average:
+            self.average.update()
         self.log.steps(reports, self.updates)
 
     def _diverged(self, what: str, frames: list[str] | None = None) -> UserError:
@@ -279,12 +246,12 @@ class Trainer:
 
     def _validate(self, stop: StopFlag) -> tuple[Results, float]:
         """Its results and their score, what decides whether this is the best checkpoint."""
-        self.model.eval()
-        distributed.average_batch_norm(self.model)
+        self._merge_buffers()
+        self.judged.eval()
         batches = self._stoppable(stop)
-        last = self.position.epoch == self.config.epochs
+        last = self.position.epoch == self.config.epochs or self._without_gain(self.config.patience)
         look = partial(self.panels.show_plots, samples=self.updates.samples_seen) if last else None
-        results = evaluate(self.model, self.tasks, batches, self.precision, look, self.data.bound)
+        results = evaluate(self.judged, self.tasks, batches, self.precision, look, self.data.bound)
         trained = {name for sample in self.data.train.samples for name in sample.tasks}
         if missing := [name for name in self.tasks if name in trained and name not in results]:
             raise UserError(f"no validation frame has a readable and valid label of {', '.join(missing)}")
@@ -297,7 +264,7 @@ class Trainer:
         for task, scores in results.items():
             shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
             print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)
-        self.panels.show(self.model, self.position.epoch, self.updates.samples_seen)
+        self.panels.show(self.judged, self.position.epoch, self.updates.samples_seen)
         return results, score
 
     def _stoppable(self, stop: StopFlag) -> Iterator[Batch]:
@@ -332,13 +299,19 @@ class Trainer:
 
     def _save(self, path: Path) -> None:
         """Every process takes part, the first writes. UserError, and nothing is written, where something diverged."""
-        distributed.average_batch_norm(self.model)
+        self._merge_buffers()
         self._collect()
         state = self.state()
         if what := checkpoint.first_not_finite(checkpoint.state_tensors(state)):
             raise self._diverged(what)
         if distributed.is_main():
             checkpoint.save(path, {**self.constants, **state})
+
+    def _merge_buffers(self) -> None:
+        """Batch norm's statistics of all processes become each one's, and the average's."""
+        distributed.average_batch_norm(self.model)
+        if self.average:
+            self.average.copy_buffers()
 
     def _collect(self) -> None:
         """What the processes hold in parts becomes the first one's."""
@@ -349,7 +322,8 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that changes during training: the first process's is the run's, once it has been collected."""
         return {
-            "model": self.model.state_dict(),
+            "model": self.judged.state_dict(),
+            **({"average": self.average.state()} if self.average else {}),
             "updates": self.updates.state(),
             "balancing": self.balancing.state(),
             "tasks": {name: task.state() for name, task in self.tasks.items()},
@@ -362,7 +336,10 @@ class Trainer:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's state (the tasks' states were restored when the network was built)."""
-        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state(state["model"], state["average"])
+        else:
+            self.model.load_state_dict(state["model"])
         self.updates.load_state(state["updates"])
         self.balancing.load_state(state["balancing"])
         self.position = Position(**state["position"])

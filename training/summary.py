@@ -1,15 +1,19 @@
 """What a run will do, told before it does it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from torch import nn
 
 from datasets.sampling import epoch_order
 from models.multitask import BACKBONE
 from training import distributed
 from training.build import Network
 from training.data import RunData
+from training.initial import parts_by_parameter
 from training.runs import RunConfig
 from training.start import Start
+from training.tables import aligned
 
 
 def describe(start: Start, config: RunConfig, data: RunData, network: Network) -> str:
@@ -18,7 +22,6 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
     left_out = {frame for name in data.tasks for frame in data.labelled[name]} - used
     trained = {task.kind for task in data.tasks.values()}
     others = {kind: len(frames) for kind, frames in data.by_kind.items() if kind not in trained and frames}
-    parameters = sum(parameter.numel() for parameter in network.model.parameters())
     return "\n".join(
         [
             f"split: {data.split.summary()}",
@@ -32,10 +35,37 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
             f"samples planned: {config.training.epochs * len(data.train)}, "
             f"in blocks of {data.block_size}; an epoch has {', '.join(paces(config, data, network))}",
             *short_steps(config, data, network),
-            f"parameters: {parameters / 1e6:.2f} M; precision {network.precision.name}; device {start.device}"
+            f"parameters: {numbers(network.model.parameters()) / 1e6:.2f} M; "
+            f"precision {network.precision.name}; device {start.device}"
             + (f"; {distributed.processes()} processes" if distributed.processes() > 1 else ""),
+            *([group_table(network)] if start.args.dry_run else []),
         ]
     )
+
+
+def group_table(network: Network) -> str:
+    """What is in each group of parameters, at which rate and decay, and how many there are; a line for each part of it
+    that has its own."""
+    names, model = parts_by_parameter(network.model), network.model
+    rows = [["group", "holds", "batch", "learning rate", "decay", "parameters"]]
+    for name, parameters in model.groups().items():
+        if (group := network.updates.groups.get(name)) is None:
+            rows.append([name, holds(parameters, names), "", "frozen", "", f"{numbers(parameters):,}"])
+            continue
+        for part in group.optimizer.param_groups:
+            settings = [str(group.config.batch_size), f"{part['initial_lr']:g}", f"{part['weight_decay']:g}"]
+            rows.append([name, holds(part["params"], names), *settings, f"{numbers(part['params']):,}"])
+    return aligned(rows)
+
+
+def holds(parameters: Sequence[nn.Parameter], names: Mapping[nn.Parameter, str]) -> str:
+    """The parts of the network that the parameters are of; others are the balancing's."""
+    parts = ", ".join(dict.fromkeys(names.get(parameter, "weights of losses") for parameter in parameters))
+    return f"{parts}: biases, norms" if all(p.ndim == 1 for p in parameters) else parts
+
+
+def numbers(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def unused(config: RunConfig, data: RunData) -> Iterator[str]:

@@ -216,13 +216,22 @@ class Updates:
     A frame counts once for every group that its valid labels reach.
     """
 
-    def __init__(self, groups: list[Group], *, schedule: Schedule, loss_scale: LossScale, together: bool = False):
-        """together: all groups step at every block's border, with the counts that they have."""
+    def __init__(
+        self,
+        groups: list[Group],
+        *,
+        schedule: Schedule,
+        loss_scale: LossScale,
+        together: bool = False,
+        frozen: Iterable[str] = (),
+    ):
+        """together: all groups step at every block's border, with the counts that they have. frozen: names of groups
+        that do not learn, whose samples are counted all the same."""
         self.groups = {group.name: group for group in groups}
         self.schedule, self.loss_scale, self.together = schedule, loss_scale, together
         self.samples_seen = 0
         self.middle = 0.0  # samples seen in the middle of the block that has just ended
-        self.seen: dict[str, int] = dict.fromkeys(self.groups, 0)  # samples with a valid label, by group
+        self.seen: dict[str, int] = dict.fromkeys([*self.groups, *frozen], 0)  # samples with a valid label, by group
         self.steps = 0
         self.overflows = 0
 
@@ -236,8 +245,9 @@ class Updates:
         self.middle = self.samples_seen + samples / 2
         self.samples_seen += samples
         for name, count in counts.items():
-            self.groups[name].count += count
             self.seen[name] += count
+            if name in self.groups:
+                self.groups[name].count += count
 
     def step_full_groups(self) -> list[StepReport]:
         """Step each group that has seen its batch_size, or all together. Called at the border of a block."""

@@ -22,7 +22,8 @@ ASYMMETRIC = ROOT / "configs/asymmetric_conf.yaml"
 GPUS = sorted((ROOT / "configs" / "gpu").glob("*.yaml"))
 RECIPES = (ROOT / "configs" / "recipes").glob("*.yaml")  # of data sets: tests/preprocessing/test_recipes.py
 STUDIES = (ROOT / "configs" / "study").glob("*.yaml")  # tests/studying/test_grid.py
-SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES, *STUDIES})
+SWEEPS = (ROOT / "configs" / "sweeps").glob("*.yaml")  # tests/training/test_sweeps.py
+SHIPPED = sorted(set((ROOT / "configs").rglob("*.yaml")) - {*GPUS, *RECIPES, *STUDIES, *SWEEPS})
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ CASES = [
     case("symmetric", "train_symmetric", SYMMETRIC, "symmetric", **MICRO),
     case("upgrad", "train_symmetric", SYMMETRIC, "symmetric", **UPGRAD),
     case("imtl_l", "train_symmetric", SYMMETRIC, "symmetric", **UPGRAD | {"balancing": "imtl_l"}),
+    case("average", "train_asymmetric", ASYMMETRIC, "asymmetric", **MICRO, **{"training.ema": 0.8}),
     case("one_label", "train_symmetric", SYMMETRIC, "depth", **MICRO),
     *map(single, TASKS),
 ]

@@ -60,7 +60,9 @@ class Balancing(ABC):
         """Add the micro-batch's gradients, not divided by any count, to those pending."""
         if self.similarity:
             self.similarity.record(losses, valid)
-        (loss_scale * self.weighted(losses, valid)).backward()
+        total = loss_scale * self.weighted(losses, valid)
+        if total.requires_grad:  # not where all that the losses depend on is frozen
+            total.backward()
 
     @abstractmethod
     def weights(self) -> dict[str, float]:

@@ -63,6 +63,12 @@ class RunConfig(KindOfRun, Generic[Model]):
             check_block(portions.micro_batch_size, portions.block_size)
         return self
 
+    @model_validator(mode="after")
+    def _has_a_score_to_wait_for(self) -> Self:
+        if self.training.patience and self.data.split.train_on_val:
+            raise ValueError("training.patience needs validation frames; data.split.train_on_val leaves none")
+        return self
+
     def of_mode(self, mode: str | None, source: object = "the config") -> Self:
         """The same run, bound to one of the modes that the file can train: what is asked of it is of this one.
 
@@ -120,6 +126,10 @@ class RunConfig(KindOfRun, Generic[Model]):
     @abstractmethod
     def group_configs(self) -> dict[str, GroupConfig]:
         """Group of parameters -> its batch size and optimiser."""
+
+    def learning_groups(self) -> dict[str, GroupConfig]:
+        """Those that are not frozen."""
+        return {name: group for name, group in self.group_configs().items() if name not in self.training.freeze}
 
     @abstractmethod
     def portions(self) -> Portions:
