@@ -9,8 +9,8 @@ import yaml
 
 from datasets.layout import RunDir
 from tests.conftest import ROOT
-from tests.training.conftest import Printed, Workplace
-from tests.training.test_tracking import no_account, records
+from tests.training.conftest import Printed, Workplace, no_account
+from tests.training.test_tracking import records
 from tests.training.test_train_multitask import CONFIGS, MAINS, content_of, train
 from training.arguments import TOP_KEYS, make_parser, parse
 from training.config import GroupConfig
@@ -76,13 +76,12 @@ def test_the_command_of_a_sweep_trains(
     assert "val/best_score" in logged
 
 
-def test_a_name_may_be_a_parameter(workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_may_be_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SWEEP_ID", "swp1")
-    printed = train(call, workplace, "asymmetric", "--name=third", "--seed=3", "--tasks.box=None")
-    assert printed.code == 2  # None is a text in YAML
-    assert train(call, workplace, "asymmetric", "--name=third", "--seed=3", "--tasks.box=null").code == 0
-    content = content_of(workplace, "third")
-    assert (content["config"]["seed"], "box" in content["tasks"]) == (3, False)
+    monkeypatch.setenv("WANDB_RUN_ID", "abcd1234")
+    parser = make_parser("", "a.yaml", "symmetric", "")
+    assert parse(parser, ["--seed=3"]).name == "symmetric-swp1-abcd1234"
+    assert parse(parser, ["--name=third", "--seed=3"]).name == "third"
 
 
 def test_what_is_no_key_is_no_flag(workplace: Workplace, call: Call) -> None:
