@@ -81,7 +81,7 @@ def test_overlays_masks_and_boxes_for_the_dashboard(dashboard: tuple[Trainer, Da
 def test_classes_are_tables_and_the_confusion_comes_at_the_end(dashboard: tuple[Trainer, Dashboard]) -> None:
     trainer, board = dashboard
     (table,) = board.of("classes")
-    assert table.columns == ["task", "class", "iou", "ap", "ap50", "objects"]
+    assert table.columns == ["task", "class", "iou", "share", "ap", "ap50", "objects"]
     assert {row[0] for row in table.data} == {"segmentation", "box"}
     assert len(board.of("plots/segmentation-confusion")) == 1
     assert Image.open(trainer.run.plot("segmentation", "confusion")).width > 200
