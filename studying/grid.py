@@ -40,7 +40,8 @@ class Run:
 
     @cached_property
     def key(self) -> str:
-        """Of all that decides the result but the code and the data's content."""
+        """Of all that decides the result but the code, with its defaults, and the data's content: a key of the config
+        that comes new leaves it as it is."""
         settings: dict[str, Any] = {
             "script": self.script,
             "mode": self.mode,
@@ -48,7 +49,7 @@ class Run:
             "roots": self.roots,
         }
         settings |= {"flags": self.flags} if self.flags else {}
-        settings["config"] = self.config.model_dump(mode="json")
+        settings["config"] = self.config.model_dump(mode="json", exclude_defaults=True)
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

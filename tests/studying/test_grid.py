@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from datasets.files import read_json
 from errors import UserError
 from studying.config import load_study
 from studying.grid import Run, choices, final_runs, tuning_runs
@@ -93,3 +94,12 @@ def test_comparisons_at_equal_labels_keep_the_same_labels() -> None:
         assert len(kept) == 3
         assert all(labels == kept[0] for labels in kept)
         assert len({run.config.training.epochs for run in runs}) == 1
+
+
+def test_what_is_committed_is_known() -> None:
+    """A key of the config that comes new must not make the runs of committed studies anew."""
+    for path in (ROOT / "studies").glob("*/results.json"):
+        results = read_json(path)
+        study = load_study(ROOT / "configs" / "study" / f"{path.parent.name}.yaml")
+        known = {run.key for run in [*tuning_runs(study), *final_runs(study, results["chosen"])]}
+        assert {result["key"] for result in [*results["tuning"], *results["runs"]]} <= known
