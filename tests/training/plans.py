@@ -65,9 +65,10 @@ class Plan:
 
 def noting(made: list[Plan]) -> Any:
     """A `describe` that notes what it is given."""
+    original = summary.describe
 
     def describe(start: Start, config: RunConfig, data: RunData, network: Network) -> str:
         made.append(Plan(start, config, data, network))
-        return summary.describe(start, config, data, network)
+        return original(start, config, data, network)
 
     return describe
