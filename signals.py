@@ -14,6 +14,9 @@ from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers; SIGINT is a person's
 FOLDERS = (Path(__file__).resolve().parent, Path(__file__).resolve().parent / "preprocessing")  # of the scripts
+# multiprocessing's tracker of resources removes the semaphores that a script's sudden end leaves; that it says so in
+# two more lines helps nobody
+QUIET_TRACKER = "ignore:resource_tracker:UserWarning"
 
 _when_ended: Callable[[], None] | None = None
 
@@ -28,6 +31,8 @@ class Ended(BaseException):
 
 def raise_for_signals() -> None:
     """From now on a person's Ctrl-C raises KeyboardInterrupt, a scheduler's signals raise Ended."""
+    filters = [part for part in os.environ.get("PYTHONWARNINGS", "").split(",") if part]
+    os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys([*filters, QUIET_TRACKER]))  # of the processes started later
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDING:
         signal.signal(number, _raise_ended)
