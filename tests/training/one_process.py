@@ -22,6 +22,7 @@ from errors import run_as_script
 from tests.training.golden import set_weights
 from training import build, distributed
 from training.loop import Trainer
+from training.panels import Panels
 from training.step import Sums
 
 SCRIPTS = {script.__name__: script for script in (train_single_task, train_symmetric, train_asymmetric)}
@@ -50,6 +51,7 @@ def start_from_formula(make: type[Trainer], **parts: Any) -> Trainer:
 def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
+    Panels.show_plots = lambda *_: None  # a second a run, and the same pictures in any number of processes
     nn.Dropout.forward = nn.Dropout2d.forward = lambda self, x: x
     keep_group, distributed.stop = distributed.stop, lambda: None
     original = Trainer._accumulate

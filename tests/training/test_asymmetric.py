@@ -477,7 +477,7 @@ def test_a_trained_task_must_be_validated(place: Workplace, tmp_path: Path) -> N
     for frame in set(processed.frames("steering")) - set(training_frames(place.raw)):
         processed.path("steering", frame).unlink()
     with pytest.raises(
-        UserError, match="steering: MAE, degrees over the 4 validation frames would not be a number: none has a label"
+        UserError, match="steering: MAE over the 4 validation frames would not be a number: none has a label"
     ):
         make_plan(Workplace(place.raw, processed, tmp_path), "training.epochs=1").trainer().train()
 
