@@ -15,14 +15,13 @@ from errors import UserError
 from tasks import TASKS
 from tasks.base import LOSS
 from tasks.written import Written
-from visual.page import Page, plotting
+from visual.page import CM, COLOURS, Page, plotting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito's, told apart
-MARKERS = "osD^vP*"  # by the colour-blind; the markers in print without colours
+MARKERS = "osD^vP*"  # which tell runs apart without colours
 Points = list[tuple[float, float]]  # (images passed, value)
 
 
@@ -80,7 +79,7 @@ def curves_figure(runs: Sequence[RunCurves], page: Page) -> "Figure":
         _draw_metric(below, runs, task)
         below.set_xlabel("images passed in training")
     handles, labels = _legend(runs)
-    figure.legend(handles, labels, loc="outside lower center", ncols=5 if len(tasks) > 1 else 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(2, int(figure.get_figwidth() * CM / 3)))
     return figure
 
 

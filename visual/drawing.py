@@ -1,5 +1,6 @@
 """What pictures share: text, legends, dashed lines. Pictures are uint8 H x W x 3, RGB."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -19,7 +20,7 @@ def text_size(width: int) -> int:
     return max(11, round(width / 36))
 
 
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)  # Pillow brings it: no fonts of the machine are needed
 
 
@@ -154,16 +155,23 @@ def readable_on(colour: Colour) -> Colour:
 def dashed_line(
     pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], colour: Colour, width: int, dash: float = 8
 ) -> None:
-    """A line through the points, drawn and left out in turns of `dash` pixels."""
+    """A line through the points, drawn and left out in turns of `dash` pixels of its length."""
+    gone = 0.0  # of the line before this piece
     for (x0, y0), (x1, y1) in pairwise(points):
-        length = max(abs(x1 - x0), abs(y1 - y0))
-        steps = max(1, int(length / dash))
-        for i in range(0, steps, 2):
-            a, b = i / steps, min((i + 1) / steps, 1)
-            pen.line((x0 + a * (x1 - x0), y0 + a * (y1 - y0), x0 + b * (x1 - x0), y0 + b * (y1 - y0)), colour, width)
+        length, start = math.hypot(x1 - x0, y1 - y0), 0.0
+        while start < length:
+            place = (gone + start) % (2 * dash)
+            end = min(length, start + max(0.5, dash - place % dash))
+            if place < dash:
+                a, b = start / length, end / length
+                piece = x0 + a * (x1 - x0), y0 + a * (y1 - y0), x0 + b * (x1 - x0), y0 + b * (y1 - y0)
+                pen.line(piece, colour, width)
+            start = end
+        gone += length
 
 
 def dashed_rectangle(pen: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, width: int) -> None:
     left, top, right, bottom = box
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-    dashed_line(pen, corners, colour, width, dash=3.0 * width + 2)
+    for side in pairwise(corners):  # each begins with a dash, so that corners are seen
+        dashed_line(pen, side, colour, width, dash=3.0 * width + 2)

@@ -19,6 +19,8 @@ CM = 2.54  # an inch
 POINTS = 72  # an inch
 LETTERS = 6.5  # points
 COLUMN_CM = 8.128  # 3.2 inches, of a paper with two columns
+# of lines: Okabe and Ito's, which the colour-blind tell apart
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 NARROWER = 0.9  # matplotlib's letters are wider than Pillow's, by which a sheet is laid out
 
 
@@ -101,6 +103,7 @@ def plotting() -> Iterator[None]:
         "font.size": LETTERS,
         "axes.titlesize": LETTERS + 1,
         "axes.linewidth": 0.5,
+        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
         "lines.linewidth": 1,
         "lines.markersize": 3,
         "legend.fontsize": LETTERS,

@@ -15,13 +15,13 @@ from visual.page import Page, plotting
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions, Picture
 from visual.video import write_gif, write_video
-from visual.viewer import View, Viewer
+from visual.viewer import NO_PART, View, Viewer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHADES = ("#fff2cc", "#d9ead3", "#d0e0f0", "#eeeeee")  # behind the parts of the split, as they come
+SHADES = ("#fff2cc", "#d0e0f0", "#f4cccc", "#d9ead3")  # behind the parts of the split, as they come
 
 
 def write_scene(
@@ -84,24 +84,27 @@ class Series:
             errors = [(second, values[self.seconds.index(second)] - value) for second, value in known]
             below[0].plot(*zip(*errors, strict=True) if errors else ([], []), ".-", label=name)
         above.plot(*zip(*known, strict=True) if known else ([], []), "k.--", label="true")
-        above.set(ylabel=self.picture.scene_axis, title=title)
+        above.set(ylabel=(self.picture.scene_axis or "").replace(", ", "\n"), title=title)
         if below:
             below[0].axhline(0, color="0.3", linewidth=0.5)
-            below[0].set(ylabel="error: predicted - true")
+            below[0].set(ylabel="error\npredicted - true")
         (below or [above])[0].set(xlabel="time in the scene, s")
-        figure.legend(*above.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+        figure.legend(
+            *above.get_legend_handles_labels(), loc="outside lower center", ncols=max(2, int(page.width_cm / 3.4))
+        )
         return figure
 
     def _shade(self, axes: "Axes") -> None:
         """A band behind each run of frames of one part."""
-        shades = dict(zip(dict.fromkeys(part for part in self.parts if part), SHADES * 2, strict=False))
+        parts = dict.fromkeys(part for part in self.parts if part not in ("", NO_PART))
+        shades = dict(zip(parts, SHADES, strict=False))
         borders = [self.seconds[0], *((a + b) / 2 for a, b in zip(self.seconds, self.seconds[1:], strict=False))]
         borders.append(self.seconds[-1])
         start, labelled = 0, set()
         for part, group in groupby(self.parts):
             end = start + len(list(group))
-            if part:
-                label = None if part in labelled else part
+            if part in shades:
+                label = None if part in labelled else f"{part}s"
                 labelled.add(part)
                 axes.axvspan(borders[start], borders[end], color=shades[part], linewidth=0, zorder=0, label=label)
             start = end

@@ -1,5 +1,6 @@
 """What visualize.py shows: frames with their labels and networks' predictions, as cells of sheets."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from visual.sheet import Block, Cell, Layout, cell_width, laid_out
 CAMERA, TRUTH = "camera", "truth"
 RESERVED = (CAMERA, TRUTH, "sheet")  # names of files beside the networks' pictures
 PICTURE_WIDTH = 960  # px, where nothing else is asked for
+NO_PART = "frame of no part of the split"
 PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -110,7 +112,7 @@ class Parts:
         if self.split is None:
             return ""
         names = [PART_NAMES[name] for name, frames in self.frames.items() if frame in frames]
-        return f"{' and '.join(names)} frame" if names else "frame of no part of the split"
+        return f"{' and '.join(names)} frame" if names else NO_PART
 
 
 class Viewer:
@@ -272,13 +274,13 @@ def _chunks(cells: Sequence[Cell], columns: int) -> Iterator[Sequence[Cell]]:
 
 
 def _score(task: Task, prediction: Any, target: Target | None) -> str:
-    """The task's metric on this frame alone."""
+    """The task's metric on this frame alone, where it is a number."""
     if target is None:
         return ""
     metric = task.metric()
     metric.update(_on_cpu(prediction), target)
-    written = task.deciding()
-    return f"{written.title} {written.with_unit(metric.compute()[task.best_metric])}"
+    value, written = metric.compute()[task.best_metric], task.deciding()
+    return "" if math.isnan(value) else f"{written.title} {written.with_unit(value)}"
 
 
 def _on_cpu(prediction: Any) -> Any:

@@ -75,7 +75,7 @@ def precision_figure(curves: Mapping[str, np.ndarray], colours: Mapping[str, Col
     from matplotlib.figure import Figure
 
     inches = matplotlib.rcParams["font.size"] / 72
-    figure = Figure(figsize=(46 * inches, 26 * inches), layout="constrained")
+    figure = Figure(figsize=(35 * inches, (26 + 0.8 * len(curves)) * inches), layout="constrained")
     axes = figure.add_subplot()
     for i, (name, precision) in enumerate(curves.items()):
         colour, style = colours.get(name, (0, 0, 0)), ("-", "--", ":", "-.")[i % 4]
@@ -85,7 +85,7 @@ def precision_figure(curves: Mapping[str, np.ndarray], colours: Mapping[str, Col
         axes.plot(np.linspace(0, 1, len(precision)), precision, style, color=rgb, linewidth=width, label=label)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=f"{task} at IoU 0.5")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
 
 

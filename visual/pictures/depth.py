@@ -92,7 +92,8 @@ def dots(picture: np.ndarray, values: np.ndarray, colours: np.ndarray, order: np
     rows, columns = np.nonzero(np.isfinite(values))
     by_order = np.argsort(order[rows, columns], kind="stable")
     rows, columns = rows[by_order], columns[by_order]
-    scale, radius = np.array(picture.shape[:2]) / values.shape, max(1, picture.shape[1] // 400)
+    scale = np.array(picture.shape[:2]) / values.shape
+    radius = max(1, picture.shape[1] // 400, round(0.4 * scale[1]))
     places = zip((rows + 0.5) * scale[0], (columns + 0.5) * scale[1], colours[rows, columns].tolist(), strict=True)
     for y, x, colour in places:
         cv2.circle(picture, (int(x), int(y)), radius, colour, cv2.FILLED)

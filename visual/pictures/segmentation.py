@@ -82,9 +82,9 @@ def confusion_figure(confusion: np.ndarray, classes: Sequence[str], task: str) -
     side = (1.75 * len(names) + 13) * points / 72  # inches; a cell has room for two digits
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.argwhere(shares >= 0.005):
-        colour = "black" if shares[row, column] > 0.6 else "white"
+        colour = "white" if shares[row, column] > 0.6 else "black"
         text = f"{100 * shares[row, column]:.0f}"
         axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=0.75 * points)
     axes.set(xlabel="prediction", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))

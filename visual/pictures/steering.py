@@ -33,9 +33,11 @@ class SteeringPicture(Picture):
         if target is not None and target["valid"][0].any():
             curves.append(Curve("true", _angles_of(target), BLACK, dashed=True))
         top, height = image.shape[0], canvas.height - image.shape[0]
-        _draw_wheel(pen, (0.4 * height, top + height / 2), 0.33 * height, curves)
-        _draw_numbers(pen, (round(0.84 * height), top + size // 2), curves, size)
-        sides = round(0.84 * height) + 3 * size, top + round(4.2 * size), canvas.width - size, canvas.height - size
+        radius = min(0.33 * height, 0.16 * canvas.width)
+        _draw_wheel(pen, (1.2 * radius, top + height / 2), radius, curves)
+        left = round(2.5 * radius)
+        _draw_numbers(pen, (left, top + size // 2), curves, size)
+        sides = left + 3 * size, top + round(4.2 * size), canvas.width - size, canvas.height - size
         _draw_curves(pen, sides, curves, size)
         return np.array(canvas)
 
@@ -85,12 +87,14 @@ def _draw_wheel(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: f
 
 
 def _draw_numbers(pen: ImageDraw.ImageDraw, place: tuple[int, int], curves: Sequence[Curve], size: int) -> None:
-    """A line of text a curve, the first one's upper left corner at `place`."""
-    letters, dash = font(round(0.95 * size)), 1.5 * size
-    for i, curve in enumerate(curves):
+    """A line of text a curve, the first one's upper left corner at `place`; smaller where the picture is narrow."""
+    dash, room = 1.5 * size, pen.im.size[0] - place[0]
+    texts = [f"{curve.name} {curve.angles[-1]:+.1f}°" for curve in curves]
+    longest = 2.5 * size + max((font(size).getlength(text) for text in texts), default=0)
+    letters = font(size * min(1, room / longest))
+    for i, (curve, text) in enumerate(zip(curves, texts, strict=True)):
         y = place[1] + (i + 0.5) * 1.5 * size
         curve.line(pen, [(place[0], y), (place[0] + dash, y)], max(2, size // 7))
-        text = f"{curve.name} {curve.angles[-1]:+.1f}°"
         pen.text((place[0] + dash + 0.5 * size, y), text, fill=curve.colour, font=letters, anchor="lm")
 
 
