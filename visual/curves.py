@@ -54,7 +54,7 @@ class RunCurves:
     def deciding(self, task: str) -> tuple[str, Written] | None:
         """The metric that decides which checkpoint is best, and how it is written; None for a kind unknown here."""
         kind = TASKS.get(self.kinds.get(task, task))
-        return kind and (kind.best_metric, kind.deciding())
+        return None if kind is None else (kind.best_metric, kind.deciding())
 
 
 def write_curves(args: argparse.Namespace, page: Page) -> list[Path]:
@@ -120,12 +120,9 @@ def _legend(runs: Sequence[RunCurves]) -> tuple[list[Any], list[str]]:
     handles = [
         Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)]) for i in range(len(runs))
     ]
-    kinds = {"training": {"linestyle": "-"}, "validation": {"linestyle": "--"}}
+    solid, dashed = (Line2D([], [], color="0.3", linestyle=style) for style in ("solid", "dashed"))
     ring = Line2D([], [], color="0.3", linestyle="none", marker="o", markersize=8, markerfacecolor="none")
-    return (
-        [*handles, *(Line2D([], [], color="0.3", **style) for style in kinds.values()), ring],
-        [*names, *kinds, "best of the run"],
-    )
+    return [*handles, solid, dashed, ring], [*names, "training", "validation", "best of the run"]
 
 
 def _row_of(line: str) -> dict[str, Any] | None:

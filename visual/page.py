@@ -98,12 +98,13 @@ class Page:
 def plotting() -> Iterator[None]:
     """Plots made and saved herein have the letters and lines of a paper, and fonts that a PDF's reader can search."""
     import matplotlib
+    from cycler import cycler
 
-    style: dict[str, Any] = {
+    style: Any = {
         "font.size": LETTERS,
         "axes.titlesize": LETTERS + 1,
         "axes.linewidth": 0.5,
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         "lines.linewidth": 1,
         "lines.markersize": 3,
         "legend.fontsize": LETTERS,
