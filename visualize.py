@@ -97,7 +97,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar="CM",
         help="of a sheet or plot in print, such as 8.1 for one column of two (default 17.4); letters have 6.5 points",
     )
-    parser.add_argument("--dpi", type=whole(50, 1200), default=300, help="dots an inch, such as 600 (default 300)")
+    parser.add_argument(
+        "--dpi",
+        type=whole(50, 1200),
+        default=300,
+        help="dots an inch, such as 600 (default 300); half of it in a video",
+    )
     parser.add_argument("--out", type=Path, default=Path("results"), help="such as figures (default results)")
     add_data_root_argument(parser)
     add_processed_roots_argument(parser)

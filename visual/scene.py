@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+VIDEO_SHARE = 2  # by which a video has fewer px a line than a printed sheet: 1028 are enough on a screen
 SHADES = ("#fff2cc", "#d0e0f0", "#f4cccc", "#d9ead3")  # behind the parts of the split, as they come
 
 
@@ -30,14 +32,14 @@ def write_scene(
     """The sheet over time as MP4 (and GIF), and plots of the pictures that have a number to plot -> the files."""
     pictures = {name: picture_of(task) for name, task in viewer.tasks_of(frames[0].dataset).items()}
     series = {name: Series(picture, list(viewer.networks)) for name, picture in pictures.items() if picture.scene_axis}
-    seconds = viewer.seconds(frames)
+    seconds, video = viewer.seconds(frames), replace(page, dpi=page.dpi // VIDEO_SHARE)
 
     def sheets() -> Iterator[np.ndarray]:
         for frame in progress(frames, len(frames), frames[0].scene):
             view = viewer.view(frame)
             for one in series.values():
                 one.add(seconds[frame], view)
-            yield view.sheet(options, page).raster()
+            yield view.sheet(replace(options, letters=video.letters), video).raster()
 
     write_video(results.video, sheets(), fps)
     if gif:

@@ -249,7 +249,9 @@ def test_any_picture_is_predicted_on(show: Callable[..., Printed], workplace: Wo
 
 
 def test_a_scene_is_a_video_of_all_its_frames(show: Callable[..., Printed], workplace: Workplace) -> None:
-    printed = show("--task", "steering", "--scene", SCENE, "--checkpoint", "MULTI", "--gif", "--fps", "5")
+    printed = show(
+        "--task", "steering", "--scene", SCENE, "--checkpoint", "MULTI", "--gif", "--fps", "5", "--dpi", "100"
+    )
     assert printed.code == 0, printed.err
     folder = workplace.dir / "out" / "steering" / SCENE
     assert names(folder) == {"scene.mp4", "scene.gif", "steering.png"}
