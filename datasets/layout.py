@@ -114,21 +114,27 @@ class RunDir:
 
 
 class ResultsDir:
-    """The pictures of one frame or one scene: `root/TASK/NAME/...`."""
+    """The pictures of one frame, several, or one scene: `root/TASK/NAME/...`."""
 
-    def __init__(self, root: str | os.PathLike, task: str, name: str):
-        self.dir = Path(root) / task / name
-        self.sheet = self.dir / "sheet.png"
+    def __init__(self, root: str | os.PathLike, task: str, name: str, suffix: str = "png"):
+        """suffix: of pictures and plots."""
+        self.dir, self.suffix = Path(root) / task / name, suffix
+        self.sheet = self.dir / f"sheet.{suffix}"
         self.video = self.dir / "scene.mp4"
         self.gif = self.dir / "scene.gif"
 
     def picture(self, column: str) -> Path:
         """The picture of one column of the sheet: the camera, the truth or a network."""
-        return self.dir / f"{column}.png"
+        return self.dir / f"{column}.{self.suffix}"
 
-    def plot(self, task: str) -> Path:
-        """The plot over a scene's time."""
-        return self.dir / f"{task}.png"
+    def plot(self, name: str) -> Path:
+        """A plot over a scene's time, or of what a network's metric holds over a part of the split."""
+        return self.dir / f"{name}.{self.suffix}"
+
+
+def curves_plot(root: str | os.PathLike, runs: str, suffix: str) -> Path:
+    """The training curves of some runs: `root/curves/RUNS.png`."""
+    return Path(root) / "curves" / f"{runs}.{suffix}"
 
 
 def check_picture(root: str | os.PathLike, dataset: str) -> Path:

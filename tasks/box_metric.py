@@ -68,6 +68,23 @@ class BoxMetric(Metric):
         self.dropped += (boxes_in_cell - self.predictors).clamp(min=0).sum()
 
     def compute(self) -> dict[str, float]:
+        return _coco(*self._by_image(), self.classes) | {"dropped_boxes": int(self.dropped)}
+
+    def precision_at_recall(self) -> dict[str, np.ndarray]:
+        """At IoU 0.5, COCO's precision at the recalls 0, 0.01 ... 1: of all classes taken as one ("any class"), then of
+        each class present, the commonest first. The mean over the recalls is ap50. Empty without a true box."""
+        detections, truths = self._by_image()
+        counts = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).bincount()
+        if not len(counts):
+            return {}
+        precision, classes, _ = _evaluate(detections, truths)
+        any_class, _, _ = _evaluate(_of_one_class(detections), _of_one_class(truths))
+        present = sorted(counts.nonzero().flatten().tolist(), key=lambda index: -counts[index])
+        curves = {self.classes[index]: precision[0, :, classes.index(index)].numpy() for index in present}
+        return {"any class": any_class[0, :, 0].numpy(), **curves}
+
+    def _by_image(self) -> tuple[Predictions, Predictions]:
+        """Detections and truths of each image."""
         truths = [
             {"boxes": rows[:, :4], "labels": rows[:, 4].long()}
             for rows in _images(self.truths, self.truth_counts, columns=5)
@@ -76,7 +93,7 @@ class BoxMetric(Metric):
             {"boxes": rows[:, :4], "labels": rows[:, 4].long(), "scores": rows[:, 5]}
             for rows in _images(self.detections, self.detection_counts, columns=6)
         ]
-        return _coco(detections, truths, self.classes) | {"dropped_boxes": int(self.dropped)}
+        return detections, truths
 
 
 def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns: int) -> tuple[Tensor, ...]:
@@ -94,7 +111,7 @@ def _coco(detections: Predictions, truths: Predictions, all_names: Sequence[str]
     if not present:
         return dict.fromkeys(("map", "map50", "map75", "ap50_any_class", "matched_iou"), math.nan) | {"objects": 0}
     precision, classes, ious = _evaluate(detections, truths)
-    ap = precision[:, [classes.index(index) for index in present]]
+    ap = precision.mean(1)[:, [classes.index(index) for index in present]]
     any_class, _, _ = _evaluate(_of_one_class(detections), _of_one_class(truths))
     names = [all_names[index] for index in present]
     counts = torch.cat([image["labels"] for image in truths]).bincount()[present].tolist()
@@ -102,7 +119,7 @@ def _coco(detections: Predictions, truths: Predictions, all_names: Sequence[str]
         "map": ap.mean().item(),
         "map50": ap[0].mean().item(),
         "map75": ap[5].mean().item(),
-        "ap50_any_class": any_class[0].item(),
+        "ap50_any_class": any_class[0].mean().item(),
         "matched_iou": _matched_iou(ious),
         "objects": sum(counts),
         **{f"ap/{name}": value for name, value in zip(names, ap.mean(0).tolist(), strict=True)},
@@ -118,8 +135,8 @@ def _of_one_class(images: Predictions) -> Predictions:
 def _evaluate(detections: Predictions, truths: Predictions) -> tuple[Tensor, list[int], list[Tensor]]:
     """COCO's evaluation; there is at least one true box.
 
-    Average precision, 10 IoU thresholds x classes; the indices of these classes, with those that are only detected and
-    have -1; tables of IoU, one of each image and class.
+    Precision, 10 IoU thresholds x 101 recalls x classes; the indices of these classes, with those that are only
+    detected and have -1; tables of IoU, one of each image and class.
     """
     coco = MeanAveragePrecision(
         extended_summary=True,
@@ -133,8 +150,7 @@ def _evaluate(detections: Predictions, truths: Predictions) -> tuple[Tensor, lis
     coco.update(detections, truths)
     result = coco.compute()
     # IoU thresholds, recalls, classes, areas (0 = all), detections an image (-1 = most)
-    precision = result["precision"][:, :, :, 0, -1].mean(1)
-    return precision, result["classes"].view(-1).tolist(), list(result["ious"].values())
+    return result["precision"][:, :, :, 0, -1], result["classes"].view(-1).tolist(), list(result["ious"].values())
 
 
 def _matched_iou(tables: Iterable[Tensor]) -> float:

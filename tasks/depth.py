@@ -91,6 +91,16 @@ class DepthTask(Task):
     def constant_at_size_of(self, target: Target, prediction: Tensor) -> Tensor:
         return resampled(prediction[:, None], target["depth"], "bilinear").squeeze(1)
 
+    def relative_errors(self, predictions: Tensor, target: Target) -> Tensor:
+        """|prediction - truth| / truth of every pixel, float32 B x H x W, whose mean is AbsRel; NaN where none counts.
+
+        predictions: as from `decode`, at any size.
+        """
+        truth = metres(target["depth"], torch.float32).to(predictions.device)
+        predictions = self.constant_at_size_of(target, predictions).clamp(self.nearest, self.cap)
+        evaluated = (truth >= self.nearest) & (truth <= self.cap)
+        return torch.where(evaluated, (predictions - truth).abs() / truth, torch.nan)
+
     def metric(self) -> Metric:
         return DepthMetric(nearest=self.nearest, cap=self.cap)
 

@@ -18,7 +18,8 @@ from preprocessing.camera import Camera
 from preprocessing.steering_angle import Steering
 from tests.raw_files import SCENE, frames, label_files, write_bus, write_every_kind
 from tests.stages import run
-from visual.output import write_picture, write_video
+from visual.output import write_picture
+from visual.video import write_video
 
 
 @contextmanager

@@ -18,8 +18,6 @@ SCRIPTS = sorted(
     if 'if __name__ == "__main__"' in path.read_text()
 )
 MODULES = ["datasets.synthetic", "fetching"]  # run by python -m
-# what they import first is to follow
-PENDING = ("visualize.py",)
 # Each script runs as from a shell, where torch can't be imported; its options are noted instead of printed
 DRIVER = """
 import argparse, contextlib, io, json, runpy, sys, traceback
@@ -70,7 +68,7 @@ def helps() -> dict[str, Help]:
     return json.loads(done.stdout)
 
 
-@pytest.fixture(params=[*(script for script in SCRIPTS if script not in PENDING), *MODULES])
+@pytest.fixture(params=[*SCRIPTS, *MODULES])
 def shown(request: pytest.FixtureRequest, helps: dict[str, Help]) -> Help:
     return helps[request.param] | {"script": request.param}
 

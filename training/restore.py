@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+from torchmetrics import Metric
 
 from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
@@ -139,11 +140,18 @@ class Restored:
             raise UserError(f"{self.path}: none of its {split} frames has a label of {', '.join(tasks)} here")
         return samples
 
-    def evaluate(self, split: str, precision: Precision, batch_size: int, workers: int) -> Results:
-        """Each task's metrics over every labelled frame of the split."""
+    def evaluate(
+        self,
+        split: str,
+        precision: Precision,
+        batch_size: int,
+        workers: int,
+        look: Callable[[Task, Metric], None] | None = None,
+    ) -> Results:
+        """Each task's metrics over every labelled frame of the split; `look` is shown each metric in the end."""
         model = self.model.to(precision.device)
         batches = self._batches(split, precision, batch_size, workers)
-        return evaluate(model, self.tasks, batches, precision, bound=self.bound)
+        return evaluate(model, self.tasks, batches, precision, look, self.bound)
 
     def evaluate_constant(self, split: str) -> Results:
         """The same for the constant baselines, fitted to the training labels."""

@@ -1,6 +1,7 @@
 """What pictures share: text, legends, dashed lines. Pictures are uint8 H x W x 3, RGB."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import cv2
@@ -8,40 +9,43 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom, px
 
 BLACK, WHITE, GREY = (0, 0, 0), (255, 255, 255), (110, 110, 110)
+MOST_COLUMNS = 4  # of a legend
 
 
 def text_size(width: int) -> int:
-    """Pixels of letters that are readable on a picture of this width."""
-    return max(11, width // 45)
+    """Pixels of letters that are readable where the picture is as wide as a column of a paper: 6.5 points on 8.1 cm."""
+    return max(11, round(width / 36))
 
 
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)  # Pillow brings it: no fonts of the machine are needed
 
 
-def line_height(width: int) -> int:
-    """Pixels of a line of text, with the space to the next one."""
-    return round(1.5 * text_size(width))
+def line_height(size: int) -> int:
+    """Pixels of a line of text of this size, with the space to the next one."""
+    return round(1.5 * size)
 
 
-def line_width(width: int) -> int:
-    return max(1, round(width / 320))
+def line_width(size: int) -> int:
+    """Of what is drawn beside letters of this size: half a point beside 6.5."""
+    return max(1, round(size / 11))
 
 
-def with_strip(image: np.ndarray, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    """The picture with white space for so many lines of text below it, and a pen for both."""
+def with_strip(image: np.ndarray, lines: float, size: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    """The picture with white space for so many lines of text of this size below it, and a pen for both."""
     height, width = image.shape[:2]
-    strip = round((lines + 0.5) * line_height(width)) if lines else 0
+    strip = round((lines + 0.5) * line_height(size)) if lines else 0
     canvas = Image.new("RGB", (width, height + strip), WHITE)
     canvas.paste(Image.fromarray(image))
     return canvas, ImageDraw.Draw(canvas)
 
 
-def blank(image: np.ndarray, lines: int) -> np.ndarray:
+def blank(image: np.ndarray, lines: float, size: int) -> np.ndarray:
     """White, of the size of `with_strip`: where there is nothing to draw."""
-    return np.array(with_strip(np.full_like(image, 255), lines)[0])
+    return np.array(with_strip(np.full_like(image, 255), lines, size)[0])
 
 
 def fitted(values: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -63,16 +67,21 @@ def greyed(image: np.ndarray, darkest: int, brightest: int) -> np.ndarray:
 
 
 def legend(
-    pen: ImageDraw.ImageDraw, entries: Sequence[tuple[str, Colour]], corner: tuple[int, int], width: int, lines: int
+    pen: ImageDraw.ImageDraw,
+    entries: Sequence[tuple[str, Colour]],
+    corner: tuple[int, int],
+    width: int,
+    lines: int,
+    size: int,
 ) -> None:
     """Coloured squares with names, in columns as wide as their names from `corner`; says how many did not fit."""
-    size, line, columns = text_size(width), line_height(width), 4
-    room = columns * lines
-    if len(entries) > room:
-        entries = [*entries[: room - 1], (f"and {len(entries) - room + 1} more", WHITE)]
-    parts = [entries[i * lines : (i + 1) * lines] for i in range(columns)]
-    needed = [2.2 * size + max((font(size).getlength(name) for name, _ in part), default=0) for part in parts]
-    x, spare = corner[0] + size // 4, (width - sum(needed)) / columns
+    for columns in range(MOST_COLUMNS, 0, -1):
+        parts = _columns(entries, columns, lines)
+        needed = [2.2 * size + max(font(size).getlength(name) for name, _ in part) for part in parts]
+        if sum(needed) <= width:
+            break
+    x, line = corner[0] + size // 4, line_height(size)
+    spare = max(0, (width - sum(needed)) / max(columns, 1))
     for part, column in zip(parts, needed, strict=True):
         for i, (name, colour) in enumerate(part):
             y = corner[1] + i * line + line // 4
@@ -81,34 +90,59 @@ def legend(
         x += round(column + spare)
 
 
+def _columns(entries: Sequence[tuple[str, Colour]], columns: int, lines: int) -> list[Sequence[tuple[str, Colour]]]:
+    """A legend's entries, those that fit and how many do not."""
+    room = columns * lines
+    if len(entries) > room:
+        entries = [*entries[: room - 1], (f"and {len(entries) - room + 1} more", WHITE)]
+    return [entries[i : i + lines] for i in range(0, len(entries), lines)]
+
+
+def note(pen: ImageDraw.ImageDraw, text: str, size: int) -> None:
+    """Words in the picture's corner, on white."""
+    left, top, right, bottom = pen.textbbox((size / 2, size / 2), text, font=font(size))
+    pen.rectangle((left - size / 4, top - size / 4, right + size / 4, bottom + size / 4), fill=WHITE)
+    pen.text((size / 2, size / 2), text, fill=BLACK, font=font(size))
+
+
 class Tags:
-    """Names of boxes on a picture: each where it covers no other one, if there is such a place."""
+    """Names of boxes on a picture, none over another: one without room is left out."""
 
     def __init__(self, pen: ImageDraw.ImageDraw, size: int):
         self.pen, self.size = pen, size
-        self.taken: list[tuple[float, float, float, float]] = []
+        self.taken: list[Rectangle] = []
 
-    def add(self, text: str, box: tuple[float, float, float, float], colour: Colour) -> None:
-        """Above the box, else below it, else at one of its other sides."""
+    def add(self, text: str, box: Rectangle, colour: Colour) -> None:
+        """At the box: above, below, at its sides or inside, where there is room."""
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font(self.size))
         width, height = right - left + 4, bottom - top + 4
-        places = [(box[0], box[1] - height), (box[0], box[3]), (box[2] - width, box[1] - height)]
-        places += [(box[2], box[1]), (box[0] - width, box[1]), (box[0], box[1])]
-        rectangles = [self._within(x, y, width, height) for x, y in places]
-        free = [rectangle for rectangle in rectangles if not any(_meet(rectangle, other) for other in self.taken)]
-        x, y, x1, y1 = (free or rectangles)[0]
-        self.taken.append((x, y, x1, y1))
-        self.pen.rectangle((x, y, x1, y1), fill=colour)
-        self.pen.text((x + 2 - left, y + 2 - top), text, fill=readable_on(colour), font=font(self.size))
+        places = (self._within(x, y, width, height) for x, y in _places(box, width, height))
+        for place in places:
+            if not any(_meet(place, other) for other in self.taken):
+                self.taken.append(place)
+                self.pen.rectangle((*place[:2], place[2] - 1, place[3] - 1), fill=colour)
+                self.pen.text((place[0] + 2 - left, place[1] + 2 - top), text, readable_on(colour), font(self.size))
+                return
 
-    def _within(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    def _within(self, x: float, y: float, width: float, height: float) -> Rectangle:
         """Moved to where the picture has room for it."""
         room = self.pen.im.size
         x, y = min(max(x, 0), max(room[0] - width, 0)), min(max(y, 0), max(room[1] - height, 0))
         return x, y, x + width, y + height
 
 
-def _meet(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+def _places(box: Rectangle, width: float, height: float) -> Iterator[tuple[float, float]]:
+    """Upper left corners of a tag of this size that touches the box, the best first."""
+    left, top, right, bottom = box
+    yield from [(left, top - height), (left, bottom), (right - width, top - height), (right - width, bottom)]
+    yield from [(right, top), (left - width, top), (left, top), (right - width, top)]
+    for y in np.arange(top, bottom, height):
+        yield from [(right, y), (left - width, y)]
+    for y in np.arange(top, bottom, height):
+        yield left, y
+
+
+def _meet(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
@@ -121,18 +155,23 @@ def readable_on(colour: Colour) -> Colour:
 def dashed_line(
     pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], colour: Colour, width: int, dash: float = 8
 ) -> None:
-    """A line through the points, drawn and left out in turns of `dash` pixels."""
+    """A line through the points, drawn and left out in turns of `dash` pixels of its length."""
+    gone = 0.0  # of the line before this piece
     for (x0, y0), (x1, y1) in pairwise(points):
-        length = max(abs(x1 - x0), abs(y1 - y0))
-        steps = max(1, int(length / dash))
-        for i in range(0, steps, 2):
-            a, b = i / steps, min((i + 1) / steps, 1)
-            pen.line((x0 + a * (x1 - x0), y0 + a * (y1 - y0), x0 + b * (x1 - x0), y0 + b * (y1 - y0)), colour, width)
+        length, start = math.hypot(x1 - x0, y1 - y0), 0.0
+        while start < length:
+            place = (gone + start) % (2 * dash)
+            end = min(length, start + max(0.5, dash - place % dash))
+            if place < dash:
+                a, b = start / length, end / length
+                piece = x0 + a * (x1 - x0), y0 + a * (y1 - y0), x0 + b * (x1 - x0), y0 + b * (y1 - y0)
+                pen.line(piece, colour, width)
+            start = end
+        gone += length
 
 
-def dashed_rectangle(
-    pen: ImageDraw.ImageDraw, box: tuple[float, float, float, float], colour: Colour, width: int
-) -> None:
+def dashed_rectangle(pen: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, width: int) -> None:
     left, top, right, bottom = box
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
-    dashed_line(pen, corners, colour, width, dash=3.0 * width + 2)
+    for side in pairwise(corners):  # each begins with a dash, so that corners are seen
+        dashed_line(pen, side, colour, width, dash=3.0 * width + 2)

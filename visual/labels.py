@@ -13,7 +13,6 @@ from datasets.spec import LabelSpec
 from errors import reason_of
 from progress import warn
 from tasks import TASKS
-from visual.drawing import blank
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions, Picture
 from visual.sheet import Cell, sheet
@@ -73,11 +72,11 @@ def _content(stage: FolderStage, job: Job | None) -> Any:
 
 
 def _cell(content: Any, ground: np.ndarray, picture: Picture | None) -> Cell:
-    lines = 0 if picture is None else picture.strip_lines
+    empty = np.full_like(ground, 255) if picture is None else picture.blank(ground, DrawOptions())
     if isinstance(content, ValueError):
-        return Cell(blank(ground, lines), "can't be read")
+        return Cell(empty, "can't be read")
     if content is None:
-        return Cell(blank(ground, lines), "no label")
+        return Cell(empty, "no label")
     if picture is None:
         return Cell(content)
     target = picture.task.collate([picture.task.parse(content)])

@@ -28,7 +28,6 @@ from tasks.base import Task
 from tasks.box import BoxTask
 from tasks.depth import DepthTask
 from tasks.segmentation import SegmentationTask
-from visual.drawing import blank
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions, Picture
 from visual.sheet import Cell, sheet
@@ -70,14 +69,14 @@ def contact_sheet(raw: RawData, frames: list[Frame]) -> np.ndarray:
 def _cell(raw: RawData, frame: Frame, image: np.ndarray, stage: A2D2Stage, picture: Picture) -> Cell:
     path = raw.path(stage.raw_kind, frame)
     if not path.is_file():
-        return Cell(blank(image, picture.strip_lines), f"no {stage.raw_kind} file")
+        return Cell(picture.blank(image, DrawOptions()), f"no {stage.raw_kind} file")
     try:
         content = stage.convert(path).content
     except Exception as error:  # whatever a broken file raises: it is named, and the others are shown
         warn(f"failed: {path}: {reason_of(error)}")
-        return Cell(blank(image, picture.strip_lines), f"{path.name} can't be read")
+        return Cell(picture.blank(image, DrawOptions()), f"{path.name} can't be read")
     if content is None:
-        return Cell(blank(image, picture.strip_lines), "nothing measured")
+        return Cell(picture.blank(image, DrawOptions()), "nothing measured")
     target = picture.task.collate([picture.task.parse(content)])
     return Cell(picture.draw(image, None, target, DrawOptions()))
 

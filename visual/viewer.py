@@ -1,7 +1,8 @@
 """What visualize.py shows: frames with their labels and networks' predictions, as cells of sheets."""
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,22 @@ from datasets.frames import Frame
 from datasets.processed import CAMERA as CAMERA_KIND
 from datasets.processed import ProcessedData
 from datasets.roots import Root, Roots
+from datasets.spec import SPLITS
+from datasets.splits import Split
 from errors import UserError, reason_of
 from tasks import TASKS
 from tasks.base import Target, Task
 from training.restore import Restored
-from visual.drawing import blank
+from visual.page import Page
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions
-from visual.sheet import Cell, sheet
+from visual.sheet import Block, Cell, Layout, cell_width, laid_out
 
 CAMERA, TRUTH = "camera", "truth"
 RESERVED = (CAMERA, TRUTH, "sheet")  # names of files beside the networks' pictures
-SHEET_WIDTH, PICTURE_WIDTH = 480, 960  # px: of a sheet's cells, and of pictures of their own
+PICTURE_WIDTH = 960  # px, where nothing else is asked for
+NO_PART = "frame of no part of the split"
+PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -38,32 +43,76 @@ class View:
     tasks: dict[str, Task]
     targets: dict[str, Target | None]  # task -> its label, B = 1
     predictions: dict[str, dict[str, Any]]  # network -> task -> prediction, B = 1
+    name: str = ""  # of the frame
+    part: str = ""  # of the split, in words
 
     def cells(self, task: Task, options: DrawOptions, width: int) -> list[Cell]:
         """The camera, the truth (unless the picture has no labels at all) and each network's prediction."""
         image, target = _of_width(self.image, width), self.targets.get(task.name)
         picture = picture_of(task)
-        empty = blank(image, picture.strip_lines)
-        cells = [Cell(image)]
+        empty = picture.blank(image, options)
+        cells = [Cell(image, CAMERA)]
         if self.targets:
             truth = None if target is None else picture.draw(image, None, target, options)
-            cells.append(Cell(empty, "no label") if truth is None else Cell(truth))
-        for predictions in self.predictions.values():
+            cells.append(Cell(empty, f"{TRUTH}: no label") if truth is None else Cell(truth, TRUTH))
+        shows_errors = picture.errors if options.errors and target is not None else None
+        for network, predictions in self.predictions.items():
             prediction = predictions.get(task.name)
             if prediction is None:
-                cells.append(Cell(empty, f"not trained for {task.name}"))
+                cells.append(Cell(empty, f"{network}: not trained"))
             else:
                 drawn = picture.draw(image, prediction, target, options)
-                cells.append(Cell(drawn, _score(task, prediction, target)))
+                told = [shows_errors, _score(task, prediction, target)]
+                cells.append(Cell(drawn, ": ".join([network, *([", ".join(filter(None, told))] if any(told) else [])])))
         return cells
 
-    def sheet(self, options: DrawOptions) -> np.ndarray:
-        """All cells side by side."""
-        cells = {name: self.cells(task, options, SHEET_WIDTH) for name, task in self.tasks.items()}
-        return sheet(self.columns(), cells)
+    def block(self, options: DrawOptions, page: Page) -> Block:
+        """All that there is of it, for a sheet: the camera once; a row a task, or if long several."""
+        columns = page.columns or self.natural_columns()
+        width = cell_width(page.width, columns)
+        by_task = {name: self.cells(task, options, width) for name, task in self.tasks.items()}
+        camera = next(iter(by_task.values()))[:1]
+        if len(by_task) == 1:
+            ((name, cells),) = by_task.items()
+            return Block(f"{self.heading}: {name}", list(_chunks(cells, columns)))
+        rows = [[Cell(c.picture, f"{name}, {c.caption}") for c in cells[1:]] for name, cells in by_task.items()]
+        if len(rows[0]) == 1:
+            return Block(self.heading, list(_chunks([*camera, *(cell for (cell,) in rows)], columns)))
+        return Block(self.heading, [part for row in [camera, *rows] for part in _chunks(row, columns)])
+
+    def sheet(self, options: DrawOptions, page: Page) -> Layout:
+        """Of this frame alone."""
+        return laid_out([self.block(options, page)], page.width, page.letters)
+
+    def natural_columns(self) -> int:
+        """The pictures of one task; where each has only one, a few tasks side by side."""
+        each = len(self.columns()) - 1
+        if len(self.tasks) == 1:
+            return each + 1
+        return each if each > 1 else min(3, len(self.tasks) + 1)
+
+    @property
+    def heading(self) -> str:
+        return f"{self.name}, {self.part}" if self.part else self.name
 
     def columns(self) -> list[str]:
         return [CAMERA, *([TRUTH] if self.targets else []), *self.predictions]
+
+
+class Parts:
+    """Which part of a split a frame is of."""
+
+    def __init__(self, split: Split | None):
+        """None: there is no split, and nothing to say."""
+        self.split = split
+        self.frames = {} if split is None else {name: frozenset(split.of(name)) for name in SPLITS}
+
+    def of(self, frame: Frame) -> str:
+        """In words: 'validation frame'."""
+        if self.split is None:
+            return ""
+        names = [PART_NAMES[name] for name, frames in self.frames.items() if frame in frames]
+        return f"{' and '.join(names)} frame" if names else NO_PART
 
 
 class Viewer:
@@ -75,9 +124,12 @@ class Viewer:
         processed: Sequence[ProcessedData],
         networks: Mapping[str, Restored],
         task: str | None = None,
+        width: int = PICTURE_WIDTH,
     ):
-        """task: only this one; None: all. UserError where a network lacks it or had labels of another size."""
-        self.networks, self.task = networks, task
+        """task: only this one; None: all. width: px of the images. UserError where a network lacks the task or had
+        labels of another size."""
+        self.networks, self.task, self.width = networks, task, width
+        self.parts = Parts(next((network.split for network in networks.values()), None))
         source = raw if len(processed) == 1 else None
         self.roots = Roots([Root.open(source, root, _size_of(root)) for root in processed])
         self.where = ", ".join(map(str, [raw.root, *(root.root for root in processed)]))
@@ -86,7 +138,7 @@ class Viewer:
                 raise UserError(f"--checkpoint {label}={network.path} has no {task}; it has {', '.join(network.tasks)}")
             network.check_labels(
                 name
-                for name in self._asked_of(network)
+                for name in self.asked_of(network)
                 if all(network.roots[root].processed.settings(network.tasks[name].kind) for root in network.bound[name])
             )
 
@@ -146,10 +198,11 @@ class Viewer:
             tasks = self.tasks_of(frame.dataset)
             targets = {name: self._target(task, frame) for name, task in tasks.items()}
             predictions = {
-                label: network.predict(network.roots[frame.dataset].read(frame), self._asked_of(network))
+                label: network.predict(network.roots[frame.dataset].read(frame), self.asked_of(network))
                 for label, network in self.networks.items()
             }
-            return View(self._image(frame), tasks, targets, predictions)
+            name = frame.in_dataset if len(self.roots) == 1 else str(frame)
+            return View(self._image(frame), tasks, targets, predictions, name, self.parts.of(frame))
         except (ValueError, OSError) as error:
             raise UserError(f"{frame}: {reason_of(error)}") from None
 
@@ -161,18 +214,20 @@ class Viewer:
             raise UserError(f"--image {path} is not a picture that can be read: {reason_of(error)}") from None
         predictions = {
             label: network.predict(
-                cv2.resize(picture, network.data.image_size, interpolation=cv2.INTER_AREA), self._asked_of(network)
+                cv2.resize(picture, network.data.image_size, interpolation=cv2.INTER_AREA), self.asked_of(network)
             )
             for label, network in self.networks.items()
         }
-        return View(_of_width(picture, PICTURE_WIDTH), self.tasks_of(None), {}, predictions)
+        part = "a picture from elsewhere, of no part of the split"
+        return View(_of_width(picture, self.width), self.tasks_of(None), {}, predictions, path.name, part)
 
     def _of_raw_file(self, name: str) -> Frame | None:
         """The frame that the name of a raw file means."""
         found = (root.raw.frame_named(name) for root in self.roots.values() if root.raw)
         return next(found, None)
 
-    def _asked_of(self, network: Restored) -> list[str]:
+    def asked_of(self, network: Restored) -> list[str]:
+        """Those of its tasks that are shown."""
         return [name for name in network.tasks if self.task in (None, name)]
 
     def _target(self, task: Task, frame: Frame) -> Target | None:
@@ -185,7 +240,7 @@ class Viewer:
 
     def _image(self, frame: Frame) -> np.ndarray:
         root = self.roots[frame.dataset]
-        size = PICTURE_WIDTH, round(PICTURE_WIDTH / root.aspect)
+        size = self.width, round(self.width / root.aspect)
         large = root.raw.read_large(frame, size) if root.raw else None
         return cv2.resize(root.read(frame), size, interpolation=cv2.INTER_CUBIC) if large is None else large
 
@@ -209,17 +264,23 @@ def in_order(tasks: Mapping[str, Task]) -> dict[str, Task]:
 
 def _of_width(image: np.ndarray, width: int) -> np.ndarray:
     height = round(image.shape[0] * width / image.shape[1])
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=how)
+
+
+def _chunks(cells: Sequence[Cell], columns: int) -> Iterator[Sequence[Cell]]:
+    for start in range(0, len(cells), columns):
+        yield cells[start : start + columns]
 
 
 def _score(task: Task, prediction: Any, target: Target | None) -> str:
-    """The task's metric on this frame alone."""
+    """The task's metric on this frame alone, where it is a number."""
     if target is None:
         return ""
     metric = task.metric()
     metric.update(_on_cpu(prediction), target)
-    written = task.deciding()
-    return f"{written.title} {written.with_unit(metric.compute()[task.best_metric])}"
+    value, written = metric.compute()[task.best_metric], task.deciding()
+    return "" if math.isnan(value) else f"{written.title} {written.with_unit(value)}"
 
 
 def _on_cpu(prediction: Any) -> Any:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 from datasets.a2d2.classes import BOX_CLASSES, BOX_COLOURS, COLOURS, SEMANTIC_CLASSES
 from datasets.a2d2.spec import LABELS
@@ -18,7 +19,7 @@ from tasks.segmentation import SegmentationTask
 from tasks.steering import SteeringTask
 from tests.a2d2 import BOX, DEPTH, SEGMENTATION
 from tests.toy_task import BalanceTask
-from visual.drawing import blank, legend, with_strip
+from visual.drawing import Tags, legend, text_size, with_strip
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions, in_words
 
@@ -52,9 +53,18 @@ def test_the_size_depends_on_task_and_image_alone(name: str, size: tuple[int, in
     prediction, target = example(name)
     sizes = {picture.draw(image, *given, PLAIN).shape for given in ((prediction, None), (None, target))}
     sizes |= {picture.draw(image, prediction, target, DrawOptions(errors=True)).shape}
-    sizes |= {blank(image, picture.strip_lines).shape}
+    sizes |= {picture.blank(image, PLAIN).shape}
     assert len(sizes) == 1
     assert sizes.pop()[1] == size[1]
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_letters_are_as_large_as_asked_for(name: str) -> None:
+    """What is below the image is a number of lines."""
+    picture, image = picture_of(TASKS[name](spec=LABELS.get(name))), np.zeros((120, 480, 3), np.uint8)
+    heights = [picture.draw(image, None, example(name)[1], DrawOptions(letters=size)).shape[0] for size in (10, 20, 40)]
+    assert heights == [120 + (round((picture.strip_lines + 0.5) * 1.5 * size) if picture.strip_lines else 0)
+                       for size in (10, 20, 40)]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", list(TASKS))
@@ -105,13 +115,14 @@ def test_errors_show_only_the_pixels_that_differ() -> None:
 def test_the_longest_names_fit_into_the_legend(width: int) -> None:
     """A column's squares stand on white, not on the names of the column before; nothing reaches the border."""
     names = sorted(SEMANTIC_CLASSES, key=len, reverse=True)[:4]
-    canvas, pen = with_strip(np.full((1, width, 3), 255, np.uint8), 1)
-    legend(pen, [(name, (255, 0, 0)) for name in names], (0, 1), width, 1)
+    size, rows = text_size(width), 4
+    canvas, pen = with_strip(np.full((1, width, 3), 255, np.uint8), rows, size)
+    legend(pen, [(name, (255, 0, 0)) for name in names], (0, 1), width, rows, size)
     picture = np.array(canvas)
     assert (picture[:, -1] == 255).all()
     reds = (picture == (255, 0, 0)).all(2).any(0)
     (starts,) = np.nonzero(np.diff(reds.astype(int)) == 1)  # the outline's column; inside follows
-    assert len(starts) == 4
+    assert len(starts) == 1  # all four below each other
     for start in starts:
         assert (picture[:, start - 2 : start] == 255).all()
 
@@ -146,6 +157,24 @@ def test_what_lies_beyond_the_cap_looks_like_the_cap() -> None:
         for metres in (80.0, 500.0)
     ]
     assert np.array_equal(*pictures)
+
+
+def test_errors_of_depth_are_shares_of_the_truth_at_the_measurements() -> None:
+    task = DepthTask(spec=DEPTH)
+    depth = np.zeros((24, 40), np.uint16)
+    depth[6, 10], depth[12, 20], depth[18, 30] = 10 * 256, 20 * 256, 200 * 256  # the last is beyond what is evaluated
+    target, prediction = task.collate([depth]), torch.full((1, 24, 40), 15.0)
+    errors = task.relative_errors(prediction, target)
+    assert errors[0, 6, 10] == 0.5
+    assert errors[0, 12, 20] == 0.25
+    assert errors.isfinite().sum() == 2
+    metric = task.metric()
+    metric.update(prediction, target)
+    assert metric.compute()["abs_rel"] == pytest.approx(errors.nanmean().item())
+    shown = picture_of(task).draw(GREY, prediction, target, DrawOptions(errors=True))[:H].astype(int)
+    large, small, nothing = shown[32, 52], shown[62, 102], shown[92, 152]
+    assert large.sum() > small.sum() > nothing.sum()
+    assert np.ptp(nothing) == 0  # the image in grey
 
 
 # ---- box ------------------------------------------------------------------------------------------------------
@@ -194,8 +223,48 @@ def test_boxes_below_the_threshold_are_not_drawn() -> None:
         picture_of(BoxTask(spec=BOX)).draw(GREY, prediction(box, 0.4), None, DrawOptions(threshold))
         for threshold in (0.3, 0.5)
     )
-    assert not np.array_equal(low, GREY)
-    assert np.array_equal(high, GREY)
+    assert has_colour(low, 0).any()
+    assert not has_colour(high, 0).any()
+
+
+def test_where_nothing_is_drawn_it_says_so() -> None:
+    task = picture_of(BoxTask(spec=BOX))
+    nothing = [{"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "labels": torch.zeros(0).long()}]
+    told = [
+        task.draw(GREY, *given, PLAIN) for given in ((None, box_target()), (nothing, None), (nothing, box_target()))
+    ]
+    for picture in told:
+        assert (picture == 255).all(2).any()
+        assert (picture == 0).all(2).any()
+    assert not np.array_equal(told[0], told[1])  # of predictions with the lowest score that counts
+
+
+def test_tags_do_not_cover_each_other() -> None:
+    pen = ImageDraw.Draw(Image.new("RGB", (300, 200)))
+    tags, rng = Tags(pen, 12), np.random.default_rng(0)
+    for left, top in rng.integers(0, (250, 150), (60, 2)).tolist():
+        tags.add("Pedestrian 0.87", (left, top, left + 40, top + 40), (255, 0, 0))
+    assert 12 < len(tags.taken) < 60  # those without room are left out
+    for i, (left, top, right, bottom) in enumerate(tags.taken):
+        assert 0 <= left < right <= 300
+        assert 0 <= top < bottom <= 200
+        assert not any(left < c and a < right and top < d and b < bottom for a, b, c, d in tags.taken[:i])
+
+
+def test_precision_falls_where_a_wrong_box_is_the_better_one() -> None:
+    """Two cars, one found, with a score below that of a box where nothing is."""
+    task = BoxTask(spec=BOX)
+    metric, cars = task.metric(), [[0.1, 0.1, 0.3, 0.3], [0.6, 0.6, 0.9, 0.9]]
+    boxes = torch.tensor([[0.4, 0.1, 0.5, 0.2], cars[0]])
+    found = [{"boxes": boxes, "scores": torch.tensor([0.9, 0.8]), "labels": torch.zeros(2).long()}]
+    metric.update(found, box_target(*cars))
+    curves = metric.precision_at_recall()
+    assert list(curves) == ["any class", BOX_CLASSES[0]]
+    np.testing.assert_allclose(curves[BOX_CLASSES[0]], np.where(np.arange(101) <= 50, 0.5, 0))
+    assert np.mean(curves["any class"]) == pytest.approx(metric.compute()["ap50_any_class"])
+    (figure,) = picture_of(task).plots(metric).values()
+    assert [line.get_label() for line in figure.axes[0].get_lines()] == ["any class, AP50 25.2 %", "Car, AP50 25.2 %"]
+    assert picture_of(task).plots(task.metric()) == {}
 
 
 def test_every_class_of_boxes_has_a_colour_of_its_own() -> None:
@@ -234,6 +303,12 @@ def test_confusion_figure_shows_shares_of_the_present_classes() -> None:
     axes = picture_of(task).plots(metric)["confusion"].axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [SEMANTIC_CLASSES[0], SEMANTIC_CLASSES[3]]
     np.testing.assert_allclose(axes.images[0].get_array(), [[1, 0], [0.6, 0.4]])
+    assert {(*text.get_position(), text.get_text()) for text in axes.texts} == {
+        (0, 0, "100"),
+        (0, 1, "60"),
+        (1, 1, "40"),
+    }
+    assert "segmentation" in axes.get_title()
 
 
 # ---- steering -------------------------------------------------------------------------------------------------
@@ -243,14 +318,14 @@ def wheel(degrees: float) -> np.ndarray:
     """Pixels of the prediction's spokes, for an angle all along."""
     picture, image = picture_of(SteeringTask()), np.full((302, 480, 3), 100, np.uint8)
     strip = picture.draw(image, torch.full((1, 10), degrees), None, PLAIN)[302:]
-    return (strip[:, : len(strip)] == (31, 119, 180)).all(2)  # the gauge is the square at the left
+    return (strip[:, : round(0.36 * 480)] == (31, 119, 180)).all(2)  # the wheel is left of the numbers
 
 
 def thick_spoke(spokes: np.ndarray) -> tuple[float, float]:
     """Where the thick spoke points: its mean place right of and above the centre, in pixels."""
     thick = cv2.morphologyEx(spokes.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
     rows, columns = np.nonzero(thick)
-    return columns.mean() - 0.6 * len(spokes), 0.5 * len(spokes) - rows.mean()
+    return columns.mean() - 1.2 * min(0.33 * len(spokes), 0.16 * 480), 0.5 * len(spokes) - rows.mean()
 
 
 def test_left_is_positive_and_turns_the_wheel_anticlockwise() -> None:
@@ -333,7 +408,11 @@ def test_unknown_numbers_are_told_below_the_image(prediction: Any) -> None:
     picture = plain(prediction, None)
     assert (picture[:H] == GREY).all()
     assert (picture[H:] < 128).any()
-    assert picture.shape == blank(GREY, 2).shape == plain(None, NormalsTask().collate([np.float64(2)])).shape
+    assert (
+        picture.shape
+        == picture_of(NormalsTask()).blank(GREY, PLAIN).shape
+        == plain(None, NormalsTask().collate([np.float64(2)])).shape
+    )
 
 
 def test_few_numbers_are_told_and_of_more_the_range() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from visual.sheet import Cell, sheet
+from visual.sheet import Block, Cell, cell_width, laid_out, sheet
 
 
 def coloured(height: int, value: int) -> np.ndarray:
@@ -35,3 +35,26 @@ def test_columns_and_captions_are_written_above() -> None:
     )
     assert plain.shape == named.shape
     assert not np.array_equal(plain, named)
+
+
+def test_blocks_are_below_each_other_and_fit_the_width() -> None:
+    width = 800
+    cells = [
+        [Cell(np.full((50, cell_width(width, columns), 3), 10 * columns, np.uint8))] * columns for columns in (2, 3)
+    ]
+    layout = laid_out([Block("first", [cells[0]]), Block("second, " + 40 * "long ", [cells[1]])], width, 20)
+    picture = layout.raster()
+    assert picture.shape == (layout.height, width, 3)
+    for left, top, part in layout.pictures:
+        assert left + part.shape[1] <= width
+        assert (picture[top : top + 50, left : left + part.shape[1]] == part).all()
+    headings = {text.text.split(",")[0]: text for text in layout.texts if text.text}
+    assert headings["first"].size == 20 > headings["second"].size  # whose line would not have room
+    assert headings["first"].y < layout.pictures[0][1] < headings["second"].y < layout.pictures[-1][1]
+
+
+def test_a_picture_shares_the_width_with_gaps() -> None:
+    for width in (400, 2055):
+        for columns in range(1, 6):
+            used = columns * cell_width(width, columns) + (columns - 1) * max(2, width // 150)
+            assert width - columns < used <= width

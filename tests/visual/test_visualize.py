@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,9 +15,13 @@ from PIL import Image
 
 import train_asymmetric
 import train_single_task
+import visual.output
+import visual.viewer
 import visualize
 from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
 from datasets.processed import ProcessedData
+from datasets.splits import Split
 from preprocessing.depth_preprocess import Depth
 from signals import Ended
 from tasks import TASKS
@@ -26,9 +30,12 @@ from tests.raw_files import SCENE, frames
 from tests.stages import run as run_stage
 from tests.training.conftest import Printed, Workplace, call, own_workplace, small_data, workplace
 from tests.training.test_asymmetric import ASYMMETRIC
-from visual.output import Series, video_pictures, write_video
+from visual.page import Page, plotting
 from visual.pictures import picture_of
-from visual.viewer import View
+from visual.scene import Series
+from visual.sheet import Block, Layout, laid_out
+from visual.video import video_pictures, write_video
+from visual.viewer import NO_PART, Parts, View
 
 __all__ = ["call", "own_workplace", "small_data", "workplace"]
 
@@ -88,11 +95,116 @@ def test_a_picture_a_network_and_a_sheet(show: Callable[..., Printed], workplace
     assert printed.code == 0, printed.err
     (folder,) = (workplace.dir / "out" / "box").iterdir()
     assert names(folder) == {"camera.png", "truth.png", "box.png", "multi.png", "sheet.png"}
-    two = width_of(folder / "sheet.png")
-    show("--task", "box", "--sample", str(FRAME), "--checkpoint", "BOX")
-    one = width_of(folder / "sheet.png")
-    show("--task", "box", "--sample", str(FRAME))
-    assert two - one == one - width_of(folder / "sheet.png") > 480  # a column each: the checkpoints + 2
+    assert width_of(folder / "sheet.png") == round(17.4 / 2.54 * 300)
+
+
+@pytest.fixture
+def sheets(monkeypatch: pytest.MonkeyPatch) -> list[list[Block]]:
+    """The blocks of each sheet that is drawn."""
+    drawn = []
+
+    def noted(blocks: Sequence[Block], width: int, size: int) -> Layout:
+        drawn.append(list(blocks))
+        return laid_out(blocks, width, size)
+
+    for module in (visual.output, visual.viewer):
+        monkeypatch.setattr(module, "laid_out", noted)
+    return drawn
+
+
+def captions(block: Block) -> list[list[str]]:
+    return [[cell.caption.split(":")[0] for cell in row] for row in block.rows]
+
+
+def test_a_sheet_has_the_camera_once_and_names_frames_and_parts(
+    show: Callable[..., Printed], workplace: Workplace, sheets: list[list[Block]]
+) -> None:
+    first, second = (f"{frame.scene}/{frame.id}" for frame in frames(12, SCENE)[:2])
+    printed = show("--sample", first, second, "--checkpoint", "BOX", "MULTI", "--format", "pdf", "--dpi", "60")
+    assert printed.code == 0, printed.err
+    assert printed.out.strip().endswith("+".join(name.replace("/", "_") for name in (first, second)) + "/sheet.pdf")
+    assert Path(printed.out.strip()).read_bytes().startswith(b"%PDF")
+    assert (workplace.dir / "out" / "depth" / second.replace("/", "_") / "multi.pdf").is_file()
+    (blocks,) = sheets
+    assert [block.heading.split(",")[0] for block in blocks] == [first, second]
+    parts = {"training frame", "validation frame", "test frame", "frame of no part of the split"}
+    assert {block.heading.split(", ")[1] for block in blocks} <= parts
+    for block in blocks:
+        assert [caption for row in captions(block) for caption in row].count("camera") == 1
+        assert captions(block)[1:] == [[f"{task}, {column}" for column in ("truth", "box", "multi")] for task in TASKS]
+
+
+def test_every_part_of_the_split_is_named(runs: Path, show: Callable[..., Printed], sheets: list[list[Block]]) -> None:
+    split = json.loads((runs / "box" / "split.json").read_text())
+    for part, word in {"train": "training frame", "val": "validation frame", "unused": NO_PART}.items():
+        if split[part]:
+            flags = ["--task", "box", "--sample", split[part][0], "--checkpoint", "BOX", "--dpi", "50"]
+            assert show(*flags).code == 0
+            assert sheets[-1][0].heading.endswith(f", {word}: box")
+            other = "train" if part == "val" else "val"
+            refused = show(*flags, "--split", other)
+            assert (refused.code, f"--split {other}, but it is a {word}" in refused.err) == (2, True)
+
+
+def test_a_frame_that_trains_and_validates_is_both() -> None:
+    frame = Frame("a2d2", SCENE, "1")
+    assert Parts(Split(train=(frame,), val=(frame,), test=())).of(frame) == "training and validation frame"
+    assert Parts(None).of(frame) == ""
+
+
+def test_the_part_of_a_scene_that_validates(
+    runs: Path, show: Callable[..., Printed], sheets: list[list[Block]]
+) -> None:
+    val = [name for name in json.loads((runs / "box" / "split.json").read_text())["val"] if f"/{SCENE}/" in name]
+    flags = ["--task", "steering", "--scene", SCENE, "--checkpoint", "MULTI", "--dpi", "60"]
+    assert show(*flags, "--split", "val").code == 0
+    assert [block.heading for (block,) in sheets] == [
+        f"{name.split('/', 1)[1]}, validation frame: steering" for name in sorted(val)
+    ]
+
+
+def test_columns_go_on_in_the_next_row(show: Callable[..., Printed], sheets: list[list[Block]]) -> None:
+    flags = ["--task", "depth", "--sample", str(FRAME), "--checkpoint", "MULTI", "--columns", "2", "--width", "8.1"]
+    assert show(*flags, "--errors").code == 0
+    ((block,),) = sheets
+    assert captions(block) == [["camera", "truth"], ["multi"]]
+    assert block.rows[1][0].caption.startswith("multi: relative error, AbsRel ")
+    assert block.rows[0][0].picture.shape[1] == (round(8.1 / 2.54 * 300) - 6) // 2
+
+
+def test_plots_are_of_the_part_that_is_asked_for(show: Callable[..., Printed], workplace: Workplace) -> None:
+    printed = show("--plots", "--checkpoint", "MULTI", "--format", "svg")
+    assert printed.code == 0, printed.err
+    assert printed.out.split() == [
+        str(workplace.dir / "out" / kind / "multi-val" / f"{name}.svg")
+        for kind, name in (("segmentation", "confusion"), ("box", "precision-recall"))
+    ]
+    told = show("--plots", "--task", "depth", "--checkpoint", "MULTI")
+    assert (told.code, "--plots: there is none of depth" in told.err) == (2, True)
+
+
+def test_runs_have_curves(show: Callable[..., Printed], workplace: Workplace, runs: Path) -> None:
+    printed = show("--curves", str(runs / "box"), str(runs / "asymmetric"))
+    assert (printed.code, printed.out.strip()) == (0, str(workplace.dir / "out" / "curves" / "box+asymmetric.png"))
+    assert width_of(Path(printed.out.strip())) == pytest.approx(17.4 / 2.54 * 300, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--curves", "x", "--checkpoint", "a=b"], "--checkpoint says nothing of --curves"),
+        (["--curves", "x", "--split", "val"], "--split says nothing of --curves"),
+        (["--sample", "1", "--gif"], "--gif says nothing of --sample; it is for --scene"),
+        (["--image", "x.png", "--checkpoint", "a=b", "--errors"], "--errors says nothing of --image"),
+        (["--plots"], "--plots needs a --checkpoint"),
+        (["--sample", "1", "--errors"], "--errors needs a --checkpoint"),
+        (["--sample", "1", "--columns", "0"], "--columns"),
+    ],
+)
+def test_flags_that_would_be_ignored_are_mistakes(call: Callable[..., Printed], flags: list[str], told: str) -> None:
+    printed = call(visualize.main, *flags)
+    assert printed.code == 2
+    assert told in printed.err
 
 
 def test_the_camera_column_is_the_frame_itself(show: Callable[..., Printed], workplace: Workplace) -> None:
@@ -137,7 +249,9 @@ def test_any_picture_is_predicted_on(show: Callable[..., Printed], workplace: Wo
 
 
 def test_a_scene_is_a_video_of_all_its_frames(show: Callable[..., Printed], workplace: Workplace) -> None:
-    printed = show("--task", "steering", "--scene", SCENE, "--checkpoint", "MULTI", "--gif", "--fps", "5")
+    printed = show(
+        "--task", "steering", "--scene", SCENE, "--checkpoint", "MULTI", "--gif", "--fps", "5", "--dpi", "100"
+    )
     assert printed.code == 0, printed.err
     folder = workplace.dir / "out" / "steering" / SCENE
     assert names(folder) == {"scene.mp4", "scene.gif", "steering.png"}
@@ -198,12 +312,26 @@ def test_the_truth_of_a_scene_is_a_line_where_every_third_frame_has_a_label() ->
         target = task.collate([np.float32([second])]) if second % 3 == 0 else None
         prediction = torch.full((1, 10), 5.0)
         view = View(
-            np.zeros((4, 4, 3), np.uint8), {"steering": task}, {"steering": target}, {"net": {"steering": prediction}}
+            np.zeros((4, 4, 3), np.uint8),
+            {"steering": task},
+            {"steering": target},
+            {"net": {"steering": prediction}},
+            part="training frame" if second < 3 else "validation frame" if second < 5 else NO_PART,
         )
         series.add(float(second), view)
-    predicted, true = series.figure().axes[0].get_lines()
+    with plotting():
+        figure = series.figure(Page(), "a scene")
+    predicted, true = figure.axes[0].get_lines()
     assert predicted.get_xydata().tolist() == [[second, 5.0] for second in range(7)]
     assert true.get_xydata().tolist() == [[0, 0], [3, 3], [6, 6]]
+    error, _zero = figure.axes[1].get_lines()
+    assert error.get_xydata().tolist() == [[0, 5], [3, 2], [6, -1]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "training frames",
+        "validation frames",
+        "net",
+        "true",
+    ]
 
 
 def test_a_video_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from tasks.base import Target, Task
-from visual.drawing import BLACK, fitted, font, line_height, text_size, with_strip
+from visual.drawing import BLACK, blank, fitted, font, line_height, text_size, with_strip
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
     from matplotlib.figure import Figure
@@ -32,13 +32,21 @@ class DrawOptions:
     threshold: float = 0.3
     """Boxes with a lower score are not drawn."""
     errors: bool = False
-    """Show only where prediction and truth differ, where that makes sense."""
+    """Show where prediction and truth differ in the place of predictions, of what has such a picture."""
+    letters: int | None = None
+    """Their height in px; None: readable on a picture of its width."""
+
+    def text_size(self, width: int) -> int:
+        return text_size(width) if self.letters is None else self.letters
 
 
 class Picture(ABC):
     """How the labels and predictions of one kind are shown."""
 
     strip_lines: ClassVar[int] = 0  # lines of text by which it is higher than the image
+    errors: ClassVar[str | None] = (
+        None  # what it shows with `DrawOptions.errors`, in words; None: what it shows without
+    )
     scene_axis: ClassVar[str | None] = None  # what `scene_value` is, with its unit; None: nothing to plot over time
 
     def __init__(self, task: Task):
@@ -53,6 +61,10 @@ class Picture(ABC):
         image: uint8 H x W x 3, RGB, at any size. Without a prediction it shows the truth; with both, the prediction,
         and the truth where that helps to compare. At least one of them is given.
         """
+
+    def blank(self, image: np.ndarray, options: DrawOptions) -> np.ndarray:
+        """White, of the size of what `draw` gives: where there is nothing to draw."""
+        return blank(image, self.strip_lines, options.text_size(image.shape[1]))
 
     def caption(self, target: Target) -> str:
         """What of a label is better said than drawn. Default: nothing."""
@@ -87,8 +99,9 @@ class DefaultPicture(Picture):
         samples = {name: only_sample(value) for name, value in given.items() if value is not None}
         maps = {name: map_in(sample) for name, sample in samples.items()}
         scale, shown = next(iter(maps.values())), list(maps.values())[-1]
-        canvas, pen = with_strip(image if shown is None else as_colours(shown, scale, image), self.strip_lines)
-        size, line = text_size(canvas.width), line_height(canvas.width)
+        size = options.text_size(image.shape[1])
+        canvas, pen = with_strip(image if shown is None else as_colours(shown, scale, image), self.strip_lines, size)
+        line = line_height(size)
         for i, (name, sample) in enumerate(samples.items()):
             place = size // 4, image.shape[0] + i * line + line // 4
             pen.text(place, f"{name}: {in_words(sample)}", fill=BLACK, font=font(size))

@@ -1,17 +1,22 @@
 """Boxes over the image, a colour a class."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
+from torchmetrics import Metric
 
 from tasks.base import Target
 from tasks.box import BoxTask
-from tasks.box_metric import Predictions
-from visual.drawing import Tags, dashed_rectangle, line_width, text_size
+from tasks.box_metric import BoxMetric, Predictions
+from visual.drawing import Colour, Tags, dashed_rectangle, line_width, note
 from visual.pictures.base import DrawOptions, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class BoxPicture(Picture):
@@ -22,10 +27,11 @@ class BoxPicture(Picture):
     ) -> np.ndarray:
         """Predicted boxes in solid lines with class and score, true ones dashed; a colour a class.
 
-        The true ones carry their class where no prediction is drawn.
+        The true ones carry their class where no prediction is drawn. Where there is none, it says so.
         """
         canvas = Image.fromarray(image)
-        pen, line = ImageDraw.Draw(canvas), line_width(canvas.width)
+        size = options.text_size(canvas.width)
+        pen, line = ImageDraw.Draw(canvas), line_width(size)
         scale = torch.tensor([canvas.width - 1, canvas.height - 1] * 2)
         names, colours = self.task.classes.names, self.task.classes.rgb
         truths = _true_boxes(target) if target is not None else []
@@ -37,9 +43,11 @@ class BoxPicture(Picture):
         named = [(box, index, f" {score:.2f}") for box, index, score in drawn]
         if prediction is None:
             named = [(box, index, "") for box, index in truths]
-        tags = Tags(pen, round(0.8 * text_size(canvas.width)))
+        tags = Tags(pen, round(0.8 * size))
         for box, index, score in named:
             tags.add(f"{names[index]}{score}", tuple((box * scale).tolist()), colours[index])
+        if not named:
+            note(pen, "no boxes" if prediction is None else f"no boxes (score from {options.threshold:g})", size)
         return np.array(canvas)
 
     def caption(self, target: Target) -> str:
@@ -53,6 +61,32 @@ class BoxPicture(Picture):
         true = [_wandb_box(box, index, labels[index]) for box, index in _true_boxes(target)]
         boxes = {"prediction": predicted, "truth": true}
         return {"boxes": {name: {"box_data": data, "class_labels": labels} for name, data in boxes.items()}}
+
+    def plots(self, metric: Metric) -> "dict[str, Figure]":
+        assert isinstance(metric, BoxMetric)
+        curves = metric.precision_at_recall()
+        colours = dict(zip(self.task.classes.names, self.task.classes.rgb, strict=True))
+        return {"precision-recall": precision_figure(curves, colours, self.task.name)} if curves else {}
+
+
+def precision_figure(curves: Mapping[str, np.ndarray], colours: Mapping[str, Colour], task: str) -> "Figure":
+    """Precision at 101 recalls; a line a class in its colour with its AP50, all classes taken as one in black."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    inches = matplotlib.rcParams["font.size"] / 72
+    figure = Figure(figsize=(35 * inches, (26 + 0.8 * len(curves)) * inches), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (name, precision) in enumerate(curves.items()):
+        colour, style = colours.get(name, (0, 0, 0)), ("-", "--", ":", "-.")[i % 4]
+        rgb = [0.8 * level / 255 for level in colour]  # a little darker: on white
+        label = f"{name}, AP50 {100 * precision.mean():.1f} %"
+        width = 1.0 if name in colours else 2.0
+        axes.plot(np.linspace(0, 1, len(precision)), precision, style, color=rgb, linewidth=width, label=label)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=f"{task} at IoU 0.5")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    return figure
 
 
 def _true_boxes(target: Target) -> list[tuple[Tensor, int]]:

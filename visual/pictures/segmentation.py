@@ -22,6 +22,7 @@ COLOUR_SHARE = 0.6  # of a class's colour; the rest is the image
 class SegmentationPicture(Picture):
     task: SegmentationTask
     strip_lines = 4
+    errors = "wrong pixels"
 
     def draw(
         self, image: np.ndarray, prediction: Tensor | None, target: Target | None, options: DrawOptions
@@ -38,11 +39,12 @@ class SegmentationPicture(Picture):
             visible &= (truth != IGNORE) & (shown != truth)
             image = greyed(image, 0, 128)
         colours = self.task.classes.palette()
-        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines)
+        size = options.text_size(image.shape[1])
+        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines, size)
         counts = np.bincount(shown[visible], minlength=len(self.task.classes))
         present = sorted(np.flatnonzero(counts).tolist(), key=lambda index: -counts[index])
         entries = [(self.task.classes.names[index], self.task.classes.rgb[index]) for index in present]
-        legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines)
+        legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines, size)
         return np.array(picture)
 
     def caption(self, target: Target) -> str:
@@ -61,23 +63,32 @@ class SegmentationPicture(Picture):
 
     def plots(self, metric: Metric) -> "dict[str, Figure]":
         assert isinstance(metric, SegmentationMetric)
-        return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.task.classes.names)}
+        return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.task.classes.names, self.task.name)}
 
 
-def confusion_figure(confusion: np.ndarray, classes: Sequence[str]) -> "Figure":
-    """Truth by row, prediction by column, as shares of the row; classes in neither are left out."""
+def confusion_figure(confusion: np.ndarray, classes: Sequence[str], task: str) -> "Figure":
+    """Truth by row, prediction by column, in per cent of the row; classes in neither are left out.
+
+    As large as its letters need.
+    """
+    import matplotlib
     from matplotlib.figure import Figure
 
     present = np.flatnonzero(confusion.sum(0) + confusion.sum(1)).tolist()
     counts = confusion[np.ix_(present, present)].astype(np.float64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     names = [classes[index] for index in present]
-    side = 3 + 0.32 * len(names)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    points = matplotlib.rcParams["font.size"]
+    side = (1.75 * len(names) + 13) * points / 72  # inches; a cell has room for two digits
+    figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.argwhere(shares >= 0.005):
+        colour = "white" if shares[row, column] > 0.6 else "black"
+        text = f"{100 * shares[row, column]:.0f}"
+        axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=0.75 * points)
     axes.set(xlabel="prediction", ylabel="truth", xticks=range(len(names)), yticks=range(len(names)))
     axes.set_xticklabels(names, rotation=90)
     axes.set_yticklabels(names)
-    figure.colorbar(image, label="share of the true class's pixels", shrink=0.8)
+    axes.set_title(f"{task}: % of the true class's pixels")
     return figure

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tasks.base import Target
 from tasks.steering import ANGLES
-from visual.drawing import BLACK, GREY, Colour, dashed_line, font, text_size, with_strip
+from visual.drawing import BLACK, GREY, Colour, dashed_line, font, with_strip
 from visual.pictures.base import DrawOptions, Picture
 
 BLUE = (31, 119, 180)  # of predictions
@@ -27,15 +27,18 @@ class SteeringPicture(Picture):
 
         Predictions are solid lines, the truth dashed.
         """
-        canvas, pen = with_strip(image, self.strip_lines)
+        size = options.text_size(image.shape[1])
+        canvas, pen = with_strip(image, self.strip_lines, size)
         curves = [] if prediction is None else [Curve("predicted", prediction[0].tolist(), BLUE, dashed=False)]
         if target is not None and target["valid"][0].any():
             curves.append(Curve("true", _angles_of(target), BLACK, dashed=True))
         top, height = image.shape[0], canvas.height - image.shape[0]
-        _draw_wheel(pen, (0.6 * height, top + height / 2), 0.42 * height, curves)
-        _draw_numbers(pen, (1.12 * height, top + height / 2), curves)
-        sides = canvas.width * 2 // 3, top + height // 8, canvas.width - height // 5, top + height * 7 // 8
-        _draw_curves(pen, sides, curves)
+        radius = min(0.33 * height, 0.16 * canvas.width)
+        _draw_wheel(pen, (1.2 * radius, top + height / 2), radius, curves)
+        left = round(2.5 * radius)
+        _draw_numbers(pen, (left, top + size // 2), curves, size)
+        sides = left + 3 * size, top + round(4.2 * size), canvas.width - size, canvas.height - size
+        _draw_curves(pen, sides, curves, size)
         return np.array(canvas)
 
     def caption(self, target: Target) -> str:
@@ -83,25 +86,29 @@ def _draw_wheel(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: f
             curve.line(pen, [centre, end], line if spoke else 2 * line)
 
 
-def _draw_numbers(pen: ImageDraw.ImageDraw, place: tuple[float, float], curves: Sequence[Curve]) -> None:
-    """A line of text a curve, around the height of `place`."""
-    size = text_size(pen.im.size[0])
-    for i, curve in enumerate(curves):
-        y = place[1] + (i - (len(curves) - 1) / 2) * 2 * size
-        curve.line(pen, [(place[0], y), (place[0] + 2 * size, y)], max(2, size // 7))
-        text = f"{curve.name} {curve.angles[-1]:+.1f}°"
-        pen.text((place[0] + 2.5 * size, y), text, fill=curve.colour, font=font(size), anchor="lm")
+def _draw_numbers(pen: ImageDraw.ImageDraw, place: tuple[int, int], curves: Sequence[Curve], size: int) -> None:
+    """A line of text a curve, the first one's upper left corner at `place`; smaller where the picture is narrow."""
+    dash, room = 1.5 * size, pen.im.size[0] - place[0]
+    texts = [f"{curve.name} {curve.angles[-1]:+.1f}°" for curve in curves]
+    longest = 2.5 * size + max((font(size).getlength(text) for text in texts), default=0)
+    letters = font(size * min(1, room / longest))
+    for i, (curve, text) in enumerate(zip(curves, texts, strict=True)):
+        y = place[1] + (i + 0.5) * 1.5 * size
+        curve.line(pen, [(place[0], y), (place[0] + dash, y)], max(2, size // 7))
+        pen.text((place[0] + dash + 0.5 * size, y), text, fill=curve.colour, font=letters, anchor="lm")
 
 
-def _draw_curves(pen: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], curves: Sequence[Curve]) -> None:
+def _draw_curves(
+    pen: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], curves: Sequence[Curve], size: int
+) -> None:
     """Angles over time, left upwards; the range is at least 20 degrees to either side."""
     left, top, right, bottom = frame
-    size, middle = round(0.8 * text_size(pen.im.size[0])), (top + bottom) / 2
+    letters, middle = font(round(0.8 * size)), (top + bottom) / 2
     limit = max([20.0, *(1.1 * abs(angle) for curve in curves for angle in curve.angles if not math.isnan(angle))])
     pen.rectangle(frame, outline=GREY)
     pen.line((left, middle, right, middle), GREY)
     for y, anchor, angle in ((top, "rt", limit), (middle, "rm", 0), (bottom, "rb", -limit)):
-        pen.text((left - size / 2, y), f"{angle:+.0f}°" if angle else "0°", fill=BLACK, font=font(size), anchor=anchor)
+        pen.text((left - size / 2, y), f"{angle:+.0f}°" if angle else "0°", fill=BLACK, font=letters, anchor=anchor)
     for curve in curves:
         points = [
             (left + (right - left) * i / (ANGLES - 1), middle - (bottom - top) / 2 * angle / limit)

@@ -1,0 +1,146 @@
+"""Training curves of one or several runs, from the metrics.jsonl that each keeps."""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from datasets.layout import RunDir, curves_plot
+from errors import UserError
+from tasks import TASKS
+from tasks.base import LOSS
+from tasks.written import Written
+from visual.page import CM, COLOURS, Page, plotting
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "osD^vP*"  # which tell runs apart without colours
+Points = list[tuple[float, float]]  # (images passed, value)
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """A run's lines of numbers."""
+
+    name: str
+    rows: list[dict[str, Any]]
+    kinds: dict[str, str]  # task -> kind of label
+
+    @classmethod
+    def read(cls, folder: Path) -> "RunCurves":
+        """UserError: the folder is not of a run, or the run has not logged anything yet."""
+        run = RunDir(folder.absolute().parent, folder.absolute().name)
+        if not run.metrics.is_file():
+            raise UserError(f"--curves {folder}: there is no {run.metrics.name}; name the folder of a run")
+        rows = [row for line in run.metrics.read_text().splitlines() if (row := _row_of(line))]
+        if not any(name.startswith(("train/", "val/")) for row in rows for name in row):
+            raise UserError(f"--curves {folder}: {run.metrics.name} has no losses yet")
+        return cls(run.dir.name, rows, _kinds_in(run.config))
+
+    def tasks(self) -> list[str]:
+        parts = (name.split("/") for row in self.rows for name in row)  # train/TASK/loss, val/TASK/METRIC
+        return list(dict.fromkeys(part[1] for part in parts if part[0] in ("train", "val") and len(part) > 2))
+
+    def of(self, key: str) -> Points:
+        return [(row["samples"], row[key]) for row in self.rows if _is_number(row.get(key))]
+
+    def deciding(self, task: str) -> tuple[str, Written] | None:
+        """The metric that decides which checkpoint is best, and how it is written; None for a kind unknown here."""
+        kind = TASKS.get(self.kinds.get(task, task))
+        return None if kind is None else (kind.best_metric, kind.deciding())
+
+
+def write_curves(args: argparse.Namespace, page: Page) -> list[Path]:
+    """What `visualize.py --curves RUN...` asks for -> the file."""
+    runs = [RunCurves.read(folder) for folder in args.curves]
+    with plotting():
+        path = curves_plot(args.out, "+".join(run.name for run in runs), page.format)
+        return [page.save_figure(curves_figure(runs, page), path)]
+
+
+def curves_figure(runs: Sequence[RunCurves], page: Page) -> "Figure":
+    """A column a task: above its losses in training and validation, below the metric that decides, best value marked.
+
+    A colour a run. It is made within `visual.page.plotting`.
+    """
+    tasks = list(dict.fromkeys(task for run in runs for task in run.tasks()))
+    figure = page.figure(height_cm=9.5, columns=len(tasks) > 1)
+    axes = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
+    for (above, below), task in zip(axes.T, tasks, strict=True):
+        above.set_title(task)
+        _draw_losses(above, runs, task)
+        _draw_metric(below, runs, task)
+        below.set_xlabel("images passed in training")
+    handles, labels = _legend(runs)
+    figure.legend(handles, labels, loc="outside lower center", ncols=max(2, int(figure.get_figwidth() * CM / 3)))
+    return figure
+
+
+def _draw_losses(axes: "Axes", runs: Sequence[RunCurves], task: str) -> None:
+    for i, run in enumerate(runs):
+        _draw(axes, run.of(f"train/{task}/loss"), i, linestyle="-")
+        _draw(axes, run.of(f"val/{task}/loss"), i, linestyle="--", marker=MARKERS[i % len(MARKERS)])
+    axes.set_ylabel(LOSS.directed)
+    axes.grid(alpha=0.3)
+
+
+def _draw_metric(axes: "Axes", runs: Sequence[RunCurves], task: str) -> None:
+    for i, run in enumerate(runs):
+        if (deciding := run.deciding(task)) is None:
+            continue
+        key, written = deciding
+        points = [(samples, written.scale * value) for samples, value in run.of(f"val/{task}/{key}")]
+        _draw(axes, points, i, linestyle="--", marker=MARKERS[i % len(MARKERS)])
+        if points:
+            choose: Callable[..., Any] = max if written.higher_is_better else min
+            best = choose(points, key=lambda point: point[1])
+            axes.plot(*best, "o", markersize=8, markerfacecolor="none", color=COLOURS[i % len(COLOURS)])
+        axes.set_ylabel(f"validation {written.directed}")
+    if not axes.lines:
+        axes.text(0.5, 0.5, "not validated", ha="center", va="center", transform=axes.transAxes)
+    axes.grid(alpha=0.3)
+
+
+def _draw(axes: "Axes", points: Points, run: int, **style: Any) -> None:
+    if points:
+        axes.plot(*zip(*points, strict=True), color=COLOURS[run % len(COLOURS)], **style)
+
+
+def _legend(runs: Sequence[RunCurves]) -> tuple[list[Any], list[str]]:
+    from matplotlib.lines import Line2D
+
+    names = [run.name for run in runs]
+    handles = [
+        Line2D([], [], color=COLOURS[i % len(COLOURS)], marker=MARKERS[i % len(MARKERS)]) for i in range(len(runs))
+    ]
+    solid, dashed = (Line2D([], [], color="0.3", linestyle=style) for style in ("solid", "dashed"))
+    ring = Line2D([], [], color="0.3", linestyle="none", marker="o", markersize=8, markerfacecolor="none")
+    return [*handles, solid, dashed, ring], [*names, "training", "validation", "best of the run"]
+
+
+def _row_of(line: str) -> dict[str, Any] | None:
+    """None for a line that a crash has cut short."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and _is_number(row.get("samples")) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _kinds_in(config: Path) -> dict[str, str]:
+    """Task -> kind, of the tasks that have another name than their kind."""
+    if not config.is_file():
+        return {}
+    tasks: dict[str, Any] = (yaml.safe_load(config.read_text()) or {}).get("tasks") or {}
+    return {name: section["label"] for name, section in tasks.items() if section and section.get("label")}

@@ -1,0 +1,108 @@
+"""What visualize.py draws of frames, scenes, pictures from elsewhere and networks."""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from torchmetrics import Metric
+
+from datasets.a2d2.raw import RawData
+from datasets.frames import Frame
+from datasets.layout import ResultsDir
+from datasets.processed import ProcessedData
+from errors import UserError
+from tasks.base import Task
+from training import distributed
+from training.data_config import SplitConfig
+from training.evaluation import Precision
+from training.splitting import make_split
+from visual.networks import load_networks
+from visual.output import write_frames
+from visual.page import Page, plotting
+from visual.pictures import picture_of
+from visual.pictures.base import DrawOptions
+from visual.scene import write_scene
+from visual.viewer import PART_NAMES, Parts, Viewer
+
+BATCH_SIZE = 4
+
+
+def write_asked(args: argparse.Namespace, page: Page) -> list[Path]:
+    """What the flags ask for, but --curves -> the files to look at."""
+    raw, processed = RawData(args.data_root), [ProcessedData(path) for path in args.processed_root]
+    device = distributed.start(args.device)
+    networks = load_networks(args.checkpoint, raw, processed, device)
+    width = max(page.column_width, page.width // (page.columns or 2))
+    viewer = Viewer(raw, processed, networks, None if args.task == "all" else args.task, width)
+    if args.split and not networks:
+        viewer.parts = Parts(make_split(SplitConfig(), viewer.roots, args.data_root))
+    if args.plots:
+        return write_plots(viewer, args.split or "val", page, args.out, Precision("auto", device))
+    options = DrawOptions(args.threshold, args.errors, page.letters)
+    if args.image:
+        view = viewer.view_picture(args.image)
+        return [write_frames([view], [args.image.stem], options, page, args.out, args.task)]
+    if args.scene:
+        frames = only_of(viewer, args.split, viewer.scene(args.scene), f"--scene {args.scene}")
+        check_errors(viewer, options, frames[:1])
+        results = ResultsDir(args.out, args.task, args.scene, page.format)
+        return write_scene(frames, viewer, options, page, results, fps=args.fps, gif=args.gif)
+    frames = list(dict.fromkeys(chosen(viewer, sample, args.split) for sample in args.sample))
+    check_errors(viewer, options, frames)
+    names = [f"{frame.scene}_{frame.id}" for frame in frames]
+    return [write_frames([viewer.view(frame) for frame in frames], names, options, page, args.out, args.task)]
+
+
+def chosen(viewer: Viewer, sample: str, split: str | None) -> Frame:
+    """What N or a name in `--sample` means.
+
+    N counts a part of the networks' split; without networks all frames, or with --split a part of the usual split.
+    """
+
+    def numbered() -> Sequence[Frame]:
+        if viewer.parts.split is None:
+            return viewer.frames()
+        return viewer.parts.split.of(split or "val")
+
+    frame = viewer.choose(sample, numbered)
+    return only_of(viewer, split, [frame], f"--sample {sample}")[0]
+
+
+def only_of(viewer: Viewer, part: str | None, frames: list[Frame], asked: str) -> list[Frame]:
+    """The frames of the part of the split, if one was asked for. UserError: there is none."""
+    if part is None:
+        return frames
+    found = [frame for frame in frames if frame in viewer.parts.frames[part]]
+    if not found:
+        single = f"it is a {viewer.parts.of(frames[0])}"
+        told = single if len(frames) == 1 else f"none of the {len(frames)} frames is a {PART_NAMES[part]} frame"
+        raise UserError(f"{asked}: --split {part}, but {told}")
+    return found
+
+
+def check_errors(viewer: Viewer, options: DrawOptions, frames: Sequence[Frame]) -> None:
+    """UserError: --errors, but none of the tasks has such a picture."""
+    tasks = {name: task for frame in frames for name, task in viewer.tasks_of(frame.dataset).items()}
+    if options.errors and not any(picture_of(task).errors for task in tasks.values()):
+        raise UserError(f"--errors: there is no picture of the errors of {', '.join(tasks)}")
+
+
+def write_plots(viewer: Viewer, part: str, page: Page, out: Path, precision: Precision) -> list[Path]:
+    """The plots of each network's metrics over a part of its split. UserError: its tasks have none."""
+    files: list[Path] = []
+
+    def draw(label: str, task: Task, metric: Metric) -> None:
+        for name, figure in picture_of(task).plots(metric).items() if viewer.task in (None, task.name) else ():
+            (axes, *_) = figure.axes
+            axes.set_title(f"{axes.get_title()}\n{label}, {PART_NAMES[part]} frames of its run")
+            results = ResultsDir(out, task.name, f"{label}-{part}", page.format)
+            files.append(page.save_figure(figure, results.plot(name)))
+
+    with plotting():
+        for label, network in viewer.networks.items():
+            network.evaluate(part, precision, BATCH_SIZE, 0, partial(draw, label))
+    if not files:
+        tasks = {name for network in viewer.networks.values() for name in viewer.asked_of(network)}
+        raise UserError(f"--plots: there is none of {', '.join(sorted(tasks))}")
+    return files
