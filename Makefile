@@ -2,8 +2,10 @@
 # make gallery: the pictures of docs/gallery.md from the demo's networks.
 # make lint; make bench (BENCH_ROOT=Datasets); make readme.
 # make cuda-bundle: wheels for benchmarks/cuda_bare.sh, which runs benchmarks.cuda on a machine without internet.
-# PYTHON=python3.11 chooses the interpreter of the virtual environment.
+# PYTHON=python3.11 chooses the interpreter of the virtual environment. TORCH=keep: it sees that interpreter's packages and
+# keeps its torch and torchvision, such as those of a container's image.
 PYTHON ?= python3
+KEEPS_TORCH := $(filter keep,$(TORCH))
 BIN := .venv/bin
 DEMO := demo
 BENCH_ROOT ?= Datasets
@@ -36,12 +38,14 @@ BUNDLE_DOWNLOAD := $(BIN)/python -m pip download --quiet --disable-pip-version-c
 .PHONY: demo gallery test lint bench readme cuda-bundle clean
 
 .venv/installed: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(if $(KEEPS_TORCH),--system-site-packages) .venv
+	grep -Ev '^($(if $(KEEPS_TORCH),torch(vision)?==.*))$$' requirements.txt > .venv/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements.txt
 	touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	grep -v '^-r' requirements-dev.txt > .venv/requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .venv/requirements-dev.txt
 	touch $@
 
 # three times as many frames with classes and lidar as with boxes and angles, as the real set's second folder gives.

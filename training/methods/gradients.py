@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchjd import aggregation
 from torchjd.autojac import jac_to_grad
 
+from errors import UserError
 from models.multitask import BACKBONE
 from training.methods.base import Context, Method, MethodSettings
 from training.methods.rows import Rows
@@ -32,7 +33,10 @@ class Aggregated(Rows):
 
     def __init__(self, name: str, weights: Mapping[str, float], shared: Iterable[nn.Parameter], *, seed: int = 0):
         super().__init__(weights, shared)
-        self.aggregator = AGGREGATORS[name]()
+        try:
+            self.aggregator = AGGREGATORS[name]()
+        except ImportError as missing:  # of a solver that only this method needs
+            raise UserError(f"balancing: {name}: {missing}") from None
         self.seed = seed
 
     def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> list[float]:
