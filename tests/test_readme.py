@@ -61,3 +61,15 @@ def test_files_that_the_readme_names_exist() -> None:
     named = re.findall(r"`((?:datasets|tasks|training|configs|benchmarks)/[\w/]+\.\w+)`", README)
     assert named
     assert not [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("", False), ("TORCH=keep", True)])
+def test_an_images_torch_is_kept_where_asked_for(given: str, kept: bool) -> None:
+    """The Makefile's commands, not run: what they would install."""
+    make = ["make", "-n", "-W", "requirements.txt", *given.split(), ".venv/installed"]
+    lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert ("--system-site-packages" in lines[0]) == kept
+    listing = next(line for line in lines if line.startswith("grep")).partition(" > ")[0]
+    listed = subprocess.run(listing, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "\nnumpy==" in listed
+    assert ("\ntorch==" in listed, "\ntorchvision==" in listed) == (not kept, not kept)

@@ -261,9 +261,11 @@ class Trainer:
         if self.gain:
             whole["val/delta_m"] = self.gain(results)
         self.tracker.log({"epoch": self.position.epoch, **whole, **values}, self.updates.samples_seen)
+        width = max(map(len, results), default=0)
         for task, scores in results.items():
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if "/" not in name)
-            print(f"epoch {self.position.epoch}/{self.config.epochs} {task}: {shown}", flush=True)
+            written = {self.tasks[task].written(name): value for name, value in scores.items() if "/" not in name}
+            shown = ", ".join(f"{metric.title} {metric.with_unit(value)}" for metric, value in written.items())
+            print(f"epoch {self.position.epoch}/{self.config.epochs} {task:{width}}: {shown}", flush=True)
         self.panels.show(self.judged, self.position.epoch, self.updates.samples_seen)
         return results, score
 
