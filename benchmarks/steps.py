@@ -23,7 +23,7 @@ from datasets.samples import Batch, Sample
 from models.memory_format import lay_out
 from tasks.base import Task
 from tasks.box import BoxLabel
-from tasks.depth import STEPS_PER_METRE
+from tasks.depth_unit import STEPS_PER_METRE
 from training.build import make_groups
 from training.evaluation import Precision
 from training.methods.rows import Rows

@@ -12,7 +12,6 @@ import cv2
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from datasets.frames import Frame
 from datasets.roots import Root, decode_on_cpu
@@ -67,6 +66,8 @@ class Batch:
         return self._with_tensors(torch.Tensor.pin_memory)
 
     def _decoded(self, device: torch.device) -> Tensor:
+        from torchvision.io import ImageReadMode, decode_jpeg  # takes a second to import, and few decode here
+
         try:
             return torch.stack(decode_jpeg(self.encoded, mode=ImageReadMode.RGB, device=device))
         except RuntimeError as error:

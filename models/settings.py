@@ -1,14 +1,16 @@
 """What the settings of networks and heads share."""
 
 from abc import abstractmethod
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
-from torchvision.models import WeightsEnum
 
 from models.norms import Norm, NormFromScratch, check_norm, default_norm
 from models.timm_encoder import TimmWeights
 from strict import StrictModel
+
+if TYPE_CHECKING:  # takes a second to import
+    from torchvision.models import WeightsEnum
 
 
 class PartSettings(StrictModel):
@@ -47,10 +49,10 @@ class EncoderSettings(StrictModel):
 
     @staticmethod
     @abstractmethod
-    def published(encoder: str) -> WeightsEnum | TimmWeights | None:
+    def published(encoder: str) -> "WeightsEnum | TimmWeights | None":
         """Where the encoder's ImageNet weights are; None: there are none."""
 
-    def imagenet_weights(self) -> WeightsEnum | TimmWeights | None:
+    def imagenet_weights(self) -> "WeightsEnum | TimmWeights | None":
         """Those that `pretrained` asks for."""
         return self.published(self.encoder) if self.pretrained == "imagenet" else None
 

@@ -13,12 +13,11 @@ A label passes through these forms:
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData, suffixes_of
@@ -26,6 +25,9 @@ from datasets.spec import ClassTable, LabelSpec
 from errors import UserError
 from strict import StrictModel
 from tasks.written import Written
+
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
 
 Target = dict[str, Tensor]
 LOSS = Written("loss", decimals=4, better="lower")
@@ -118,7 +120,7 @@ class Task(ABC):
         return prediction
 
     @abstractmethod
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
         """A streaming metric: `update(predictions, target)`; `compute()` gives {name: float}, 'iou/Car' for classes.
 
         Its states merge exactly over batches and processes. Samples without a label add nothing.

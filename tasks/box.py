@@ -6,23 +6,23 @@ image's width and height, so they fit the image at every size; IoU, and with it 
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
-from torchvision.ops import batched_nms, box_iou
 
 from datasets.files import parse_json
 from models.yolov1 import BOX_VALUES
 from strict import DataModel, checked
 from tasks.base import Target, Task
-from tasks.box_grid import assign, encode, paired_iou, to_boxes
-from tasks.box_metric import BoxMetric, Predictions
+from tasks.box_grid import Predictions, assign, encode, paired_iou, to_boxes
 from tasks.written import Written
+
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
 
 CANDIDATES = 300  # of an image that enter non-maximum suppression; COCO's metrics look at 100 of a class
 
@@ -158,6 +158,8 @@ class BoxTask(Task):
     def _suppress(self, boxes: Tensor, scores: Tensor, labels: Tensor) -> Predictions:
         """All images in one call: a box competes with those of its image and class only."""
         sample = torch.arange(len(boxes), device=boxes.device)[:, None].expand_as(labels)
+        from torchvision.ops import batched_nms  # takes a second to import
+
         good = scores > self.settings.score_threshold
         boxes, scores, labels, sample = boxes[good], scores[good], labels[good], sample[good]
         # batched_nms moves each group to a place of its own, which costs float32 digits
@@ -169,7 +171,9 @@ class BoxTask(Task):
         parts = zip(boxes[kept].split(counts), scores[kept].split(counts), labels[kept].split(counts), strict=True)
         return [{"boxes": b, "scores": s, "labels": c} for b, s, c in parts]
 
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
+        from tasks.box_metric import BoxMetric
+
         return BoxMetric(classes=self.classes.names, grid=self.settings.grid, predictors=self.settings.predictors)
 
     def scorable(self, label: BoxLabel) -> bool:
@@ -227,6 +231,8 @@ def commonest_boxes(boxes: Tensor, how_many: int = 20, of_at_most: int = 2000) -
     Greedy: the box that overlaps most others by IoU 0.5 or more stands for them all; again with the rest. More than
     `of_at_most` boxes are represented by every k-th.
     """
+    from torchvision.ops import box_iou
+
     total = len(boxes)
     boxes = boxes[:: -(-total // of_at_most) or 1]
     close = box_iou(boxes, boxes) >= 0.5

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+Predictions = list[dict[str, Tensor]]  # an image: boxes N x 4 (fractions), scores N, labels N; best first
+
 
 def encode(boxes: Tensor, grid: int) -> tuple[Tensor, Tensor]:
     """Boxes ... x 4 -> the cell of the centre, row * grid + column, and what its predictor should say (... x 4).

@@ -10,9 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.detection import MeanAveragePrecision
 
 from tasks.base import Target
-from tasks.box_grid import encode
-
-Predictions = list[dict[str, Tensor]]  # an image: boxes N x 4 (fractions), scores N, labels N; best first
+from tasks.box_grid import Predictions, encode
 
 
 class BoxMetric(Metric):

@@ -5,21 +5,23 @@ positive.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from pydantic import PositiveFloat
 from torch import Tensor
-from torchmetrics import Metric
 
 from datasets.spec import LabelSpec
 from errors import UserError
 from tasks.base import Target, Task, masked_mean
+from tasks.depth_unit import STEPS_PER_METRE, metres
 from tasks.maps import checked_map, flip_maps, resampled, stack_maps
 from tasks.written import Written
 
-STEPS_PER_METRE = 256  # of the labels, as in KITTI's depth maps
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
+
 VARIANCE_FOCUS = 0.85  # the share of a wrong overall scale that is forgiven; at 1 the scale does not count at all
 TYPICAL_DEPTH = 16.0  # m, about the median of a sweep: where a network starts that never sees a measurement
 DEFAULT_RANGE = (0.1, 255.9)  # m, evaluated where the data set does not say: nearly all that a label can hold
@@ -101,7 +103,9 @@ class DepthTask(Task):
         evaluated = (truth >= self.nearest) & (truth <= self.cap)
         return torch.where(evaluated, (predictions - truth).abs() / truth, torch.nan)
 
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
+        from tasks.depth_metric import DepthMetric
+
         return DepthMetric(nearest=self.nearest, cap=self.cap)
 
     def scorable(self, label: np.ndarray) -> bool:
@@ -143,53 +147,6 @@ class DepthTask(Task):
         if self.median_depth is None:
             raise RuntimeError("networks start at the training labels' median: call fit or load_state first")
         return self.median_depth
-
-
-class DepthMetric(Metric):
-    """Errors over the measured pixels between `nearest` and `cap` metres (both included) of the whole split.
-
-    Every pixel weighs the same, whichever image it is in (KITTI's tables average per image first). Predictions are
-    clamped to the same range, as is usual on KITTI (monodepth's and BTS's evaluation do it); NaN stays NaN.
-
-    update: predictions in metres B x H x W, target as from `DepthTask.collate`. compute, with p predicted and t true:
-        abs_rel   mean |p - t| / t                      sq_rel  mean (p - t)^2 / t, m
-        rmse      root of the mean (p - t)^2, m         mae     mean |p - t|, m
-        rmse_log  root of the mean (ln p - ln t)^2
-        delta1, delta2, delta3  share of the pixels with max(p / t, t / p) < 1.25, 1.25^2, 1.25^3
-    (the errors of Eigen et al. 2014). Sums are float64. NaN for a split without such a pixel.
-    """
-
-    full_state_update = False
-    sums: Tensor
-    count: Tensor
-
-    def __init__(self, *, nearest: float, cap: float):
-        super().__init__()
-        self.nearest, self.cap = nearest, cap
-        self.add_state("sums", torch.zeros(8, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predictions: Tensor, target: Target) -> None:
-        truth = metres(target["depth"], torch.float64)
-        evaluated = (truth >= self.nearest) & (truth <= self.cap)
-        t = truth[evaluated]
-        p = predictions[evaluated].double().clamp(self.nearest, self.cap)
-        error = p - t
-        ratio = torch.maximum(p / t, t / p)
-        terms = [error.abs() / t, error.square() / t, error.square(), ratio.log().square(), error.abs()]
-        terms += [(ratio < 1.25**k).double() for k in (1, 2, 3)]
-        self.sums += torch.stack([term.sum() for term in terms])
-        self.count += len(t)
-
-    def compute(self) -> dict[str, float]:
-        abs_rel, sq_rel, square, square_log, mae, *deltas = (self.sums / self.count).tolist()
-        scores = {"abs_rel": abs_rel, "sq_rel": sq_rel, "rmse": square**0.5, "rmse_log": square_log**0.5, "mae": mae}
-        return scores | {f"delta{k}": delta for k, delta in enumerate(deltas, start=1)}
-
-
-def metres(depth: Tensor, dtype: torch.dtype) -> Tensor:
-    """Labels (uint16, metres x 256) -> metres; 0 stays 0."""
-    return depth.to(dtype) / STEPS_PER_METRE
 
 
 def _median_per_pixel(labels: Iterable[np.ndarray]) -> np.ndarray:

@@ -4,21 +4,21 @@ label: uint8 H x W, class 0 to C - 1, 255 = no class; target {"classes": uint8 B
 B x C x H x W.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 
 from datasets.spec import IGNORE, LabelSpec
 from tasks.base import Target, Task, masked_mean
 from tasks.maps import checked_map, flip_maps, resampled, stack_maps
 from tasks.written import Written
 
-FREQUENT = 0.005  # classes with a larger share of the pixels count for `miou_frequent`
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
 
 
 class SegmentationTask(Task):
@@ -87,7 +87,9 @@ class SegmentationTask(Task):
     def constant_at_size_of(self, target: Target, prediction: Tensor) -> Tensor:
         return resampled(prediction[:, None], target["classes"], "nearest-exact").squeeze(1).to(torch.uint8)
 
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
+        from tasks.segmentation_metric import SegmentationMetric
+
         return SegmentationMetric(self.classes.names)
 
     def scorable(self, label: np.ndarray) -> bool:
@@ -130,54 +132,6 @@ class SegmentationTask(Task):
             raise RuntimeError("class weights are fitted to the training labels: call fit or load_state before loss")
         self.class_weights = self.class_weights.to(logits.device)  # once: a copy each time would wait for the device
         return self.class_weights.to(logits.dtype)
-
-
-class SegmentationMetric(Metric):
-    """IoU and accuracy from one confusion matrix over all pixels of the split; pixels without a class don't count.
-
-    update: predictions uint8 B x H x W, target as from `SegmentationTask.collate`. compute:
-        accuracy         share of the pixels with the right class
-        iou/CLASS        intersection / union of truth and prediction, for each class present
-        share/CLASS      the class's share of the truth's pixels, for each class present
-        classes_present  classes with at least one pixel of the truth; one that is only predicted is not present
-        miou             mean IoU of the classes present
-        miou_frequent    mean IoU of the classes with more than 0.5 % of the truth's pixels
-    A mean over nothing (a split without labels) is NaN.
-    """
-
-    full_state_update = False
-    confusion: Tensor
-
-    def __init__(self, classes: Sequence[str]):
-        super().__init__()
-        self.classes = tuple(classes)
-        # rows: truth, columns: prediction
-        size = len(self.classes)
-        self.add_state("confusion", torch.zeros(size, size, dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predictions: Tensor, target: Target) -> None:
-        truth = target["classes"].long()
-        size = len(self.classes)
-        pairs = truth * size + predictions
-        # pixels without a class are counted in one more bin, which is cut off: no gather of variable length
-        pairs = torch.where(truth == IGNORE, size**2, pairs)
-        counts = torch.bincount(pairs.flatten(), minlength=size**2 + 1)
-        self.confusion += counts[:-1].view(size, size)
-
-    def compute(self) -> dict[str, float]:
-        confusion = self.confusion.double()
-        hits, truth, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
-        iou = hits / (truth + predicted - hits)  # NaN where a class is in neither
-        present = truth > 0
-        scores = {
-            "miou": iou[present].mean().item(),
-            "miou_frequent": iou[truth > FREQUENT * truth.sum()].mean().item(),
-            "accuracy": (hits.sum() / truth.sum()).item(),
-            "classes_present": float(present.sum()),
-        }
-        share, there = truth / truth.sum(), present.nonzero().flatten().tolist()
-        by_class = {"iou": iou, "share": share}
-        return scores | {f"{key}/{self.classes[i]}": of[i].item() for key, of in by_class.items() for i in there}
 
 
 def _class_counts(label: np.ndarray, classes: int) -> np.ndarray:

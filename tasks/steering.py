@@ -5,23 +5,24 @@ last column is the newest angle; output: B x 10 in units of 100 degrees.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import Metric
 
 from datasets.files import parse_json
 from strict import DataModel, checked
 from tasks.base import Target, Task, masked_mean
 from tasks.written import Written
 
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
+
 ANGLES = 10  # the last ones of a frame
 DEGREES_PER_UNIT = 100  # of the networks' output
-TURN = 10.0  # degrees; from here on the car is turning
 
 
 class SteeringTask(Task):
@@ -62,7 +63,9 @@ class SteeringTask(Task):
         """B x 10 in units of 100 degrees -> degrees, float32 B x 10."""
         return output.float() * DEGREES_PER_UNIT
 
-    def metric(self) -> Metric:
+    def metric(self) -> "Metric":
+        from tasks.steering_metric import SteeringMetric
+
         return SteeringMetric()
 
     def constant(self, labels: Iterable[np.ndarray]) -> Tensor:
@@ -79,41 +82,6 @@ class SteeringTask(Task):
         return {"numbers": ANGLES}
 
 
-class SteeringMetric(Metric):
-    """Errors in degrees over all valid angles of the split, each angle counting alike.
-
-    update: predictions in degrees B x 10, target as from `SteeringTask.collate`. compute:
-        mae, rmse                    over all; NaN for a split without labels
-        mae_straight, rmse_straight  over those below 10 degrees to either side (of the truth), if there are any
-        mae_turn, rmse_turn          over the others, if there are any
-    Sums are float64.
-    """
-
-    full_state_update = False
-    straight: Tensor
-    turn: Tensor
-
-    def __init__(self):
-        super().__init__()
-        for part in ("straight", "turn"):  # sums: count, |error|, error^2
-            self.add_state(part, torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, predictions: Tensor, target: Target) -> None:
-        truth = target["angles"].double()
-        error = predictions.double() - truth
-        is_turn = truth.abs() >= TURN
-        self.straight += _sums(error[target["valid"] & ~is_turn])
-        self.turn += _sums(error[target["valid"] & is_turn])
-
-    def compute(self) -> dict[str, float]:
-        scores = _mae_rmse(self.straight + self.turn)
-        if self.straight[0] > 0:
-            scores |= _mae_rmse(self.straight, "_straight")
-        if self.turn[0] > 0:
-            scores |= _mae_rmse(self.turn, "_turn")
-        return scores
-
-
 class SteeringFile(DataModel):
     """A processed steering label."""
 
@@ -124,12 +92,3 @@ class SteeringFile(DataModel):
 def angles_of(content: object) -> np.ndarray:
     """The angles of a processed steering file (degrees, left positive; float32). ValueError: what is wrong with it."""
     return np.array(checked(SteeringFile, content).angles, np.float32)
-
-
-def _sums(error: Tensor) -> Tensor:
-    return torch.stack([error.new_tensor(len(error)), error.abs().sum(), error.square().sum()])
-
-
-def _mae_rmse(sums: Tensor, suffix: str = "") -> dict[str, float]:
-    count, absolute, square = sums
-    return {f"mae{suffix}": (absolute / count).item(), f"rmse{suffix}": (square / count).sqrt().item()}

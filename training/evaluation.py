@@ -4,16 +4,18 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import DataLoader
-from torchmetrics import Metric
 
 import signals
 from datasets.samples import Batch, Collate, LabelledFrames
 from tasks.base import Task
 from training import distributed
+
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
 
 Results = dict[str, dict[str, float]]  # task -> metric -> value
 
@@ -75,7 +77,7 @@ def evaluate(
     tasks: Mapping[str, Task],
     batches: Iterable[Batch],
     precision: Precision,
-    look: Callable[[Task, Metric], None] | None = None,
+    look: "Callable[[Task, Metric], None] | None" = None,
     bound: Mapping[str, Sequence[str]] | None = None,
 ) -> Results:
     """Every task's metrics and mean loss over the batches of all processes; a task without any label has no entry.
@@ -123,7 +125,7 @@ def evaluate(
     return results
 
 
-def update_with(metric: Metric, task: Task, outputs: Mapping[str, Any], batch: Batch, root: str) -> None:
+def update_with(metric: "Metric", task: Task, outputs: Mapping[str, Any], batch: Batch, root: str) -> None:
     """Show a metric the samples of one data set."""
     if task.name not in batch.targets:
         return

@@ -5,12 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from torchmetrics import Metric
 
 from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
@@ -33,6 +31,9 @@ from training.data_config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, LabelReader, evaluate_constants
 from training.runs import RunConfig
+
+if TYPE_CHECKING:  # takes seconds to import: only where something is measured
+    from torchmetrics import Metric
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ class Restored:
 
     def gflop(self) -> float:
         """Of a forward pass through these heads for one image of the run's size; a multiply-add is 2."""
+        from torch.utils.flop_counter import FlopCounterMode  # takes half a second to import
+
         width, height = self.data.size
         model = copy.deepcopy(self.model).to("meta")  # shapes alone: nothing is computed
         with FlopCounterMode(display=False) as counter:
@@ -146,7 +149,7 @@ class Restored:
         precision: Precision,
         batch_size: int,
         workers: int,
-        look: Callable[[Task, Metric], None] | None = None,
+        look: "Callable[[Task, Metric], None] | None" = None,
     ) -> Results:
         """Each task's metrics over every labelled frame of the split; `look` is shown each metric in the end."""
         model = self.model.to(precision.device)

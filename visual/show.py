@@ -4,26 +4,28 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-
-from torchmetrics import Metric
+from typing import TYPE_CHECKING
 
 from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
 from datasets.layout import ResultsDir
 from datasets.processed import ProcessedData
+from datasets.splits import Split
 from errors import UserError
 from tasks.base import Task
 from training import distributed
-from training.data_config import SplitConfig
-from training.evaluation import Precision
-from training.splitting import make_split
-from visual.networks import load_networks
 from visual.output import write_frames
 from visual.page import Page, plotting
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions
 from visual.scene import write_scene
 from visual.viewer import PART_NAMES, Parts, Viewer
+
+if TYPE_CHECKING:  # these take seconds to import: only where there are networks
+    import torch
+    from torchmetrics import Metric
+
+    from training.restore import Restored
 
 BATCH_SIZE = 4
 
@@ -32,13 +34,13 @@ def write_asked(args: argparse.Namespace, page: Page) -> list[Path]:
     """What the flags ask for, but --curves -> the files to look at."""
     raw, processed = RawData(args.data_root), [ProcessedData(path) for path in args.processed_root]
     device = distributed.start(args.device)
-    networks = load_networks(args.checkpoint, raw, processed, device)
+    networks = networks_of(args, raw, processed, device)
     width = max(page.column_width, page.width // (page.columns or 2))
     viewer = Viewer(raw, processed, networks, None if args.task == "all" else args.task, width)
     if args.split and not networks:
-        viewer.parts = Parts(make_split(SplitConfig(), viewer.roots, args.data_root))
+        viewer.parts = Parts(usual_split(viewer, args.data_root))
     if args.plots:
-        return write_plots(viewer, args.split or "val", page, args.out, Precision("auto", device))
+        return write_plots(viewer, args.split or "val", page, args.out, device)
     options = DrawOptions(args.threshold, args.errors, page.letters)
     if args.image:
         view = viewer.view_picture(args.image)
@@ -52,6 +54,25 @@ def write_asked(args: argparse.Namespace, page: Page) -> list[Path]:
     check_errors(viewer, options, frames)
     names = [f"{frame.scene}_{frame.id}" for frame in frames]
     return [write_frames([viewer.view(frame) for frame in frames], names, options, page, args.out, args.task)]
+
+
+def networks_of(
+    args: argparse.Namespace, raw: RawData, processed: Sequence[ProcessedData], device: "torch.device"
+) -> "dict[str, Restored]":
+    """Those of --checkpoint, by label."""
+    if not args.checkpoint:
+        return {}
+    from visual.networks import load_networks
+
+    return load_networks(args.checkpoint, raw, processed, device)
+
+
+def usual_split(viewer: Viewer, data_root: Path) -> Split:
+    """That of a run whose config says nothing of it."""
+    from training.data_config import SplitConfig
+    from training.splitting import make_split
+
+    return make_split(SplitConfig(), viewer.roots, data_root)
 
 
 def chosen(viewer: Viewer, sample: str, split: str | None) -> Frame:
@@ -88,11 +109,13 @@ def check_errors(viewer: Viewer, options: DrawOptions, frames: Sequence[Frame]) 
         raise UserError(f"--errors: there is no picture of the errors of {', '.join(tasks)}")
 
 
-def write_plots(viewer: Viewer, part: str, page: Page, out: Path, precision: Precision) -> list[Path]:
+def write_plots(viewer: Viewer, part: str, page: Page, out: Path, device: "torch.device") -> list[Path]:
     """The plots of each network's metrics over a part of its split. UserError: its tasks have none."""
+    from training.evaluation import Precision
+
     files: list[Path] = []
 
-    def draw(label: str, task: Task, metric: Metric) -> None:
+    def draw(label: str, task: Task, metric: "Metric") -> None:
         for name, figure in picture_of(task).plots(metric).items() if viewer.task in (None, task.name) else ():
             (axes, *_) = figure.axes
             axes.set_title(f"{axes.get_title()}\n{label}, {PART_NAMES[part]} frames of its run")
@@ -101,7 +124,7 @@ def write_plots(viewer: Viewer, part: str, page: Page, out: Path, precision: Pre
 
     with plotting():
         for label, network in viewer.networks.items():
-            network.evaluate(part, precision, BATCH_SIZE, 0, partial(draw, label))
+            network.evaluate(part, Precision("auto", device), BATCH_SIZE, 0, partial(draw, label))
     if not files:
         tasks = {name for network in viewer.networks.values() for name in viewer.asked_of(network)}
         raise UserError(f"--plots: there is none of {', '.join(sorted(tasks))}")

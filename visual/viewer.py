@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,11 +22,13 @@ from datasets.splits import Split
 from errors import UserError, reason_of
 from tasks import TASKS
 from tasks.base import Target, Task
-from training.restore import Restored
 from visual.page import Page
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions
 from visual.sheet import Block, Cell, Layout, cell_width, laid_out
+
+if TYPE_CHECKING:  # brings all networks: only where there are some
+    from training.restore import Restored
 
 CAMERA, TRUTH = "camera", "truth"
 RESERVED = (CAMERA, TRUTH, "sheet")  # names of files beside the networks' pictures
@@ -122,7 +124,7 @@ class Viewer:
         self,
         raw: RawData,
         processed: Sequence[ProcessedData],
-        networks: Mapping[str, Restored],
+        networks: "Mapping[str, Restored]",
         task: str | None = None,
         width: int = PICTURE_WIDTH,
     ):
@@ -226,7 +228,7 @@ class Viewer:
         found = (root.raw.frame_named(name) for root in self.roots.values() if root.raw)
         return next(found, None)
 
-    def asked_of(self, network: Restored) -> list[str]:
+    def asked_of(self, network: "Restored") -> list[str]:
         """Those of its tasks that are shown."""
         return [name for name in network.tasks if self.task in (None, name)]
 

@@ -19,7 +19,7 @@ from models.registry import HEADS, NETWORKS, Part
 from tasks import TASKS
 from tasks.base import Task
 from tasks.box import BoxLabel
-from tasks.depth import STEPS_PER_METRE, metres
+from tasks.depth_unit import STEPS_PER_METRE, metres
 from tests.parts import head_of, network_of
 from training.config import method_settings
 from training.methods import METHODS, Context

@@ -11,7 +11,8 @@ from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from errors import UserError
 from models.densedepth import ENCODERS, DenseDepthSettings
-from tasks.depth import DepthMetric, DepthTask
+from tasks.depth import DepthTask
+from tasks.depth_metric import DepthMetric
 from tests.a2d2 import DEPTH
 from tests.parts import network_of
 

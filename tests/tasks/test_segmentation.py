@@ -9,7 +9,8 @@ from datasets.a2d2.classes import SEMANTIC_CLASSES
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.spec import IGNORE
-from tasks.segmentation import SegmentationMetric, SegmentationTask
+from tasks.segmentation import SegmentationTask
+from tasks.segmentation_metric import SegmentationMetric
 from tests.a2d2 import SEGMENTATION
 from tests.parts import network_of
 

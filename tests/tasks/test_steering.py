@@ -7,7 +7,8 @@ import torch
 
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from tasks.steering import SteeringMetric, SteeringTask
+from tasks.steering import SteeringTask
+from tasks.steering_metric import SteeringMetric
 from tests.parts import network_of
 
 FRAME = Frame("a2d2", "20180807_145028", "000000091")

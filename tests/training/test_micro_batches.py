@@ -20,7 +20,7 @@ from models.encoder import Encoder
 from models.multitask import BACKBONE, MultiTask
 from tasks.base import Task
 from tasks.box import BoxLabel
-from tasks.depth import STEPS_PER_METRE
+from tasks.depth_unit import STEPS_PER_METRE
 from tests.conftest import ROOT
 from training.config import load_config
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun

@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ from preprocessing.depth_preprocess import Depth
 from signals import Ended
 from tasks import TASKS
 from tasks.steering import SteeringTask
+from tests.conftest import ROOT
 from tests.raw_files import SCENE, frames
 from tests.stages import run as run_stage
 from tests.training.conftest import Printed, Workplace, call, own_workplace, small_data, workplace
@@ -345,3 +348,10 @@ def test_a_video_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch:
     with pytest.raises(Ended):
         write_video(tmp_path / "scene.mp4", pictures(), 4.0)
     assert not list(tmp_path.iterdir())
+
+
+def test_labels_are_drawn_without_what_takes_seconds_to_load() -> None:
+    heavy = ("torchmetrics", "torchvision", "matplotlib", "scipy", "timm", "wandb", "torchjd")
+    code = f"import sys\nimport visual.show\nprint([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

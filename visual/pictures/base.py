@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from tasks.base import Target, Task
 from visual.drawing import BLACK, blank, fitted, font, line_height, text_size, with_strip
 
 if TYPE_CHECKING:  # takes a second to import: only where a plot is asked for
     from matplotlib.figure import Figure
+    from torchmetrics import Metric
 
 SMALLEST_MAP = 8  # px of a side; what has fewer is a list of numbers
 FEW = 4  # numbers that are written one by one
@@ -77,7 +77,7 @@ class Picture(ABC):
         """
         return {}
 
-    def plots(self, metric: Metric) -> "dict[str, Figure]":
+    def plots(self, metric: "Metric") -> "dict[str, Figure]":
         """What a metric holds beyond numbers, as plots by name. Default: none."""
         return {}
 

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torchmetrics import Metric
 
 from tasks.base import Target
 from tasks.box import BoxTask
-from tasks.box_metric import BoxMetric, Predictions
+from tasks.box_grid import Predictions
 from visual.drawing import Colour, Tags, dashed_rectangle, line_width, note
 from visual.pictures.base import DrawOptions, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torchmetrics import Metric
 
 
 class BoxPicture(Picture):
@@ -62,7 +62,9 @@ class BoxPicture(Picture):
         boxes = {"prediction": predicted, "truth": true}
         return {"boxes": {name: {"box_data": data, "class_labels": labels} for name, data in boxes.items()}}
 
-    def plots(self, metric: Metric) -> "dict[str, Figure]":
+    def plots(self, metric: "Metric") -> "dict[str, Figure]":
+        from tasks.box_metric import BoxMetric
+
         assert isinstance(metric, BoxMetric)
         curves = metric.precision_at_recall()
         colours = dict(zip(self.task.classes.names, self.task.classes.rgb, strict=True))

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from tasks.base import Target
-from tasks.depth import DepthTask, metres
+from tasks.depth import DepthTask
+from tasks.depth_unit import metres
 from visual.drawing import BLACK, fitted, font, greyed, with_strip
 from visual.pictures.base import DrawOptions, Picture
 

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
-from torchmetrics import Metric
 
 from datasets.spec import IGNORE
 from tasks.base import Target
-from tasks.segmentation import SegmentationMetric, SegmentationTask
+from tasks.segmentation import SegmentationTask
 from visual.drawing import blended, fitted, greyed, legend, with_strip
 from visual.pictures.base import DrawOptions, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torchmetrics import Metric
 
 COLOUR_SHARE = 0.6  # of a class's colour; the rest is the image
 
@@ -61,7 +61,9 @@ class SegmentationPicture(Picture):
             }
         }
 
-    def plots(self, metric: Metric) -> "dict[str, Figure]":
+    def plots(self, metric: "Metric") -> "dict[str, Figure]":
+        from tasks.segmentation_metric import SegmentationMetric
+
         assert isinstance(metric, SegmentationMetric)
         return {"confusion": confusion_figure(metric.confusion.cpu().numpy(), self.task.classes.names, self.task.name)}
 
