@@ -23,8 +23,8 @@ GALLERY := $(DEMO)/gallery
 # a validation frame of the synthetic sample with all labels, and its scene
 SCENE := 20180813_164231
 FRAME := $(SCENE)_000003400
-# the next one of the validation frames
-NEXT := 
+# another one
+OTHER := $(SCENE)_000002703
 TASKS := segmentation steering depth box
 
 # what a machine with Python 3.12 (glibc 2.28 or newer) and these packages still needs: the pins of requirements*.txt
@@ -79,7 +79,7 @@ gallery: $(DEMO)/results.json
 	done
 	$(SHOW) --sample $(FRAME) --checkpoint $(MULTI) --out $(GALLERY)
 	$(SHOW) --sample $(FRAME) --out $(GALLERY)/labels
-	$(SHOW) --task segmentation --errors --sample $(FRAME) $(NEXT) --checkpoint $(MULTI) --out $(GALLERY)/errors
+	$(SHOW) --task segmentation --errors --sample $(FRAME) $(OTHER) --checkpoint $(MULTI) --out $(GALLERY)/errors
 	$(SHOW) --task depth --errors --sample $(FRAME) --checkpoint $(MULTI) --out $(GALLERY)/errors
 	$(SHOW) --plots --checkpoint symmetric=$(DEMO)/runs/symmetric/best.pt --out $(GALLERY)
 	$(SHOW) --curves $(DEMO)/runs/symmetric $(DEMO)/runs/asymmetric --out $(GALLERY)
@@ -87,7 +87,7 @@ gallery: $(DEMO)/results.json
 	$(BIN)/python preprocessing/overview.py --data-root $(RAW) --scene $(SCENE) --frames 2 --out $(GALLERY)
 	$(BIN)/python -m visual.gallery docs/gallery \
 		$(foreach task,$(TASKS) all,$(task)=$(GALLERY)/$(task)/$(FRAME)/sheet.png) \
-		labels=$(GALLERY)/labels/all/$(FRAME)/sheet.png errors=$(GALLERY)/errors/segmentation/$(FRAME)+$(NEXT)/sheet.png \
+		labels=$(GALLERY)/labels/all/$(FRAME)/sheet.png errors=$(GALLERY)/errors/segmentation/$(FRAME)+$(OTHER)/sheet.png \
 		depth-errors=$(GALLERY)/errors/depth/$(FRAME)/sheet.png curves=$(GALLERY)/curves/symmetric+asymmetric.png \
 		confusion=$(GALLERY)/segmentation/symmetric-val/confusion.png \
 		precision-recall=$(GALLERY)/box/symmetric-val/precision-recall.png \

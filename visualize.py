@@ -122,6 +122,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         "--gif": ["scene"],
         "--fps": ["scene"],
         "--columns": ["sample", "scene", "image"],
+        "--width": ["sample", "scene", "image", "curves"],
         "--threshold": ["sample", "scene", "image"],
         "--errors": ["sample", "scene"],
         "--split": ["sample", "scene", "plots"],

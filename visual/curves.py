@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from errors import UserError
 from tasks import TASKS
 from tasks.base import LOSS
 from tasks.written import Written
+from visual.output import joined
 from visual.page import CM, COLOURS, Page, plotting
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class RunCurves:
 def write_curves(args: argparse.Namespace, page: Page) -> list[Path]:
     """What `visualize.py --curves RUN...` asks for -> the file."""
     runs = [RunCurves.read(folder) for folder in args.curves]
+    path = curves_plot(args.out, joined([run.name for run in runs]), page.format)
+    if len({run.name for run in runs}) < len(runs):  # of several roots
+        runs = [replace(run, name=str(folder)) for run, folder in zip(runs, args.curves, strict=True)]
     with plotting():
-        path = curves_plot(args.out, "+".join(run.name for run in runs), page.format)
         return [page.save_figure(curves_figure(runs, page), path)]
 
 

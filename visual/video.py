@@ -47,14 +47,16 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float) -> None:
         temporary = Path(folder) / "video.mp4"
         writer: Writer | None = None
         written, codec = 0, ""
-        for picture in pictures:
-            height, width = (side // 2 * 2 for side in picture.shape[:2])  # codecs want even numbers
-            if writer is None:
-                writer, codec = _open(temporary, fps, (width, height))
-            writer.write(np.ascontiguousarray(picture[:height, :width, ::-1]))
-            written += 1
-        assert writer is not None  # a scene has frames
-        writer.release()
+        try:
+            for picture in pictures:
+                height, width = (side // 2 * 2 for side in picture.shape[:2])  # codecs want even numbers
+                if writer is None:
+                    writer, codec = _open(temporary, fps, (width, height))
+                writer.write(np.ascontiguousarray(picture[:height, :width, ::-1]))
+                written += 1
+        finally:
+            if writer is not None:
+                writer.release()
         if (found := _frames_in(temporary)) != written:  # OpenCV's writer does not say that a disk is full
             raise OSError(
                 errno.ENOSPC, f"only {found} of its {written} pictures were written, no space left?", str(path)

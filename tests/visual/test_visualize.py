@@ -186,6 +186,16 @@ def test_plots_are_of_the_part_that_is_asked_for(show: Callable[..., Printed], w
     assert (told.code, "--plots: there is none of depth" in told.err) == (2, True)
 
 
+def test_runs_of_one_name_are_told_apart(
+    show: Callable[..., Printed], workplace: Workplace, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(runs / "box", workplace.dir / "later" / "box")
+    figures = []
+    monkeypatch.setattr(Page, "save_figure", lambda page, figure, path: figures.append(figure) or path)
+    assert show("--curves", str(runs / "box"), str(other)).code == 0
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()][:2] == [str(runs / "box"), str(other)]
+
+
 def test_runs_have_curves(show: Callable[..., Printed], workplace: Workplace, runs: Path) -> None:
     printed = show("--curves", str(runs / "box"), str(runs / "asymmetric"))
     assert (printed.code, printed.out.strip()) == (0, str(workplace.dir / "out" / "curves" / "box+asymmetric.png"))
@@ -200,6 +210,7 @@ def test_runs_have_curves(show: Callable[..., Printed], workplace: Workplace, ru
         (["--sample", "1", "--gif"], "--gif says nothing of --sample; it is for --scene"),
         (["--image", "x.png", "--checkpoint", "a=b", "--errors"], "--errors says nothing of --image"),
         (["--plots"], "--plots needs a --checkpoint"),
+        (["--plots", "--checkpoint", "a=b", "--width", "8"], "--width says nothing of --plots"),
         (["--sample", "1", "--errors"], "--errors needs a --checkpoint"),
         (["--sample", "1", "--columns", "0"], "--columns"),
     ],
