@@ -23,6 +23,7 @@ import train_single_task
 from datasets.a2d2.raw import RawData
 from datasets.processed import ProcessedData
 from errors import UserError
+from tasks import TASKS
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG, Printed, Workplace, after_camera_warning
 from training import checkpoint
@@ -93,7 +94,8 @@ def test_each_mode_trains_and_is_evaluated(workplace: Workplace, call: Call, mod
     assert set(numbers[mode][mode]) == set(best)
     for name, value in numbers[mode][mode].items():
         assert value == pytest.approx(best[name], rel=1e-5) or (value is None and best[name] != best[name])
-        assert name in evaluated.out
+        assert TASKS[mode].written(name).title in evaluated.out
+        assert name.partition("/")[2] in evaluated.out  # a class
     assert set(numbers["constant"]) == {mode}
 
 
