@@ -51,7 +51,7 @@ def start_from_formula(make: type[Trainer], **parts: Any) -> Trainer:
 def main() -> None:
     torch.set_default_dtype(torch.float64)
     torch.set_num_threads(1)
-    Panels.show_plots = lambda *_: None  # a second a run, and the same pictures in any number of processes
+    Panels.show_plots = lambda *_, **__: None  # a second a run, and the same pictures in any number of processes
     nn.Dropout.forward = nn.Dropout2d.forward = lambda self, x: x
     keep_group, distributed.stop = distributed.stop, lambda: None
     original = Trainer._accumulate
