@@ -9,8 +9,8 @@ from typing import Any
 from tasks.base import Task
 
 AXES = ("samples", "epoch")
-BY_SAMPLES = ("train/*", "gradient_norm/*", "weight/*", "similarity/*", "speed/*")
-HIDDEN_BY_SAMPLES = ("learning_rate/*", "samples/*", "fp16/*")
+BY_SAMPLES = ("train/*", "weight/*", "similarity/*", "speed/*")
+HIDDEN_BY_SAMPLES = ("gradient_norm/*", "learning_rate/*", "samples/*", "fp16/*")
 
 
 def definitions(tasks: Mapping[str, Task], groups: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -21,7 +21,9 @@ def definitions(tasks: Mapping[str, Task], groups: Iterable[str]) -> Iterator[di
         yield {"name": name, "step_metric": "samples"}
     for name in HIDDEN_BY_SAMPLES:
         yield {"name": name, "step_metric": "samples", "hidden": True}
-    yield {"name": f"learning_rate/{next(iter(groups))}", "step_metric": "samples"}  # the others have its shape
+    first = next(iter(groups))  # stands for the others, which are there to be added
+    for name in (f"gradient_norm/{first}", f"learning_rate/{first}"):
+        yield {"name": name, "step_metric": "samples"}
     yield {"name": "val/*", "step_metric": "epoch", "hidden": True}
     for name in ("val/score", "val/delta_m"):
         yield {"name": name, "step_metric": "epoch", "summary": "max"}
