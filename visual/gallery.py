@@ -8,7 +8,7 @@ from PIL import Image
 from datasets.files import whole_file
 from errors import UserError, run_as_script
 
-WIDTH = 2048  # px, at most
+WIDTH = 1500  # px, at most
 TOTAL_BYTES = 3_000_000  # a repository is cloned with its pictures
 
 
