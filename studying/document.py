@@ -144,12 +144,13 @@ def made_with(results: Results) -> str:
         return ""
     made = [run["made"] for run in runs]
     hours = sum(sum(run["seconds"].values()) for run in runs) / 3600
-    commits = sorted({one["commit"] or "unknown" for one in made})
+    # a + at the end says that files differed from the commit, the results' own among them
+    commits = sorted({(one["commit"] or "unknown").rstrip("+")[:12] for one in made})
     devices = sorted({f"{one['device']} ({one['instructions']}), {one['threads']} thread(s) a run" for one in made})
     versions = sorted({f"torch {one['versions']['torch']}" for one in made})
     return (
         f"{len(runs)} runs, {hours:.1f} hours in all; {'; '.join(devices)}; {', '.join(versions)}; "
-        f"commit {', '.join(commit[:12] for commit in commits)}."
+        f"commit {', '.join(commits)}."
     )
 
 
