@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*"  # which tell runs apart without colours
+PANEL_CM = 4  # the least width of a panel with its numbers and name
 Points = list[tuple[float, float]]  # (images passed, value)
 
 
@@ -69,18 +70,26 @@ def write_curves(args: argparse.Namespace, page: Page) -> list[Path]:
 
 
 def curves_figure(runs: Sequence[RunCurves], page: Page) -> "Figure":
-    """A column a task: above its losses in training and validation, below the metric that decides, best value marked.
+    """Two panels a task: above its losses in training and validation, below the metric that decides, best value marked.
 
-    A colour a run. It is made within `visual.page.plotting`.
+    A colour a run. As many tasks side by side as the page has room for. It is made within `visual.page.plotting`.
     """
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks()))
-    figure = page.figure(height_cm=9.5, columns=len(tasks) > 1)
-    axes = figure.subplots(2, len(tasks), squeeze=False, sharex="col")
-    for (above, below), task in zip(axes.T, tasks, strict=True):
+    columns = min(len(tasks), max(1, int(page.width_cm / PANEL_CM)))
+    rows = math.ceil(len(tasks) / columns)
+    figure = page.figure(height_cm=8 * rows + 1.5, columns=len(tasks) > 1)
+    axes = figure.subplots(2 * rows, columns, squeeze=False)
+    for place, task in enumerate(tasks):
+        row, column = divmod(place, columns)
+        above, below = axes[2 * row : 2 * row + 2, column]
+        above.sharex(below)
+        above.tick_params(labelbottom=False)
         above.set_title(task)
         _draw_losses(above, runs, task)
         _draw_metric(below, runs, task)
-        below.set_xlabel("images passed in training")
+        below.set_xlabel("images trained on")
+    for empty in axes[-2:, len(tasks) - (rows - 1) * columns :].flat:
+        empty.remove()
     handles, labels = _legend(runs)
     figure.legend(handles, labels, loc="outside lower center", ncols=max(2, int(figure.get_figwidth() * CM / 3)))
     return figure

@@ -58,6 +58,21 @@ def test_the_best_error_is_the_lowest(tmp_path: Path) -> None:
     assert figure.get_figwidth() == pytest.approx(8.128 / 2.54)  # of one task: a column
 
 
+@pytest.mark.parametrize(("width", "grid"), [(17.4, (2, 3)), (8.1, (4, 2)), (4.0, (6, 1))])
+def test_tasks_go_on_below_where_the_page_is_narrow(width: float, grid: tuple[int, int], tmp_path: Path) -> None:
+    rows: list[dict[str, float | None]] = [{"samples": n, "train/a/loss": n, "train/b/loss": n, "train/c/loss": n}
+                                           for n in (1, 2)]  # fmt: skip
+    run = RunCurves.read(write_run(tmp_path / "x", rows))
+    with plotting():
+        figure = curves_figure([run], Page(width_cm=width))
+    assert len(figure.axes) == 6  # no empty ones
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["a", "b", "c"]
+    assert figure.axes[0].get_subplotspec().get_gridspec().get_geometry() == grid
+    figure.savefig(tmp_path / "x.png")
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_several_runs_are_lines_of_the_same_panel(run: RunCurves) -> None:
     with plotting():
         figure = curves_figure([run, run], Page())
