@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VIDEO_SHARE = 2  # by which a video has fewer px a line than a printed sheet: 1028 are enough on a screen
-SHADES = ("#fff2cc", "#d0e0f0", "#f4cccc", "#d9ead3")  # behind the parts of the split, as they come
+SHADES = {  # behind the parts of the split
+    "training frame": "#fff2cc",
+    "validation frame": "#d0e0f0",
+    "test frame": "#f4cccc",
+    NO_PART: "#e8e8e8",
+}
+OF_SEVERAL = "#d9ead3"  # behind frames that train and validate
 
 
 def write_scene(
@@ -98,15 +104,14 @@ class Series:
 
     def _shade(self, axes: "Axes") -> None:
         """A band behind each run of frames of one part."""
-        parts = dict.fromkeys(part for part in self.parts if part not in ("", NO_PART))
-        shades = dict(zip(parts, SHADES, strict=False))
         borders = [self.seconds[0], *((a + b) / 2 for a, b in zip(self.seconds, self.seconds[1:], strict=False))]
         borders.append(self.seconds[-1])
         start, labelled = 0, set()
         for part, group in groupby(self.parts):
             end = start + len(list(group))
-            if part in shades:
-                label = None if part in labelled else f"{part}s"
+            if part:
+                label = None if part in labelled else part.replace("frame", "frames", 1)
                 labelled.add(part)
-                axes.axvspan(borders[start], borders[end], color=shades[part], linewidth=0, zorder=0, label=label)
+                shade = SHADES.get(part, OF_SEVERAL)
+                axes.axvspan(borders[start], borders[end], color=shade, linewidth=0, zorder=0, label=label)
             start = end
