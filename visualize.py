@@ -12,6 +12,7 @@ from errors import run_as_script  # first: from here on a signal ends it with on
 
 # isort: split
 import argparse
+import os
 from pathlib import Path
 
 from arguments import add_device_argument, number, whole
@@ -147,4 +148,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # read as torch is loaded: threads that spin while they wait cost seconds a frame where a training shares the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run_as_script(main)

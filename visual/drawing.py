@@ -74,20 +74,36 @@ def legend(
     lines: int,
     size: int,
 ) -> None:
-    """Coloured squares with names, in columns as wide as their names from `corner`; says how many did not fit."""
-    for columns in range(MOST_COLUMNS, 0, -1):
-        parts = _columns(entries, columns, lines)
-        needed = [2.2 * size + max(font(size).getlength(name) for name, _ in part) for part in parts]
-        if sum(needed) <= width:
-            break
-    x, line = corner[0] + size // 4, line_height(size)
-    spare = max(0, (width - sum(needed)) / max(columns, 1))
+    """Coloured squares with names, in columns as wide as their names from `corner`; says how many did not fit.
+
+    The letters are a fifth smaller where that makes room for more of them.
+    """
+    line = line_height(size)
+    choices = {letters: _columns_within(entries, width, lines, letters) for letters in (size, round(0.8 * size))}
+    size, parts = max(choices.items(), key=lambda choice: sum(map(len, choice[1])))  # of equals the first
+    needed = [_column_width(part, size) for part in parts]
+    x, spare = corner[0] + size // 4, max(0, (width - sum(needed)) / max(len(parts), 1))
     for part, column in zip(parts, needed, strict=True):
         for i, (name, colour) in enumerate(part):
             y = corner[1] + i * line + line // 4
             pen.rectangle((x, y, x + size, y + size), fill=colour, outline=BLACK if colour != WHITE else WHITE)
             pen.text((x + 1.4 * size, y + size / 2), name, fill=BLACK, font=font(size), anchor="lm")
         x += round(column + spare)
+
+
+def _columns_within(
+    entries: Sequence[tuple[str, Colour]], width: int, lines: int, size: int
+) -> list[Sequence[tuple[str, Colour]]]:
+    """As many columns as the width has room for, at least one."""
+    for columns in range(MOST_COLUMNS, 0, -1):
+        parts = _columns(entries, columns, lines)
+        if sum(_column_width(part, size) for part in parts) <= width:
+            break
+    return parts
+
+
+def _column_width(part: Sequence[tuple[str, Colour]], size: int) -> float:
+    return 2.2 * size + max(font(size).getlength(name) for name, _ in part)
 
 
 def _columns(entries: Sequence[tuple[str, Colour]], columns: int, lines: int) -> list[Sequence[tuple[str, Colour]]]:
@@ -106,23 +122,28 @@ def note(pen: ImageDraw.ImageDraw, text: str, size: int) -> None:
 
 
 class Tags:
-    """Names of boxes on a picture, none over another: one without room is left out."""
+    """Names of boxes on a picture, none over another: one without room is left out. They hide little of the boxes."""
 
-    def __init__(self, pen: ImageDraw.ImageDraw, size: int):
-        self.pen, self.size = pen, size
+    def __init__(self, pen: ImageDraw.ImageDraw, size: int, boxes: Sequence[Rectangle]):
+        """boxes: all that are on the picture."""
+        self.pen, self.size, self.boxes = pen, size, boxes
         self.taken: list[Rectangle] = []
 
     def add(self, text: str, box: Rectangle, colour: Colour) -> None:
         """At the box: above, below, at its sides or inside, where there is room."""
         left, top, right, bottom = self.pen.textbbox((0, 0), text, font=font(self.size))
         width, height = right - left + 4, bottom - top + 4
-        places = (self._within(x, y, width, height) for x, y in _places(box, width, height))
-        for place in places:
-            if not any(_meet(place, other) for other in self.taken):
-                self.taken.append(place)
-                self.pen.rectangle((*place[:2], place[2] - 1, place[3] - 1), fill=colour)
-                self.pen.text((place[0] + 2 - left, place[1] + 2 - top), text, readable_on(colour), font(self.size))
-                return
+        places = [self._within(x, y, width, height) for x, y in _places(box, width, height)]
+        free = [place for place in places if not any(_common(place, other) for other in self.taken)]
+        if free:
+            place = min(free, key=self._hidden)  # of equals the first
+            self.taken.append(place)
+            self.pen.rectangle((*place[:2], place[2] - 1, place[3] - 1), fill=colour)
+            self.pen.text((place[0] + 2 - left, place[1] + 2 - top), text, readable_on(colour), font(self.size))
+
+    def _hidden(self, place: Rectangle) -> float:
+        """How much a tag there hides: of each box its share, in tenths, so that a little counts as nothing."""
+        return sum(int(10 * _common(place, box) / max(1, _area(box))) for box in self.boxes)
 
     def _within(self, x: float, y: float, width: float, height: float) -> Rectangle:
         """Moved to where the picture has room for it."""
@@ -142,8 +163,14 @@ def _places(box: Rectangle, width: float, height: float) -> Iterator[tuple[float
         yield left, y
 
 
-def _meet(a: Rectangle, b: Rectangle) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _common(a: Rectangle, b: Rectangle) -> float:
+    """The area that both cover, px."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0, width) * max(0, height)
+
+
+def _area(box: Rectangle) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def readable_on(colour: Colour) -> Colour:

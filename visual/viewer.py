@@ -72,7 +72,7 @@ class View:
         """All that there is of it, for a sheet: the camera once; a row a task, or if long several."""
         columns = page.columns or self.natural_columns()
         width = cell_width(page.width, columns)
-        by_task = {name: self.cells(task, options, width) for name, task in self.tasks.items()}
+        by_task = {name: _beside_camera(task, self.cells(task, options, width)) for name, task in self.tasks.items()}
         camera = next(iter(by_task.values()))[:1]
         if len(by_task) == 1:
             ((name, cells),) = by_task.items()
@@ -268,6 +268,14 @@ def _of_width(image: np.ndarray, width: int) -> np.ndarray:
     height = round(image.shape[0] * width / image.shape[1])
     how = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_CUBIC
     return cv2.resize(image, (width, height), interpolation=how)
+
+
+def _beside_camera(task: Task, cells: list[Cell]) -> list[Cell]:
+    """A task's cells, the camera first, without the image where nothing is drawn on it."""
+    if picture_of(task).on_image:
+        return cells
+    height = cells[0].picture.shape[0]
+    return [cells[0], *(Cell(cell.picture[height:], cell.caption) for cell in cells[1:])]
 
 
 def _chunks(cells: Sequence[Cell], columns: int) -> Iterator[Sequence[Cell]]:

@@ -63,8 +63,11 @@ def test_letters_are_as_large_as_asked_for(name: str) -> None:
     """What is below the image is a number of lines."""
     picture, image = picture_of(TASKS[name](spec=LABELS.get(name))), np.zeros((120, 480, 3), np.uint8)
     heights = [picture.draw(image, None, example(name)[1], DrawOptions(letters=size)).shape[0] for size in (10, 20, 40)]
-    assert heights == [120 + (round((picture.strip_lines + 0.5) * 1.5 * size) if picture.strip_lines else 0)
-                       for size in (10, 20, 40)]  # fmt: skip
+    lines = [picture.lines(480, size) for size in (10, 20, 40)]
+    assert heights == [
+        120 + (round((count + 0.5) * 1.5 * size) if count else 0)
+        for count, size in zip(lines, (10, 20, 40), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("name", list(TASKS))
@@ -125,6 +128,16 @@ def test_the_longest_names_fit_into_the_legend(width: int) -> None:
     assert len(starts) == 1  # all four below each other
     for start in starts:
         assert (picture[:, start - 2 : start] == 255).all()
+
+
+def test_a_narrow_legend_has_more_lines() -> None:
+    picture = picture_of(SegmentationTask(spec=SEGMENTATION))
+    target = segmentation_target(np.repeat(np.arange(8), 4)[None].repeat(20, 0))
+    image, size = np.zeros((200, 400, 3), np.uint8), 27
+    strip = picture.draw(image, None, target, DrawOptions(letters=size))[200:]
+    squares = {tuple(colour) for colour in strip.reshape(-1, 3).tolist()} & set(SEGMENTATION.classes.rgb[:8])
+    assert len(squares) == 8
+    assert picture.blank(image, DrawOptions(letters=size)).shape == (200 + len(strip), 400, 3)
 
 
 # ---- depth ----------------------------------------------------------------------------------------------------
@@ -241,7 +254,7 @@ def test_where_nothing_is_drawn_it_says_so() -> None:
 
 def test_tags_do_not_cover_each_other() -> None:
     pen = ImageDraw.Draw(Image.new("RGB", (300, 200)))
-    tags, rng = Tags(pen, 12), np.random.default_rng(0)
+    tags, rng = Tags(pen, 12, []), np.random.default_rng(0)
     for left, top in rng.integers(0, (250, 150), (60, 2)).tolist():
         tags.add("Pedestrian 0.87", (left, top, left + 40, top + 40), (255, 0, 0))
     assert 12 < len(tags.taken) < 60  # those without room are left out
@@ -249,6 +262,17 @@ def test_tags_do_not_cover_each_other() -> None:
         assert 0 <= left < right <= 300
         assert 0 <= top < bottom <= 200
         assert not any(left < c and a < right and top < d and b < bottom for a, b, c, d in tags.taken[:i])
+
+
+def test_a_tag_stands_where_it_hides_the_least() -> None:
+    pen = ImageDraw.Draw(Image.new("RGB", (300, 200)))
+    box, above, far = (100, 100, 190, 140), (110, 88, 120, 98), (0, 0, 300, 60)
+    tags = Tags(pen, 12, [box, above, far])
+    tags.add("Car", box, (255, 0, 0))
+    ((left, top, *_),) = tags.taken
+    assert (left, top) == (100, 140)  # below: above it is a small box
+    tags.add("Truck", far, (255, 0, 0))
+    assert tags.taken[1][1] == 0  # inside, of which a tag hides little
 
 
 def test_precision_falls_where_a_wrong_box_is_the_better_one() -> None:
@@ -333,6 +357,24 @@ def test_left_is_positive_and_turns_the_wheel_anticlockwise() -> None:
     assert abs(ahead[0]) < 3 < 10 < ahead[1]
     assert left[0] < -10 < -3 < left[1] < 3
     assert right[0] > 10 > 3 > right[1] > -3
+
+
+@pytest.mark.parametrize("width", [300, 480, 960])
+def test_nothing_is_cut_off(width: int) -> None:
+    picture, image = picture_of(SteeringTask()), np.zeros((10, width, 3), np.uint8)
+    strip = picture.draw(image, torch.full((1, 10), -123.4), None, DrawOptions(letters=27))[10:]
+    assert (strip[:, -2:] == 255).all()
+
+
+def test_angles_of_two_networks_have_one_range() -> None:
+    """What is beside the curve, its marks, is the same."""
+    picture, image = picture_of(SteeringTask()), np.zeros((10, 480, 3), np.uint8)
+    marks = [
+        picture.draw(image, torch.full((1, 10), angle), None, DrawOptions(letters=14))[80:, 195:235]
+        for angle in (31.0, 33.0, 39.0)
+    ]
+    assert np.array_equal(marks[0], marks[1])
+    assert not np.array_equal(marks[0], marks[2])
 
 
 def test_a_frame_with_few_angles_is_drawn() -> None:

@@ -1,6 +1,7 @@
 """visualize.py as a user runs it: files, sizes, and one-line errors that say what there is."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -135,6 +136,17 @@ def test_a_sheet_has_the_camera_once_and_names_frames_and_parts(
     for block in blocks:
         assert [caption for row in captions(block) for caption in row].count("camera") == 1
         assert captions(block)[1:] == [[f"{task}, {column}" for column in ("truth", "box", "multi")] for task in TASKS]
+
+
+def test_what_is_not_drawn_on_the_image_stands_beside_the_camera_without_it(
+    show: Callable[..., Printed], workplace: Workplace, sheets: list[list[Block]]
+) -> None:
+    assert show("--task", "steering", "--sample", str(FRAME), "--checkpoint", "MULTI").code == 0
+    (((camera, truth, predicted),),) = [block.rows for block in sheets[0]]
+    alone = Image.open(workplace.dir / "out" / "steering" / f"{FRAME.scene}_{FRAME.id}" / "multi.png")
+    assert truth.picture.shape == predicted.picture.shape
+    assert truth.picture.shape[0] < camera.picture.shape[0]
+    assert alone.height > 600  # of a camera 960 px wide: the file of its own has both
 
 
 def test_every_part_of_the_split_is_named(runs: Path, show: Callable[..., Printed], sheets: list[list[Block]]) -> None:
@@ -343,6 +355,7 @@ def test_the_truth_of_a_scene_is_a_line_where_every_third_frame_has_a_label() ->
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "training frames",
         "validation frames",
+        "frames of no part of the split",
         "net",
         "true",
     ]
@@ -359,6 +372,19 @@ def test_a_video_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypatch:
     with pytest.raises(Ended):
         write_video(tmp_path / "scene.mp4", pictures(), 4.0)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "used"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_do_not_spin(given: dict[str, str], used: str) -> None:
+    code = (
+        "import atexit, os, runpy, sys\nsys.argv[1:] = ['--help']\n"
+        "atexit.register(lambda: print('>', os.environ['OMP_WAIT_POLICY']))\n"
+        "runpy.run_path('visualize.py', run_name='__main__')"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | given
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith(f"> {used}\n")
 
 
 def test_labels_are_drawn_without_what_takes_seconds_to_load() -> None:

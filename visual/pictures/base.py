@@ -44,6 +44,8 @@ class Picture(ABC):
     """How the labels and predictions of one kind are shown."""
 
     strip_lines: ClassVar[int] = 0  # lines of text by which it is higher than the image
+    narrow_lines: ClassVar[int | None] = None  # the same where a line has room for fewer than 40 letters; None: as many
+    on_image: ClassVar[bool] = True  # False: all is below the image, which a sheet beside the camera leaves out
     errors: ClassVar[str | None] = (
         None  # what it shows with `DrawOptions.errors`, in words; None: what it shows without
     )
@@ -56,7 +58,7 @@ class Picture(ABC):
     def draw(
         self, image: np.ndarray, prediction: Any | None, target: Target | None, options: DrawOptions
     ) -> np.ndarray:
-        """One frame's picture, uint8 RGB: the image's size, and below it the height of `strip_lines`.
+        """One frame's picture, uint8 RGB: the image's size, and below it the height of `lines`.
 
         image: uint8 H x W x 3, RGB, at any size. Without a prediction it shows the truth; with both, the prediction,
         and the truth where that helps to compare. At least one of them is given.
@@ -64,7 +66,13 @@ class Picture(ABC):
 
     def blank(self, image: np.ndarray, options: DrawOptions) -> np.ndarray:
         """White, of the size of what `draw` gives: where there is nothing to draw."""
-        return blank(image, self.strip_lines, options.text_size(image.shape[1]))
+        size = options.text_size(image.shape[1])
+        return blank(image, self.lines(image.shape[1], size), size)
+
+    def lines(self, width: int, size: int) -> int:
+        """Lines of letters of this size (px) below an image of this width."""
+        narrow = width < 20 * size  # a letter is about half as wide as high
+        return self.narrow_lines if narrow and self.narrow_lines is not None else self.strip_lines
 
     def caption(self, target: Target) -> str:
         """What of a label is better said than drawn. Default: nothing."""

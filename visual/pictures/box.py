@@ -11,7 +11,7 @@ from torch import Tensor
 from tasks.base import Target
 from tasks.box import BoxTask
 from tasks.box_grid import Predictions
-from visual.drawing import Colour, Tags, dashed_rectangle, line_width, note
+from visual.drawing import Colour, Rectangle, Tags, dashed_rectangle, line_width, note
 from visual.pictures.base import DrawOptions, Picture
 
 if TYPE_CHECKING:
@@ -32,20 +32,20 @@ class BoxPicture(Picture):
         canvas = Image.fromarray(image)
         size = options.text_size(canvas.width)
         pen, line = ImageDraw.Draw(canvas), line_width(size)
-        scale = torch.tensor([canvas.width - 1, canvas.height - 1] * 2)
         names, colours = self.task.classes.names, self.task.classes.rgb
-        truths = _true_boxes(target) if target is not None else []
+        truths = [(_on(canvas, box), index) for box, index in (_true_boxes(target) if target is not None else [])]
         for box, index in truths:
-            dashed_rectangle(pen, tuple((box * scale).tolist()), colours[index], line)
-        drawn = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
+            dashed_rectangle(pen, box, colours[index], line)
+        found = _boxes_over(prediction[0], options.threshold) if prediction is not None else []
+        drawn = [(_on(canvas, box), index, score) for box, index, score in found]
         for box, index, _ in reversed(drawn):  # the best on top
-            pen.rectangle((box * scale).tolist(), outline=colours[index], width=line)
+            pen.rectangle(box, outline=colours[index], width=line)
         named = [(box, index, f" {score:.2f}") for box, index, score in drawn]
         if prediction is None:
             named = [(box, index, "") for box, index in truths]
-        tags = Tags(pen, round(0.8 * size))
+        tags = Tags(pen, round(0.8 * size), [*(box for box, _ in truths), *(box for box, *_ in drawn)])
         for box, index, score in named:
-            tags.add(f"{names[index]}{score}", tuple((box * scale).tolist()), colours[index])
+            tags.add(f"{names[index]}{score}", box, colours[index])
         if not named:
             note(pen, "no boxes" if prediction is None else f"no boxes (score from {options.threshold:g})", size)
         return np.array(canvas)
@@ -89,6 +89,12 @@ def precision_figure(curves: Mapping[str, np.ndarray], colours: Mapping[str, Col
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, fontsize="small")
     return figure
+
+
+def _on(canvas: Image.Image, box: Tensor) -> Rectangle:
+    """A box of fractions in px."""
+    left, top, right, bottom = (box * torch.tensor([canvas.width - 1, canvas.height - 1] * 2)).tolist()
+    return left, top, right, bottom
 
 
 def _true_boxes(target: Target) -> list[tuple[Tensor, int]]:

@@ -22,6 +22,7 @@ COLOUR_SHARE = 0.6  # of a class's colour; the rest is the image
 class SegmentationPicture(Picture):
     task: SegmentationTask
     strip_lines = 4
+    narrow_lines = 8
     errors = "wrong pixels"
 
     def draw(
@@ -40,11 +41,12 @@ class SegmentationPicture(Picture):
             image = greyed(image, 0, 128)
         colours = self.task.classes.palette()
         size = options.text_size(image.shape[1])
-        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), self.strip_lines, size)
+        lines = self.lines(image.shape[1], size)
+        picture, pen = with_strip(blended(image, colours[shown], visible, COLOUR_SHARE), lines, size)
         counts = np.bincount(shown[visible], minlength=len(self.task.classes))
         present = sorted(np.flatnonzero(counts).tolist(), key=lambda index: -counts[index])
         entries = [(self.task.classes.names[index], self.task.classes.rgb[index]) for index in present]
-        legend(pen, entries, (0, image.shape[0]), image.shape[1], self.strip_lines, size)
+        legend(pen, entries, (0, image.shape[0]), image.shape[1], lines, size)
         return np.array(picture)
 
     def caption(self, target: Target) -> str:

@@ -18,6 +18,7 @@ BLUE = (31, 119, 180)  # of predictions
 
 class SteeringPicture(Picture):
     strip_lines = 7
+    on_image = False
     scene_axis = "steering angle, degrees, left positive"
 
     def draw(
@@ -88,9 +89,9 @@ def _draw_wheel(pen: ImageDraw.ImageDraw, centre: tuple[float, float], radius: f
 
 def _draw_numbers(pen: ImageDraw.ImageDraw, place: tuple[int, int], curves: Sequence[Curve], size: int) -> None:
     """A line of text a curve, the first one's upper left corner at `place`; smaller where the picture is narrow."""
-    dash, room = 1.5 * size, pen.im.size[0] - place[0]
+    dash, room = 1.5 * size, pen.im.size[0] - place[0] - 2.5 * size
     texts = [f"{curve.name} {curve.angles[-1]:+.1f}°" for curve in curves]
-    longest = 2.5 * size + max((font(size).getlength(text) for text in texts), default=0)
+    longest = max((font(size).getlength(text) for text in texts), default=1)
     letters = font(size * min(1, room / longest))
     for i, (curve, text) in enumerate(zip(curves, texts, strict=True)):
         y = place[1] + (i + 0.5) * 1.5 * size
@@ -101,10 +102,11 @@ def _draw_numbers(pen: ImageDraw.ImageDraw, place: tuple[int, int], curves: Sequ
 def _draw_curves(
     pen: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], curves: Sequence[Curve], size: int
 ) -> None:
-    """Angles over time, left upwards; the range is at least 20 degrees to either side."""
+    """Angles over time, left upwards; the range is a multiple of 20 degrees to either side: pictures compare."""
     left, top, right, bottom = frame
     letters, middle = font(round(0.8 * size)), (top + bottom) / 2
-    limit = max([20.0, *(1.1 * abs(angle) for curve in curves for angle in curve.angles if not math.isnan(angle))])
+    largest = max((abs(angle) for curve in curves for angle in curve.angles if not math.isnan(angle)), default=0)
+    limit = 20 * max(1, math.ceil(1.05 * largest / 20))
     pen.rectangle(frame, outline=GREY)
     pen.line((left, middle, right, middle), GREY)
     for y, anchor, angle in ((top, "rt", limit), (middle, "rm", 0), (bottom, "rb", -limit)):
