@@ -96,7 +96,8 @@ def parse_arguments() -> argparse.Namespace:
         type=number(4, 100),
         default=17.4,
         metavar="CM",
-        help="of a sheet or plot in print, such as 8.1 for one column of two (default 17.4); letters have 6.5 points, tags 5",
+        help="of a sheet or plot in print, such as 8.1 for one column of two (default 17.4); letters have 6.5 points, "
+        "tags of boxes and full legends 5",
     )
     parser.add_argument(
         "--dpi",
