@@ -131,11 +131,11 @@ def test_the_longest_names_fit_into_the_legend(width: int) -> None:
 
 def test_a_narrow_legend_has_more_lines() -> None:
     picture = picture_of(SegmentationTask(spec=SEGMENTATION))
-    target = segmentation_target(np.repeat(np.arange(8), 4)[None].repeat(20, 0))
+    target = segmentation_target(np.repeat(np.arange(12), 4)[None].repeat(20, 0))
     image, size = np.zeros((200, 400, 3), np.uint8), 27
     strip = picture.draw(image, None, target, DrawOptions(letters=size))[200:]
-    squares = {tuple(colour) for colour in strip.reshape(-1, 3).tolist()} & set(SEGMENTATION.classes.rgb[:8])
-    assert len(squares) == 8
+    squares = {tuple(colour) for colour in strip.reshape(-1, 3).tolist()} & set(SEGMENTATION.classes.rgb[:12])
+    assert len(squares) == 12
     assert picture.blank(image, DrawOptions(letters=size)).shape == (200 + len(strip), 400, 3)
 
 
