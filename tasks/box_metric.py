@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,16 @@ from torchmetrics.detection import MeanAveragePrecision
 
 from tasks.base import Target
 from tasks.box_grid import Predictions, encode
+
+
+class Evaluated(NamedTuple):
+    """COCO's evaluation of some images."""
+
+    present: list[int]  # classes that have a true box
+    counts: list[int]  # their true boxes
+    precision: Tensor  # 10 IoU thresholds x 101 recalls x classes present
+    any_class: Tensor  # 10 x 101: all classes taken as one
+    ious: list[Tensor]  # detections by falling score x truths, a table of each image and class
 
 
 class BoxMetric(Metric):
@@ -47,8 +58,10 @@ class BoxMetric(Metric):
         for name in ("detections", "detection_counts", "truths", "truth_counts"):
             self.add_state(name, [], dist_reduce_fx="cat")
         self.add_state("dropped", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.evaluated: Evaluated | None = None  # by `compute`, for plots: of all processes, until the next update
 
     def update(self, predictions: Predictions, target: Target) -> None:
+        self.evaluated = None
         present, real = target["present"], target["labels"] >= 0
         truths = torch.cat([target["boxes"], target["labels"][..., None]], -1)  # B N 5
         self.truths.append(truths[real].flatten())
@@ -66,20 +79,22 @@ class BoxMetric(Metric):
         self.dropped += (boxes_in_cell - self.predictors).clamp(min=0).sum()
 
     def compute(self) -> dict[str, float]:
-        return _coco(*self._by_image(), self.classes) | {"dropped_boxes": int(self.dropped)}
+        self.evaluated = evaluated(*self._by_image())
+        return _scores(self.evaluated, self.classes) | {"dropped_boxes": int(self.dropped)}
 
     def precision_at_recall(self) -> dict[str, np.ndarray]:
         """At IoU 0.5, COCO's precision at the recalls 0, 0.01 ... 1: of all classes taken as one ("any class"), then of
         each class present, the commonest first. The mean over the recalls is ap50. Empty without a true box."""
-        detections, truths = self._by_image()
-        counts = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).bincount()
-        if not len(counts):
+        found = self.evaluated or evaluated(*self._by_image())
+        if found is None:
             return {}
-        precision, classes, _ = _evaluate(detections, truths)
-        any_class, _, _ = _evaluate(_of_one_class(detections), _of_one_class(truths))
-        present = sorted(counts.nonzero().flatten().tolist(), key=lambda index: -counts[index])
-        curves = {self.classes[index]: precision[0, :, classes.index(index)].numpy() for index in present}
-        return {"any class": any_class[0, :, 0].numpy(), **curves}
+        commonest_first = sorted(range(len(found.counts)), key=lambda place: -found.counts[place])
+        curves = {self.classes[found.present[place]]: found.precision[0, :, place] for place in commonest_first}
+        return {name: curve.numpy() for name, curve in {"any class": found.any_class[0], **curves}.items()}
+
+    def reset(self) -> None:
+        super().reset()
+        self.evaluated = None
 
     def _by_image(self) -> tuple[Predictions, Predictions]:
         """Detections and truths of each image."""
@@ -103,26 +118,33 @@ def _images(rows: list[Tensor] | Tensor, counts: list[Tensor] | Tensor, columns:
     return rows.view(-1, columns).split(counts.long().tolist())
 
 
-def _coco(detections: Predictions, truths: Predictions, all_names: Sequence[str]) -> dict[str, float]:
-    """Average precision by COCO's own rules, over the images of this list."""
-    present = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)]).unique().tolist()
+def evaluated(detections: Predictions, truths: Predictions) -> Evaluated | None:
+    """By COCO's own rules, over the images of these lists; None without a true box."""
+    labels = torch.cat([torch.zeros(0).long(), *(image["labels"] for image in truths)])
+    present = labels.unique().tolist()
     if not present:
-        return dict.fromkeys(("map", "map50", "map75", "ap50_any_class", "matched_iou"), math.nan) | {"objects": 0}
+        return None
     precision, classes, ious = _evaluate(detections, truths)
-    ap = precision.mean(1)[:, [classes.index(index) for index in present]]
     any_class, _, _ = _evaluate(_of_one_class(detections), _of_one_class(truths))
-    names = [all_names[index] for index in present]
-    counts = torch.cat([image["labels"] for image in truths]).bincount()[present].tolist()
+    places = [classes.index(index) for index in present]
+    return Evaluated(present, labels.bincount()[present].tolist(), precision[:, :, places], any_class[:, :, 0], ious)
+
+
+def _scores(found: Evaluated | None, all_names: Sequence[str]) -> dict[str, float]:
+    """Average precision: the mean of the precisions over all recalls."""
+    if found is None:
+        return dict.fromkeys(("map", "map50", "map75", "ap50_any_class", "matched_iou"), math.nan) | {"objects": 0}
+    ap, names = found.precision.mean(1), [all_names[index] for index in found.present]
     return {
         "map": ap.mean().item(),
         "map50": ap[0].mean().item(),
         "map75": ap[5].mean().item(),
-        "ap50_any_class": any_class[0].mean().item(),
-        "matched_iou": _matched_iou(ious),
-        "objects": sum(counts),
+        "ap50_any_class": found.any_class[0].mean().item(),
+        "matched_iou": _matched_iou(found.ious),
+        "objects": sum(found.counts),
         **{f"ap/{name}": value for name, value in zip(names, ap.mean(0).tolist(), strict=True)},
         **{f"ap50/{name}": value for name, value in zip(names, ap[0].tolist(), strict=True)},
-        **{f"objects/{name}": count for name, count in zip(names, counts, strict=True)},
+        **{f"objects/{name}": count for name, count in zip(names, found.counts, strict=True)},
     }
 
 

@@ -5,6 +5,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,8 @@ def load_initial(start: Start, config: RunConfig, model: TaskNetwork, data: RunD
         check_same_origin(start.checkpoint, path)
         return
     taken = Taken.plan(path, model, start.args.only) if path else None
-    shared = next(
-        iter(model.groups())
-    )  # the backbone, or a single-task network: the config's weights are its encoder's
-    if taken is None or not taken.holds(shared):
+    first = next(iter(model.groups()))  # the backbone, or a single-task network: the config's weights are its encoder's
+    if taken is None or not taken.holds(first):
         config.load_pretrained(model, data.tasks)
     if taken is not None:
         taken.load(model)
@@ -149,9 +148,7 @@ def make_trainer(start: Start, config: RunConfig, data: RunData, network: Networ
         run=start.run,
         tracker=start_tracking(start, config, data, network, constants),
         constants=constants,
-        gain=(lambda results: delta_m(deciding_values(results, data.tasks), baseline, data.tasks))
-        if baseline
-        else None,
+        gain=partial(gain, baseline=baseline, tasks=data.tasks) if baseline else None,
     )
     if start.checkpoint is not None:
         with checkpoint.fitting("--resume: the checkpoint"):

@@ -22,6 +22,7 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
     left_out = {frame for name in data.tasks for frame in data.labelled[name]} - used
     trained = {task.kind for task in data.tasks.values()}
     others = {kind: len(frames) for kind, frames in data.by_kind.items() if kind not in trained and frames}
+    steps = steps_of_epoch(config, data, network)
     return "\n".join(
         [
             f"split: {data.split.summary()}",
@@ -33,8 +34,8 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
             *untrained(data),
             f"validation samples: {len(data.val.samples)}",
             f"samples planned: {config.training.epochs * len(data.train)}, "
-            f"in blocks of {data.block_size}; an epoch has {', '.join(paces(config, data, network))}",
-            *short_steps(config, data, network),
+            f"in blocks of {data.block_size}; an epoch has {', '.join(paces(steps))}",
+            *short_steps(steps, network),
             f"parameters: {numbers(network.model.parameters()) / 1e6:.2f} M; "
             f"precision {network.precision.name}; device {start.device}"
             + (f"; {distributed.processes()} processes" if distributed.processes() > 1 else ""),
@@ -88,15 +89,14 @@ def untrained(data: RunData) -> Iterator[str]:
             yield f"{name} has no training sample: its head does not learn, and it counts for no score"
 
 
-def paces(config: RunConfig, data: RunData, network: Network) -> list[str]:
-    """Each group's steps in the first epoch and the mean count at which it steps."""
-    steps = steps_of_epoch(config, data, network)
+def paces(steps: Mapping[str, Sequence[int]]) -> list[str]:
+    """steps: as from `steps_of_epoch`. Each group's steps in the first epoch and the mean count at which it steps."""
     return [f"{name} {len(counts)} steps of {sum(counts) / max(len(counts), 1):.3g}" for name, counts in steps.items()]
 
 
-def short_steps(config: RunConfig, data: RunData, network: Network) -> Iterator[str]:
+def short_steps(steps: Mapping[str, Sequence[int]], network: Network) -> Iterator[str]:
     """A line where the last step of an epoch has fewer samples than a batch."""
-    groups, steps = network.updates.groups, steps_of_epoch(config, data, network)
+    groups = network.updates.groups
     watched = list(steps)[:1] if network.updates.together else list(steps)  # together: by the frames, which all count
     short = [
         f"{name} {steps[name][-1]} of {groups[name].config.batch_size}"

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,9 +65,19 @@ class View:
                 cells.append(Cell(empty, f"{network}: not trained"))
             else:
                 drawn = picture.draw(image, prediction, target, options)
-                told = [shows_errors, _score(task, prediction, target)]
+                told = [shows_errors, self.scores[network, task.name]]
                 cells.append(Cell(drawn, ": ".join([network, *([", ".join(filter(None, told))] if any(told) else [])])))
         return cells
+
+    @cached_property
+    def scores(self) -> dict[tuple[str, str], str]:
+        """Network and task -> the metric on this frame, where both have the task: once, however often it is drawn."""
+        return {
+            (network, name): _score(task, prediction, self.targets.get(name))
+            for network, predictions in self.predictions.items()
+            for name, task in self.tasks.items()
+            if (prediction := predictions.get(name)) is not None
+        }
 
     def block(self, options: DrawOptions, page: Page) -> Block:
         """All that there is of it, for a sheet: the camera once; a row a task, or if long several."""

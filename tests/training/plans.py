@@ -54,7 +54,7 @@ class Plan:
         return summary.describe(self.start, self.config, self.data, self.network)
 
     def paces(self) -> list[str]:
-        return summary.paces(self.config, self.data, self.network)
+        return summary.paces(summary.steps_of_epoch(self.config, self.data, self.network))
 
     def score(self, results: Results, constant: Results) -> float:
         return score(results, constant, self.config, self.data)
