@@ -1,10 +1,8 @@
 """A researcher's day on tiny data: train, Ctrl-C, resume, extend, go on without a task, sweep, evaluate, draw."""
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,22 +11,9 @@ import train_asymmetric
 import visualize
 from tests.training.conftest import Printed, Workplace
 from tests.training.test_train_multitask import content_of, rows_of, train
-from training.loop import Trainer
+from tests.training.test_train_single_task import interrupt_at
 
 Call = Callable[..., Printed]
-
-
-def interrupt_once(monkeypatch: pytest.MonkeyPatch, micro_batch: int) -> None:
-    """A person's Ctrl-C while the n-th micro-batch is in hand."""
-    accumulate, calls = Trainer._accumulate, []
-
-    def disturbed(self: Trainer, batch: Any) -> Any:
-        calls.append(batch)
-        if len(calls) == micro_batch:
-            os.kill(os.getpid(), signal.SIGINT)
-        return accumulate(self, batch)
-
-    monkeypatch.setattr(Trainer, "_accumulate", disturbed)
 
 
 def well(printed: Printed) -> str:
@@ -42,7 +27,7 @@ def test_from_the_first_training_to_the_papers_table(
     quick = ("--set", "training.epochs=2", "training.images=0")
 
     # a training that a person stops in its first epoch, and that goes on without repeating what was set
-    interrupt_once(monkeypatch, 2)
+    interrupt_at(monkeypatch, 2, signal.SIGINT)
     stopped = train(call, workplace, "asymmetric", *quick, "--name", "ours")
     assert stopped.code == 130
     assert not (workplace.runs / "ours" / "INTERRUPTED").exists()

@@ -50,14 +50,14 @@ def assert_refused(printed: Printed, *words: str) -> None:
         assert word in printed.err
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, micro_batch: int) -> None:
-    """The process gets SIGTERM while the n-th micro-batch is in hand."""
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, micro_batch: int, by: signal.Signals = signal.SIGTERM) -> None:
+    """The process gets the signal while the n-th micro-batch is in hand."""
     accumulate, calls = Trainer._accumulate, []
 
     def disturbed(self: Trainer, batch: object) -> Sums:
         calls.append(batch)
         if len(calls) == micro_batch:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), by)
         return accumulate(self, batch)
 
     monkeypatch.setattr(Trainer, "_accumulate", disturbed)
