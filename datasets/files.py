@@ -202,10 +202,11 @@ def write_json_once(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def locked(path: Path, wait: bool) -> Iterator[int]:
-    """Hold a lock file's lock, which ends with the process at the latest. UserError if another has it and not `wait`.
+def locked(path: Path) -> Iterator[int]:
+    """Wait for a lock file's lock and hold it; it ends with the process at the latest.
 
-    Gives the file's descriptor: a child that inherits it holds the lock as well.
+    For processes of one machine that take turns; `datasets.locks.Lock` refuses instead, on every file system. Gives the
+    file's descriptor: a child that inherits it holds the lock as well.
 
     A file system without locks only costs a warning: files still appear whole.
     """
@@ -214,8 +215,6 @@ def locked(path: Path, wait: bool) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not wait:
-                raise UserError(f"{path} is locked: another process is at work there") from None
             print(f"another process is at work in {path.parent}: waiting for it", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:

@@ -73,7 +73,7 @@ class ProcessedData:
         self.packed_dir = self.root / PACKED
         self.locks_dir = self.root / ".locks"
         self.times_path = self.root / CAMERA / "times.csv"
-        self.lock_path = self.root / ".lock"  # of pack.py, and of the processes that copy to here
+        self.lock_path = self.root / ".lock"  # of the processes that copy to here
         self.dataset_path = self.root / "dataset.json"
         self.origin_path = self.root / "copied_from.json"  # in a copy: the root that it was made from
         self._packs: dict[str, Pack] = {}  # scene -> its pack, where one has been opened

@@ -67,7 +67,7 @@ def stage(processed: ProcessedData, folder: Path) -> ProcessedData:
     if not needed:
         raise UserError(f"--stage-to: nothing to copy below {processed.root}; run the preprocessing scripts first")
     try:
-        with locked(copy.lock_path, wait=True):
+        with locked(copy.lock_path):
             _claim(copy, processed.root.resolve())
             _bring_up_to_date(copy, processed, needed)
     except OSError as error:

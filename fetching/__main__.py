@@ -17,7 +17,8 @@ from pathlib import Path
 
 from arguments import whole
 from datasets.a2d2.raw import RawData
-from datasets.files import check_free_disk, locked
+from datasets.files import check_free_disk
+from datasets.locks import Lock
 from errors import UserError, run_as_script
 from fetching.bucket import Bucket, ObjectError, Patience, TransientError, UnavailableError
 from fetching.checksums import Checksum, ChecksumList
@@ -90,7 +91,7 @@ def run(bucket: Bucket, args: argparse.Namespace) -> int:
         print(f"{free_disk(args.dest) / 1e9:.2f} GB free in {args.dest}")
         return 0
     try:
-        with locked(args.dest / ".get_data" / "files.lock", wait=False):
+        with Lock(args.dest / ".get_data" / "files.lock", str(args.dest)):
             return fetch_plan(bucket, plan, read_checksums(bucket, plan) if needs_list else ChecksumList(), args)
     except OSError as error:
         raise UserError(f"{args.dest} can't be written to: {error.strerror}") from None

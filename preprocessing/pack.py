@@ -21,8 +21,9 @@ from functools import partial
 
 import numpy as np
 
-from datasets.files import check_free_disk, locked, read_whole, whole_file
+from datasets.files import check_free_disk, read_whole, whole_file
 from datasets.layout import add_processed_root_argument
+from datasets.locks import Lock
 from datasets.packs import PACKED, Source, Stamp, write_pack
 from datasets.processed import ProcessedData
 from errors import UserError, run_as_script
@@ -134,7 +135,7 @@ def main() -> int:
     if args.verify:
         return verify(processed)
     try:
-        with locked(processed.lock_path, wait=False):
+        with Lock(processed.kind_lock_path(PACKED), f"{processed.packed_dir}"):
             print(pack(processed, args.remove))
     except OSError as error:
         raise UserError(f"can't pack: {error}; a rerun goes on from here") from None

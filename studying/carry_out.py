@@ -1,6 +1,5 @@
 """Carry out a study's runs, several at a time, and keep its results, tables and plots up to date."""
 
-import signal
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +23,6 @@ def carry_out_all(runs: Sequence[Run], finished: Finished, jobs: int) -> None:
     print(f"{len(runs) - len(missing)} of {len(runs)} runs are finished", flush=True)
     torch.set_num_threads(finished.place.threads)
     children = Children()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ThreadPoolExecutor(jobs) as pool:
         try:
             for outcome in [pool.submit(one, run, finished, children) for run in missing]:
@@ -53,7 +51,7 @@ def one(run: Run, finished: Finished, children: Children) -> None:
 
 def write_report(folder: StudyDir, *, latex: bool) -> None:
     """RESULTS.md and plots, made from results.json."""
-    with locked(folder.lock, wait=True):
+    with locked(folder.lock):
         results = read_results(folder.results)
         texts = {folder.report: report(results)} | ({folder.latex: latex_table(results)} if latex else {})
         for path, text in texts.items():

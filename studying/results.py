@@ -91,7 +91,7 @@ class Finished:
 
     def write(self) -> None:
         """Those runs that the present config asks for, with what others have written meanwhile."""
-        with locked(self.folder.lock, wait=True):
+        with locked(self.folder.lock):
             self.read()
             write_json(self.folder.results, self.content(), indent=1)
 

@@ -80,7 +80,7 @@ def carry_out(run: Run, place: Place, children: Children) -> dict[str, Any]:
     """The run's result, from its file where it is finished. RunFailed: what went wrong, one line."""
     finished, folder = place.result_file(run), place.run_dir(run)
     # another study may hold it, or an orphaned training of a killed one
-    with locked(folder.dir.parent / ".locks" / run.name, wait=True) as lock:
+    with locked(folder.dir.parent / ".locks" / run.name) as lock:
         if finished.is_file():
             return read_json(finished)
         folder.dir.mkdir(parents=True, exist_ok=True)

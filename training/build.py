@@ -204,9 +204,9 @@ def start_tracking(
 ) -> Tracker:
     """Make the run folder and the wandb run; the first process does it for all."""
     run = start.run
+    data.fits.keep()  # each process what it has made
     if not distributed.is_main():
         return Tracker(run, None)
-    data.fits.keep()
     run.remove_abandoned()
     with whole_file(run.config) as file:
         file.write(to_yaml(config).encode())

@@ -18,7 +18,7 @@ from tasks.base import Task
 from training import checkpoint, distributed
 from training.binding import Run, agreed_labels, labelled_samples, open_roots, resolved
 from training.evaluation import Results
-from training.fits import Fits, evaluate_constants, labels_of
+from training.fits import Fits, evaluate_constant, labels_of
 from training.runs import RunConfig
 from training.splitting import open_split
 from training.start import Start
@@ -90,16 +90,16 @@ class RunData(Data):
         )
 
     def constant_results(self) -> Results:
-        """The validation errors of the constant baselines, for the tasks whose metric is an error.
-
-        The first process reads the labels for all.
-        """
+        """The validation errors of the constant baselines, for the tasks whose metric is an error."""
         if not self.val.samples:
             return {}
         labelled = {name: task for name, task in self.tasks.items() if self.labelled[name]}
-        errors = {name: task for name, task in labelled.items() if not task.deciding().higher_is_better}
-        return distributed.from_main(
-            lambda: evaluate_constants(errors, self.roots, self.labelled, self.val.samples, self.fits)
+        return distributed.shared_out(
+            {
+                name: partial(evaluate_constant, task, self.roots, self.labelled[name], self.val.samples, self.fits)
+                for name, task in labelled.items()
+                if not task.deciding().higher_is_better
+            }
         )
 
 
@@ -148,12 +148,14 @@ def of_tasks(config: RunConfig, bound: Mapping[str, Sequence[str]], by_kind: Lab
 
 def prepare_tasks(start: Start, tasks: Mapping[str, Task], labelled: Labelled, fits: Fits) -> None:
     """Let the tasks learn from the training labels what they need, or restore what they had learnt."""
-    for name, task in tasks.items():
-        if start.checkpoint is not None:
-            with checkpoint.fitting("--resume: the checkpoint"):
+    if start.checkpoint is not None:
+        with checkpoint.fitting("--resume: the checkpoint"):
+            for name, task in tasks.items():
                 task.load_state(start.checkpoint["tasks"][name])
-        else:
-            task.load_state(distributed.from_main(partial(fits.state, task, labelled[name])))
+        return
+    fitted = distributed.shared_out({name: partial(fits.state, task, labelled[name]) for name, task in tasks.items()})
+    for name, task in tasks.items():
+        task.load_state(fitted[name])
 
 
 def check_samples(config: RunConfig, split: Split, train: list[Sample], val: list[Sample]) -> None:

@@ -6,7 +6,7 @@ group steps and not before. Every function here does nothing, or gives back what
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -21,8 +21,9 @@ from models.norms import training_batch_norms
 
 Value = TypeVar("Value")
 
-# Others wait while rank 0 reads the training labels; a process that dies is noticed by torchrun, not by this
-TIMEOUT = timedelta(hours=2)
+# Processes wait for each other while they read the training labels, each those of some tasks: about a minute for 10,000
+# maps of 1024 x 1024 where the files come fast. One that dies is noticed by torchrun, not by this
+TIMEOUT = timedelta(minutes=30)
 BUCKET = 2**25  # bytes of gradients that are exchanged at once
 
 
@@ -89,17 +90,42 @@ def from_main(make: Callable[[], Value]) -> Value:
         return make()
     message: list[Any] = [None, None]
     if is_main():
-        try:
-            message[0] = make()
-        except UserError as error:
-            message[1] = error
+        message = [*_outcome(make)]
     dist.broadcast_object_list(message, src=0)
     value, failure = message
+    _end_together(failure)
+    return value
+
+
+def shared_out(makes: Mapping[str, Callable[[], Value]]) -> dict[str, Value]:
+    """What each of them makes, in every process: every process makes some of them, each is made by one.
+
+    A UserError ends all processes; the first process tells it.
+    """
+    if processes() == 1:
+        return {name: make() for name, make in makes.items()}
+    mine = list(makes)[rank() :: processes()]
+    parts: list[Any] = [None] * processes()
+    dist.all_gather_object(parts, _outcome(lambda: {name: makes[name]() for name in mine}))
+    for _, failure in parts:
+        _end_together(failure)
+    made = {name: value for part, _ in parts for name, value in part.items()}
+    return {name: made[name] for name in makes}
+
+
+def _outcome(make: Callable[[], Value]) -> tuple[Value | None, UserError | None]:
+    try:
+        return make(), None
+    except UserError as error:
+        return None, error
+
+
+def _end_together(failure: UserError | None) -> None:
+    """End this process where one has failed: the first says why."""
     if failure is not None:
         if is_main():
             raise failure
         sys.exit(2)
-    return value
 
 
 def union(values: Iterable[str]) -> set[str]:

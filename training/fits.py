@@ -7,7 +7,7 @@ the runs' folder under a hash of all that they depend on, since a start that rea
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,6 @@ from errors import UserError
 from progress import warn
 from tasks.base import Task
 from training.checkpoint import read_tensors
-from training.evaluation import Results
 
 VERSION = 1  # of the functions that are kept: raise it where one of them changes
 READERS = 8  # threads: reading waits for the file system, and gives way to other threads meanwhile
@@ -119,26 +118,23 @@ def read_ahead(read: Callable[[Frame], Any], frames: Iterable[Frame]) -> Iterato
             yield frame, reading.result()
 
 
-def evaluate_constants(
-    tasks: Mapping[str, Task],
+def evaluate_constant(
+    task: Task,
     roots: Roots,
-    labelled: Mapping[str, Sequence[Frame]],
+    labelled: Sequence[Frame],
     samples: Sequence[Sample],
     fits: Fits,
     source: str = "",
-    readers: Mapping[str, LabelReader] | None = None,
-) -> Results:
-    """The metrics of the constant baselines, fitted to the `labelled` frames of each task, over the samples' labels.
+    reader: LabelReader | None = None,
+) -> dict[str, float]:
+    """The metrics of a task's constant baseline, fitted to the `labelled` frames, over the samples' labels.
 
-    No image is read: they look at none. readers: what reads the labels that are evaluated (default: the tasks).
+    No image is read: it looks at none. reader: what reads the labels that are evaluated (default: the task).
     """
-    results = {}
-    for name, task in tasks.items():
-        prediction, metric = fits.constant(task, labelled[name], source), task.metric()
-        metric.distributed_available_fn = lambda: False  # one process does it for all
-        frames = (sample.frame for sample in samples if name in sample.tasks)
-        for label in labels_of((readers or tasks)[name], roots, frames):
-            target = task.collate([label])
-            metric.update(task.constant_at_size_of(target, prediction), target)
-        results[name] = metric.compute()
-    return results
+    prediction, metric = fits.constant(task, labelled, source), task.metric()
+    metric.distributed_available_fn = lambda: False  # one process does it for all
+    frames = (sample.frame for sample in samples if task.name in sample.tasks)
+    for label in labels_of(reader or task, roots, frames):
+        target = task.collate([label])
+        metric.update(task.constant_at_size_of(target, prediction), target)
+    return metric.compute()

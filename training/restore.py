@@ -29,7 +29,7 @@ from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
 from training.data_config import DataConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
-from training.fits import Fits, LabelReader, evaluate_constants
+from training.fits import Fits, LabelReader, evaluate_constant
 from training.runs import RunConfig
 
 if TYPE_CHECKING:  # takes seconds to import: only where something is measured
@@ -161,8 +161,12 @@ class Restored:
         samples = self.samples(split, self.tasks)
         labelled = {name: self._labelled(name, self.split.train) for name in self.tasks}
         fits = Fits(self.roots, fits_folder(self.path.resolve().parents[1]))
-        readers = {**self.tasks, **self.readers}
-        return evaluate_constants(self.tasks, self.roots, labelled, samples, fits, f"{self.path}: ", readers)
+        return {
+            name: evaluate_constant(
+                task, self.roots, labelled[name], samples, fits, f"{self.path}: ", self.readers.get(name)
+            )
+            for name, task in self.tasks.items()
+        }
 
     def check_labels(self, tasks: Iterable[str]) -> None:
         """UserError where the labels of these tasks do not lie on the images."""

@@ -306,7 +306,7 @@ def test_one_of_several_processes_copies(full: ProcessedData, local: Path, root:
 
 def test_the_others_wait_and_say_so(full: ProcessedData, local: Path, root: Path) -> None:
     pack(full, remove=True)
-    with locked(ProcessedData(local).lock_path, wait=True):
+    with locked(ProcessedData(local).lock_path):
         process = start(full, local, root)
         process.stdin.write("\n")
         process.stdin.flush()

@@ -17,7 +17,7 @@ import pytest
 
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.stage import A2D2Stage
-from datasets.files import locked
+from datasets.locks import Lock
 from datasets.packs import Source, Stamp, write_pack
 from datasets.processed import ProcessedData
 from errors import UserError
@@ -228,10 +228,10 @@ def test_disk_is_checked_before_anything_is_written(
 
 
 def test_two_at_once(processed: ProcessedData, labels: dict[tuple, bytes], root: Path) -> None:
-    with locked(processed.lock_path, wait=False):
+    with Lock(processed.kind_lock_path("packed"), "the packs"):
         done = shell(root, "--processed-root", str(processed.root))
     assert done.returncode == 2
-    assert "another process" in done.stderr
+    assert f"in use by process {os.getpid()}" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not processed.packed_dir.exists()
     assert shell(root, "--processed-root", str(processed.root)).returncode == 0

@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,16 @@ def write_runs(place: Workplace, cases: list[dict[str, Any]], suffix: str, **mor
     return path
 
 
-def start(place: Workplace, runs: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    settings = {"PYTHONPATH": PYTHON_PATH, "A2D2_STOP_FILE": str(place.dir / "stop"), "OMP_NUM_THREADS": "1"}
+def start(folder: Path, script: Sequence[Path], processes: int) -> subprocess.CompletedProcess[str]:
+    """script: with its arguments."""
+    settings = {"PYTHONPATH": PYTHON_PATH, "A2D2_STOP_FILE": str(folder / "stop"), "OMP_NUM_THREADS": "1"}
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(torchrun if processes > 1 else []), str(DRIVER), str(runs)]
+    command = [sys.executable, *(torchrun if processes > 1 else []), *map(str, script)]
     return subprocess.run(command, env=os.environ | settings, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def trained(place: Workplace, cases: list[dict[str, Any]], processes: int, suffix: str = "", **more: Any) -> None:
-    done = start(place, write_runs(place, cases, suffix, **more), processes)
+    done = start(place.dir, [DRIVER, write_runs(place, cases, suffix, **more)], processes)
     assert done.returncode == 0, done.stderr
 
 
@@ -164,17 +166,51 @@ def test_stopped_and_resumed_by_another_number_of_processes(place: Workplace, fi
 
 
 def test_a_process_that_dies_ends_the_job_with_its_error(place: Workplace) -> None:
-    done = start(place, write_runs(place, CASES[:1], "-dies", die_at=2), 2)
+    done = start(place.dir, [DRIVER, write_runs(place, CASES[:1], "-dies", die_at=2)], 2)
     assert done.returncode != 0
     assert "this process dies" in done.stderr
 
 
 def test_blocks_must_divide(place: Workplace) -> None:
     wide = [case("wide", "train_symmetric", SYMMETRIC, "symmetric", micro_batch_size=8)]
-    done = start(place, write_runs(place, wide, ""), 2)
+    done = start(place.dir, [DRIVER, write_runs(place, wide, "")], 2)
     assert done.returncode != 0
     assert "2 processes with micro_batch_size 8 do not divide the block of 8" in done.stderr
     assert "rank0]: Traceback" not in done.stderr  # torchrun shows one of its own
+
+
+SHARED_OUT = """
+from functools import partial
+from errors import UserError, run_as_script
+from training import distributed
+
+made = []
+
+def make(name):
+    made.append(name)
+    return name.upper()
+
+def fail():
+    raise UserError("b can't be made")
+
+def main():
+    distributed.start("cpu")
+    assert distributed.shared_out({name: partial(make, name) for name in "abc"}) == {"a": "A", "b": "B", "c": "C"}
+    assert made == [["a", "c"], ["b"]][distributed.rank()]
+    distributed.shared_out({"a": partial(make, "a"), "b": fail})
+
+if __name__ == "__main__":
+    run_as_script(main)
+"""
+
+
+def test_processes_share_what_is_to_be_made(tmp_path: Path) -> None:
+    """And a mistake that the second of them finds is told once."""
+    script = tmp_path / "shared_out.py"
+    script.write_text(SHARED_OUT)
+    done = start(tmp_path, [script], 2)
+    assert done.stderr.count("error: b can't be made") == 1, done.stderr
+    assert "rank0]: Traceback" not in done.stderr
 
 
 # ---- one process: nothing happens -----------------------------------------------------------------------------
