@@ -6,7 +6,7 @@ same labels, whatever tasks they train.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from datasets.frames import Frame
@@ -24,6 +24,31 @@ def keep_one(
     own; so each wins with its share of the frame's proportions. A kind that joins the race wins frames from the
     others, but moves none between them. Proportion 0 does not race.
     """
+    return _keep_first(lambda frame, count: 1, labelled, kinds, proportions, seed)
+
+
+def keep_random(
+    labelled: Mapping[str, Sequence[Frame]], kinds: Sequence[str], proportions: Mapping[str, float], seed: int
+) -> Labelled:
+    """Each frame keeps one or more of its labels of these kinds: from 1 to all of them, each number equally likely.
+
+    Which ones: those that win the race of `keep_one`, whose label is thus among them.
+    """
+
+    def number(frame: Frame, count: int) -> int:
+        return 1 + int(count * uniform(seed, frame, "number of labels"))
+
+    return _keep_first(number, labelled, kinds, proportions, seed)
+
+
+def _keep_first(
+    number: Callable[[Frame, int], int],
+    labelled: Mapping[str, Sequence[Frame]],
+    kinds: Sequence[str],
+    proportions: Mapping[str, float],
+    seed: int,
+) -> Labelled:
+    """Of a frame's labels that race, the first ones: so many as `number` says of the frame and how many there are."""
     kept: Labelled = {kind: [] for kind in labelled}
     racing = [kind for kind in kinds if kind in labelled and proportions.get(kind, 1.0) > 0]
     kinds_of: dict[Frame, list[str]] = {}
@@ -32,7 +57,8 @@ def keep_one(
             kinds_of.setdefault(frame, []).append(kind)
     for frame in sorted(kinds_of):
         times = {kind: -math.log(uniform(seed, frame, kind)) / proportions.get(kind, 1.0) for kind in kinds_of[frame]}
-        kept[min(times, key=times.__getitem__)].append(frame)
+        for kind in sorted(times, key=times.__getitem__)[: number(frame, len(times))]:
+            kept[kind].append(frame)
     return kept
 
 

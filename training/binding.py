@@ -14,6 +14,7 @@ from errors import UserError
 from tasks.base import Task
 from training import distributed
 from training.compatibility import check_fits, check_same_run
+from training.data_config import DRAWN
 from training.runs import RunConfig
 from training.start import Start
 
@@ -48,7 +49,7 @@ def resolved(config: Run, roots: Roots, start: Start) -> tuple[Run, dict[str, li
 def with_regime_kinds(config: Run, there: list[str], loaded: dict[str, Any] | None) -> Run:
     """The config with the kinds that its regime draws from: those of the checkpoint, else all that there are."""
     regime = config.data.labels
-    if regime.regime != "one" or regime.kinds is not None:
+    if regime.regime not in DRAWN or regime.kinds is not None:
         return config
     saved = loaded["config"]["data"]["labels"]["kinds"] if loaded else None
     return config.with_kinds(saved or there)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from datasets.frames import Frame
-from datasets.labels import Labelled, hash_of, keep_fractions, keep_one
+from datasets.labels import Labelled, hash_of, keep_fractions, keep_one, keep_random
 from datasets.layout import fits_folder
 from datasets.roots import Roots
 from datasets.samples import LabelledFrames, Sample
@@ -17,6 +17,7 @@ from errors import UserError
 from tasks.base import Task
 from training import checkpoint, distributed
 from training.binding import Run, agreed_labels, labelled_samples, open_roots, resolved
+from training.data_config import DRAWN
 from training.evaluation import Results
 from training.fits import Fits, evaluate_constant, labels_of
 from training.runs import RunConfig
@@ -130,9 +131,10 @@ def kept_labels(config: RunConfig, roots: HasLabels, split: Split) -> Labelled:
     regime, train = config.data.labels, set(split.train)
     kinds = dict.fromkeys([*map(config.kind_of, config.task_names()), *(regime.kinds or ())])
     labelled = {kind: [frame for frame in roots.labelled(kind) if frame in train] for kind in kinds}
-    if regime.regime == "one":
+    if regime.regime in DRAWN:
         assert regime.kinds is not None  # binding.resolved has settled them
-        return keep_one(labelled, regime.kinds, regime.proportions, regime.seed)
+        keep = keep_one if regime.regime == "one" else keep_random
+        return keep(labelled, regime.kinds, regime.proportions, regime.seed)
     if regime.regime == "fractions":
         return keep_fractions(labelled, regime.fractions, regime.seed)
     return labelled

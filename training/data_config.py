@@ -64,16 +64,20 @@ class SplitConfig(StrictModel):
         return self
 
 
+DRAWN = ("one", "random")  # the regimes that draw a frame's labels from some kinds
+
+
 class LabelsConfig(StrictModel):
     """Which of its labels each training frame keeps (datasets/labels.py); the same frames in all training scripts."""
 
-    regime: Literal["every", "one", "fractions"] = "every"
-    """every: all of them; one: exactly one, drawn; fractions: a share of the frames keeps a label."""
+    regime: Literal["every", "one", "random", "fractions"] = "every"
+    """every: all of them; one: exactly one, drawn; random: one or more, drawn, each number of them equally likely (the
+    one-label and random-label settings of Li et al. 2022); fractions: a share of the frames keeps a label."""
     kinds: list[str] | None = None
-    """Kinds of label that a frame's one label is drawn from (regime one), trained or not; default: all that the data
-    set has at the start. Runs that draw from the same kinds keep the same labels, whichever of them they train."""
+    """Kinds of label that a frame's labels are drawn from (regimes one and random), trained or not; default: all that
+    the data set has at the start. Runs that draw from the same kinds keep the same labels, whatever they train."""
     proportions: dict[str, NonNegativeFloat] = {}
-    """Kind of label -> its share among the draws (regime one); 1 where not listed, 0 is never drawn."""
+    """Kind of label -> its share among the draws (regimes one and random); 1 where not listed, 0 is never drawn."""
     fractions: dict[str, Annotated[float, Field(ge=0, le=1)]] = {}
     """Kind of label -> share of its frames that keep it (regime fractions); 1 where not listed."""
     seed: Seed = 0
@@ -87,10 +91,10 @@ class LabelsConfig(StrictModel):
 
     @model_validator(mode="after")
     def _fits_the_regime(self) -> Self:
-        check_unused(self, ["seed"], "regime: one or fractions", used=self.regime != "every")
-        for regime, key in (("one", "kinds"), ("one", "proportions"), ("fractions", "fractions")):
-            if getattr(self, key) and self.regime != regime:
-                raise ValueError(f"{key} need regime: {regime}, not {self.regime}")
+        check_unused(self, ["seed"], "another regime than every", used=self.regime != "every")
+        for regimes, key in ((DRAWN, "kinds"), (DRAWN, "proportions"), (("fractions",), "fractions")):
+            if getattr(self, key) and self.regime not in regimes:
+                raise ValueError(f"{key} need regime: {' or '.join(regimes)}, not {self.regime}")
         if self.kinds == []:
             raise ValueError("kinds must name one kind of label at least")
         if self.kinds and (others := sorted(set(self.proportions) - set(self.kinds))):

@@ -15,7 +15,7 @@ from tasks.merged import MergedSegmentation
 from tasks.segmentation import SegmentationTask
 from training import distributed
 from training.comparison import compare, comparison_json, comparison_rows, known_tasks
-from training.data_config import LabelsConfig
+from training.data_config import DRAWN, LabelsConfig
 from training.evaluation import Precision, Results
 from training.raw_labels import read_raw_labels
 from training.restore import Restored
@@ -143,11 +143,11 @@ def regime_of(labels: LabelsConfig) -> str:
     """'one of depth, segmentation (seed 0)': which labels the training frames kept."""
     if labels.regime == "every":
         return "every"
-    if labels.regime == "one":
+    if labels.regime in DRAWN:
         shares = {kind: labels.proportions.get(kind, 1.0) for kind in labels.kinds or ()}
         alike = len(set(shares.values())) == 1
         kept = ", ".join(kind if alike else f"{kind} {share:g}" for kind, share in shares.items())
-        return f"one of {kept} (seed {labels.seed})"
+        return f"{'one' if labels.regime == 'one' else 'one or more'} of {kept} (seed {labels.seed})"
     shown = ", ".join(f"{kind} {100 * share:g} %" for kind, share in labels.fractions.items())
     return f"fractions: {shown or 'all'} (seed {labels.seed})"
 

@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.frames import Frame
-from datasets.labels import Labelled, frame_samples, hash_of, keep_fractions, keep_one, label_samples, uniform
+from datasets.labels import (
+    Labelled,
+    frame_samples,
+    hash_of,
+    keep_fractions,
+    keep_one,
+    keep_random,
+    label_samples,
+    uniform,
+)
 from datasets.samples import Sample
 
 TASKS = ("segmentation", "steering", "box", "depth")
@@ -122,6 +131,39 @@ def test_draws_stay_what_they_are() -> None:
     frame = Frame("a2d2", "20180807_145028", "000000091")
     digest = hashlib.blake2b(b"3 a2d2/20180807_145028/000000091 box", digest_size=6).hexdigest()
     assert uniform(3, frame, "box") == (int(digest, 16) + 0.5) / 2**48
+
+
+# ---- one or more labels a frame ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=30)
+@given(partly, st.integers(0, 5))
+def test_random_keeps_of_each_frame_the_label_of_one_and_others_of_its_own(labelled: Labelled, seed: int) -> None:
+    one, kept = keep_one(labelled, TASKS, {"box": 3.0}, seed), keep_random(labelled, TASKS, {"box": 3.0}, seed)
+    assert list(kept) == list(labelled)
+    for task, some in kept.items():
+        assert set(one[task]) <= set(some) <= set(labelled[task])
+        assert some == sorted(set(some))
+
+
+def test_each_number_of_labels_is_equally_likely() -> None:
+    """And so is each label: of four it is among those of 1, 2, 3 or 4 in 5 of 8 frames. To 4.5 standard deviations."""
+    kept = keep_random(fully_labelled(4000), TASKS, {}, 0)
+    numbers = Counter(Counter(frame for some in kept.values() for frame in some).values())
+    assert sorted(numbers) == [1, 2, 3, 4]
+    for count in numbers.values():
+        assert abs(count - 1000) <= 4.5 * (4000 * 0.25 * 0.75) ** 0.5
+    for some in kept.values():
+        assert abs(len(some) - 2500) <= 4.5 * (4000 * 0.625 * 0.375) ** 0.5
+
+
+def test_random_depends_on_seed_and_frame_alone() -> None:
+    kept = keep_random(fully_labelled(200), TASKS, {"box": 2.0}, 1)
+    assert keep_random({task: frames(200)[::-1] for task in reversed(TASKS)}, TASKS, {"box": 2.0}, 1) == kept
+    assert keep_random(fully_labelled(50), TASKS, {"box": 2.0}, 1) == {
+        task: [frame for frame in some if frame in frames(50)] for task, some in kept.items()
+    }
+    assert keep_random(fully_labelled(200), TASKS, {"box": 2.0}, 2) != kept
 
 
 # ---- fractions ------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_the_main_config_has_every_task() -> None:
         ("data.split={mode: overfit, fractions: [0.5, 0.3, 0.2]}", "data.split", "fractions needs mode: time"),
         ("data.split={mode: overfit, train_on_val: true}", "data.split", "needs another mode than overfit"),
         ("data.split={mode: scenes, gap_frames: 7}", "data.split", "gap_frames needs mode: time"),
-        ("data.labels.seed=3", "data.labels", "seed needs regime: one or fractions"),
+        ("data.labels.seed=3", "data.labels", "seed needs another regime than every"),
         ("training.similarity_every=2", "the file", "a single-task run has one"),
         ("data.split.mode=random", "data.split.mode", "overfit"),
         ("tasks.depth.micro_batch_size=3", "tasks.depth", "micro_batch_size 3 does not divide the block of 4"),

@@ -438,6 +438,7 @@ def test_what_the_networks_were_trained_on(workplace: Workplace, call: Call, tra
             {"regime": "one", "kinds": ["depth", "box"], "proportions": {"box": 3}, "seed": 4},
             "one of depth 1, box 3 (seed 4)",
         ),
+        ({"regime": "random", "kinds": ["depth", "box"]}, "one or more of depth, box (seed 0)"),
         ({"regime": "fractions", "fractions": {"box": 0.125}}, "fractions: box 12.5 % (seed 0)"),
     ],
 )

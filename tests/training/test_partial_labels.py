@@ -50,6 +50,18 @@ def test_a_baseline_of_one_task_keeps_the_labels_of_the_multi_task_row(
             assert kept(plans[-1]) == {task: everything[task]}
 
 
+def test_random_labels_of_a_baseline_are_those_of_the_multi_task_row(
+    workplace: Workplace, call: Call, plans: list[Plan]
+) -> None:
+    random = "data.labels={regime: random, seed: 3}"
+    train(call, workplace, "asymmetric", *settings(random), "--dry-run")
+    everything = kept(plans[-1])
+    assert 10 < sum(map(len, everything.values())) < 40
+    for script in ("single", "symmetric"):
+        train(call, workplace, script, "--train-mode", "depth", *settings(random), "--dry-run")
+        assert kept(plans[-1]) == {"depth": everything["depth"]}
+
+
 def test_kinds_named_in_the_config_are_the_whole_race(workplace: Workplace, call: Call, plans: list[Plan]) -> None:
     labels = "data.labels={regime: one, seed: 3, kinds: [segmentation, depth]}"
     printed = train(call, workplace, "symmetric", *settings(labels, "frames=any"), "--dry-run")

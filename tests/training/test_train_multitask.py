@@ -419,7 +419,7 @@ MISTAKES = [
         ["balancing={name: dwa}"],
         [": balancing: dwa needs groups that step together", "fixed, uncertainty"],
     ),
-    ("symmetric", ["data.labels={kinds: [box]}"], ["data.labels", "kinds need regime: one"]),
+    ("symmetric", ["data.labels={kinds: [box]}"], ["data.labels", "kinds need regime: one or random"]),
     ("symmetric", ["data.labels={regime: one, kinds: [lanes]}"], ["data.labels.kinds", "lanes"]),
     ("symmetric", ["data.labels={regime: one, kinds: []}"], ["data.labels", "kinds"]),
     (
