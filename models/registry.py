@@ -11,6 +11,7 @@ from torch import nn
 
 from models.densedepth import DenseDepth, DenseDepthSettings
 from models.heads import BoxHead, DenseHead, DepthHead, PooledBoxHead, SteeringHead
+from models.lraspp import LRASPP, LRASPPSettings
 from models.pilotnet import PilotNet
 from models.settings import FromScratch, PartSettings
 from models.unet import UNet, UNetSettings
@@ -40,6 +41,7 @@ BOXES = {name: name for name in ("classes", "grid", "predictors")}
 
 NETWORKS = {
     "unet": Part(UNet, {"channels_out": "classes"}, UNetSettings),
+    "lraspp": Part(LRASPP, {"channels_out": "classes"}, LRASPPSettings),
     "pilotnet": Part(PilotNet, {"numbers": "numbers"}, FromScratch),
     "densedepth": Part(DenseDepth, {"median_depth": "median_depth"}, DenseDepthSettings),
     "yolov1": Part(YOLOv1, BOXES, YOLOv1Settings),

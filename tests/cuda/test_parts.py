@@ -32,6 +32,7 @@ PRECISIONS = pytest.mark.parametrize("dtype", list(TOLERANCE), ids=["float64", "
 SETTINGS = {"box": {"grid": 4, "predictors": 2}}
 SMALL = {
     "unet": {"base_channels": 4},
+    "lraspp": {"encoder": "small", "pretrained": "none"},
     "pilotnet": {},
     "yolov1": {"base_channels": 4, "pairs": [1]},
     "densedepth": {"encoder": "small", "pretrained": "none"},

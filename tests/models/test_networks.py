@@ -1,22 +1,25 @@
-"""What all four single-task networks promise."""
+"""What all single-task networks promise."""
 
 import pytest
 import torch
 from torch import nn
 
 from models.densedepth import DenseDepth
+from models.lraspp import LRASPP
 from models.pilotnet import PilotNet
 from models.unet import UNet
 from models.yolov1 import YOLOv1
 
 SMALL = {
     "unet": lambda: UNet(classes=5, base_channels=8),
+    "lraspp": lambda: LRASPP(classes=5, encoder="small"),
     "pilotnet": PilotNet,
     "densedepth": lambda: DenseDepth(median_depth=15.0, encoder="small"),
     "yolov1": lambda: YOLOv1(classes=14, base_channels=8, pairs=(1, 2)),
 }
 OUTPUT = {  # of B images of H x W
     "unet": lambda b, h, w: (b, 5, h, w),
+    "lraspp": lambda b, h, w: (b, 5, h, w),
     "pilotnet": lambda b, h, w: (b, 10),
     "densedepth": lambda b, h, w: (b, 1, h, w),
     "yolov1": lambda b, h, w: (b, 8, 8, 10, 19),
