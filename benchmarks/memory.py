@@ -173,7 +173,7 @@ def estimate(case: Case, size: tuple[int, int], micro_batch_size: int | None = N
     held = step.held()
     tracker = MemTracker()
     optimizers = [group.optimizer for group in step.groups.values()]
-    tracker.track_external(step.model, *optimizers, *step.inputs(), *step.rows())
+    tracker.track_external(*step.networks(), *optimizers, *step.inputs(), *step.rows())
     with fake, tracker:
         train_once(step)
     peak = sum(device["Total"] for device in tracker.get_tracker_snapshot("peak").values())

@@ -20,10 +20,12 @@ from torch.profiler import ProfilerActivity, profile
 from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
 from datasets.samples import Batch, Sample
+from models.base import TaskNetwork
 from models.memory_format import lay_out
 from tasks.base import Task
 from tasks.box import BoxLabel
 from tasks.depth_unit import STEPS_PER_METRE
+from training.averaging import MovingAverage
 from training.build import make_groups
 from training.evaluation import Precision
 from training.methods.rows import Rows
@@ -87,6 +89,7 @@ class Step:
             self.model = config.make_model(self.tasks).train()
             if not fake:  # whose parameters can't be moved
                 lay_out(self.model.to(device), channels_last=config.training.channels_last)
+            self.average = MovingAverage(self.model, config.training.ema) if config.training.ema else None
             self.balancing = config.make_balancing(self.model, self.tasks)
             self.groups = self._make_groups(config)
             for group in self.groups.values():
@@ -128,17 +131,25 @@ class Step:
         for group in self.groups.values():
             group.count = len(self.batch)
             group.step(group.prepare(1.0).tolist())
+        if self.average:
+            self.average.update()
 
     # ---- memory -------------------------------------------------------------------------------------------------
 
     def held(self) -> dict[str, int]:
-        """Bytes that stay from micro-batch to micro-batch; parameters with buffers, gradients with `rows`."""
+        """Bytes that stay from micro-batch to micro-batch; parameters with buffers and their average, gradients with
+        `rows`."""
         parameters = [parameter for group in self.groups.values() for parameter in group.parameters]
+        weights = {tensor for network in self.networks() for tensor in (*network.parameters(), *network.buffers())}
         return {
-            "parameters": bytes_of([*self.model.buffers(), *{*self.model.parameters(), *parameters}]),
+            "parameters": bytes_of({*weights, *parameters}),
             "gradients": bytes_of([*(p.grad for p in parameters if p.grad is not None), *self.rows()]),
             "optimiser": bytes_of(self.optimiser_states()),
         }
+
+    def networks(self) -> list[TaskNetwork]:
+        """The one that trains, and the moving average of its weights."""
+        return [self.model, *([self.average.model] if self.average else [])]
 
     def inputs(self) -> list[Tensor]:
         """Images and targets."""

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import signals
@@ -133,5 +134,11 @@ def update_with(metric: "Metric", task: Task, outputs: Mapping[str, Any], batch:
     frames = batch.frames if places is None else [batch.frames[place] for place in places.tolist()]
     chosen = [index for index, frame in enumerate(frames) if frame.dataset == root]
     if chosen:
-        target = {key: value[chosen] for key, value in batch.targets[task.name].items()}
+        target = {key: rows_of(value, chosen) for key, value in batch.targets[task.name].items()}
         metric.update(task.decode(outputs[task.name][chosen]), target)
+
+
+def rows_of(values: Tensor, chosen: list[int]) -> Tensor:
+    """Those samples of a target. On a GPU torch can't pick from uint16: the bits are taken as int16."""
+    bits = values.view(torch.int16) if values.dtype == torch.uint16 else values
+    return bits[chosen].view(values.dtype)

@@ -86,7 +86,7 @@ class Trainer:
         if config.sync_bn:
             distributed.sync_batch_norm(model)
         if config.compile:
-            for part in model.parts():
+            for part in dict.fromkeys([*model.parts(), *self.judged.parts()]):
                 part.compile()
         self.position = Position()
         self.best: dict[str, Any] = {}  # score, epoch and results of the best validation

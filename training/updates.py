@@ -121,7 +121,10 @@ class Group:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """ValueError: it is of other parameters."""
+        kernels = [group["fused"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, fused in zip(self.optimizer.param_groups, kernels, strict=True):
+            group["fused"] = fused  # this device's, not those of the one that the checkpoint was written on
         for parameter, moments in self.optimizer.state.items():
             if moments["exp_avg"].shape != parameter.shape or moments["exp_avg_sq"].shape != parameter.shape:
                 raise ValueError(f"moments of {self.name} are of another shape than its parameters")

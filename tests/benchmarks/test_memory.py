@@ -62,6 +62,13 @@ def test_a_frozen_encoder_is_estimated_as_well() -> None:
     assert found.activations == pytest.approx(measured.activations, rel=0.1)
 
 
+def test_a_moving_average_is_as_large_as_the_network() -> None:
+    config = case().config.model_copy(update={"training": TrainingConfig(epochs=1, ema=0.9)})
+    found, plain = estimate(Case("averaged", config), SIZE), estimated()
+    assert replace(found, parameters=plain.parameters) == plain
+    assert found.parameters == 2 * plain.parameters
+
+
 def test_what_is_held_follows_from_the_parameters() -> None:
     small = case()
     tasks = small.config.make_tasks(LABELS)

@@ -14,6 +14,8 @@ from datasets.processed import ProcessedData
 from tests.training.golden import write_labels
 
 DEVICE = os.environ.get("A2D2_CUDA_TESTS", "cuda")
+# what deterministic trainings set: torch reads it at a process's first matrix product alone
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

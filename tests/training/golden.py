@@ -87,7 +87,6 @@ def cases() -> dict[str, tuple[str, str, dict[str, Any]]]:
 def trace(folder: Path, processes: int, names: list[str]) -> dict[str, Any]:
     """Case -> its losses, gradient norms and similarities by step, and projections of its final weights."""
     processed = ProcessedData(folder / "processed")
-    processed.describe("a2d2")
     write_labels(processed)
     runs, found = folder / "runs", cases()
     driven = []
@@ -139,6 +138,7 @@ def set_weights(model: nn.Module) -> None:
 
 def write_labels(processed: ProcessedData) -> None:
     """Frames that drive along a pattern; every fifth lacks steering, every seventh boxes, frame 3 all but depth."""
+    processed.describe("a2d2")
     for number in range(FRAMES):
         frame = Frame("a2d2", SCENE, f"{STEP_OF_IDS * number:09d}")
         y, x = np.mgrid[:SIDE, :SIDE]

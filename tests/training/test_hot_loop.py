@@ -160,14 +160,23 @@ def test_gradient_methods_wait_once_more(place: Workplace, monkeypatch: pytest.M
     """For the inner products of their rows. What TorchJD itself reads to solve for the weights is not counted."""
     trainer = make_plan(place, "training.epochs=1", "balancing=upgrad", kind="symmetric").trainer()
 
-    def summed(jacobians: list[torch.Tensor], present: list[int]) -> list[float]:
+    def summed(jacobians: list[torch.Tensor], present: list[int]) -> None:
         for parameter, jacobian in zip(trainer.balancing.shared, jacobians, strict=True):
             parameter.grad = jacobian.sum(0)
-        return [1.0] * len(present)
 
     monkeypatch.setattr(trainer.balancing, "to_gradient", summed)
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, clip, foreach: torch.zeros(()))
     found = waits_of_an_epoch(trainer, monkeypatch)
+    assert found["_accumulate"] == [[]] * len(found["_accumulate"])
+    assert [len(waits) for waits in found["_close"]] == [3] * len(found["_close"])
+
+
+@pytest.mark.parametrize("balancing", ["dwa", "imtl_l", "stch"])
+def test_scalarizations_wait_once_more_as_well(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, balancing: str
+) -> None:
+    plan = make_plan(place, "training.epochs=1", f"balancing={balancing}", "frames=complete", kind="symmetric")
+    found = waits_of_an_epoch(plan.trainer(), monkeypatch)
     assert found["_accumulate"] == [[]] * len(found["_accumulate"])
     assert [len(waits) for waits in found["_close"]] == [3] * len(found["_close"])
 

@@ -39,8 +39,7 @@ class Aggregated(Rows):
             raise UserError(f"balancing: {name}: {missing}") from None
         self.seed = seed
 
-    def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> list[float]:
-        """The weights are 1 for the methods that do not weigh whole rows."""
+    def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> Tensor | None:
         for parameter, jacobian in zip(self.shared, jacobians, strict=True):
             parameter.jac = jacobian  # type: ignore[attr-defined]  # TorchJD's own field
         # weights from the inner products alone: no second copy of all rows
@@ -50,10 +49,9 @@ class Aggregated(Rows):
             # some methods draw random numbers: the same ones in every process and after a resume
             torch.manual_seed(self.seed + self.steps)
             # its overloads want one kind of aggregator to be known
-            weights: Tensor | None = jac_to_grad(  # type: ignore[call-overload]
+            return jac_to_grad(  # type: ignore[call-overload]
                 self.shared, self.aggregator, optimize_gramian_computation=by_gramian
             )
-        return [1.0] * len(present) if weights is None else weights.tolist()
 
 
 def make(settings: MethodSettings, context: Context) -> Aggregated:

@@ -61,27 +61,30 @@ class Scalarized(Rows):
         self.heads = {task: context.groups[task] for task in self.tasks}
         self.sums = torch.zeros(len(self.tasks), dtype=torch.float64, device=self.counts.device)
         self.values = torch.full_like(self.sums, torch.nan)  # of the last block
+        self.valued: set[int] = set()  # places of the tasks that have one
 
     def task_loss(self, task: str, losses: Tensor, valid: Tensor) -> Tensor:
         loss = super().task_loss(task, losses, valid)
         self.sums[self.tasks.index(task)] += loss.detach()
         return loss
 
-    def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> list[float]:
+    def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> Tensor:
         """The heads' pending gradients are of the same number: they get their slope too."""
+        self.valued |= set(present)
         slopes = self._slopes()
+        of_rows = torch.stack([slopes[i] for i in present])
         for parameter, jacobian in zip(self.shared, jacobians, strict=True):
-            parameter.grad = torch.tensordot(slopes[list(present)].to(jacobian), jacobian, dims=1)
+            parameter.grad = torch.tensordot(of_rows.to(jacobian), jacobian, dims=1)
         for slope, task in zip(slopes, self.tasks, strict=True):
             for parameter in self.heads[task]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(slope.to(parameter))
-        return slopes[list(present)].tolist()
+        return of_rows
 
     def _slopes(self) -> Tensor:
         """Of the scalarizer at the block's values, float64; its own parameters get their gradients."""
         self.values = torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), self.values)
-        if self.values.isnan().any():
+        if len(self.valued) < len(self.tasks):
             return torch.ones_like(self.values)
         values = self.values.clone().requires_grad_()
         with torch.random.fork_rng([values.device] if values.is_cuda else []):
@@ -113,6 +116,7 @@ class Scalarized(Rows):
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.values = state["values"].to(self.sums)
+        self.valued = set(torch.nonzero(~state["values"].isnan()).flatten().tolist())
         self.scalarizer.load_state_dict(state["learnt"])
         for name, value in state["history"].items():
             setattr(self.scalarizer, name, placed(value, self.sums))
