@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from datasets.a2d2.raw import RawData
 from datasets.processed import ProcessedData
+from models.multitask import BACKBONE
 from tests.training.conftest import Workplace
 from tests.training.test_asymmetric import make_plan, uneven_data
 from training.loop import Trainer
@@ -58,6 +59,23 @@ def test_heads_that_see_another_number_of_samples_each_time_are_not_compiled_ane
     assert len(seen) > 8  # many sizes
     # at most: one size, any size, a single sample; to train and to validate
     assert parts <= counter.frame_count <= 6 * parts
+
+
+def test_a_part_is_compiled_a_few_times_for_a_dozen_sizes(place: Workplace, counter: CompileCounter) -> None:
+    """More than torch's limit, which would be reached with a graph for each."""
+    model = make_plan(place, "training.compile=true").trainer().model
+    images = torch.zeros(12, 3, 64, 64, dtype=torch.uint8)
+    for count in range(1, 13):
+        model(images, {task: torch.arange(count) for task in model.groups() if task != BACKBONE})
+    parts = len(model.parts())
+    assert parts <= counter.frame_count <= 3 * parts
+
+
+def test_the_average_that_is_validated_is_compiled_as_well(place: Workplace, counter: CompileCounter) -> None:
+    trainer = make_plan(place, "training.compile=true", "training.ema=0.9").trainer()
+    assert trainer.judged is not trainer.model
+    for network in (trainer.model, trainer.judged):
+        assert all(part._compiled_call_impl is not None for part in network.parts())
 
 
 def test_compiled_parts_give_the_same_losses(place: Workplace, counter: CompileCounter) -> None:
