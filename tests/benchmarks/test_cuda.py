@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 import torch
@@ -36,8 +36,14 @@ def tests(listed: subprocess.CompletedProcess[str]) -> list[str]:
     return [line for line in listed.stdout.splitlines() if "::" in line]
 
 
+CHOICES = [
+    (name, key)
+    for name, task in TASKS.items()
+    for key, field in task.Settings.model_fields.items()
+    if get_origin(field.annotation) is Literal
+]
 REGISTERED = {
-    "test_loss": TASKS,
+    "test_loss": [*TASKS, *(f"{task} {key}=" for task, key in CHOICES)],
     "test_decode_and_metric": TASKS,
     "test_flip": TASKS,
     "test_network": [

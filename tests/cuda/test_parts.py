@@ -1,8 +1,9 @@
 """Losses, metrics, decoding, augmentation, networks and heads on the device against the CPU."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, get_args, get_origin
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -54,8 +55,8 @@ def raw_labels() -> dict[str, list[Any]]:
     }
 
 
-def made(name: str) -> Task:
-    task = TASKS[name](TASKS[name].Settings(**SETTINGS.get(name, {})), spec=LABELS.get(name))
+def made(name: str, **settings: Any) -> Task:
+    task = TASKS[name](TASKS[name].Settings(**SETTINGS.get(name, {}), **settings), spec=LABELS.get(name))
     task.fit(raw_labels()[name])
     return task
 
@@ -82,11 +83,21 @@ def output_of(name: str) -> Tensor:
 # ---- tasks -----------------------------------------------------------------------------------------------------------
 
 
+def choices() -> Iterator[Any]:
+    """Tasks with their own settings, and with each that a choice of words leaves beside them."""
+    for name, task in TASKS.items():
+        yield pytest.param(name, {}, id=name)
+        for key, field in task.Settings.model_fields.items():
+            for value in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
+                if value != field.default:
+                    yield pytest.param(name, {key: value}, id=f"{name} {key}={value}")
+
+
 @PRECISIONS
-@pytest.mark.parametrize("name", TASKS)
-def test_loss(name: str, dtype: torch.dtype, device: torch.device) -> None:
+@pytest.mark.parametrize(("name", "settings"), [*choices()])
+def test_loss(name: str, settings: dict[str, str], dtype: torch.dtype, device: torch.device) -> None:
     """Values, validity and gradient."""
-    task = made(name)
+    task = made(name, **settings)
     target = task.collate([None, *raw_labels()[name][1:]])
     found = []
     for place in (torch.device("cpu"), device):
@@ -109,6 +120,30 @@ def test_decode_and_metric(name: str, dtype: torch.dtype, device: torch.device) 
         metric.update(task.decode(output_of(name).to(place, dtype)), moved(target, place))
         found.append(metric.compute())
     assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ["segmentation", "depth"])
+def test_judged_at_the_size_of_larger_labels(name: str, device: torch.device) -> None:
+    """--full-resolution."""
+    task, found = made(name), []
+    larger = [np.kron(label, np.ones((2, 2), label.dtype)) for label in raw_labels()[name]]
+    for place in (torch.device("cpu"), device):
+        target = moved(task.collate(larger), place)
+        metric = task.metric().to(place)
+        metric.update(task.decode(task.at_size_of(target, output_of(name).to(place))), target)
+        found.append(metric.compute())
+    assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-3, nan_ok=True)
+
+
+def test_images_are_decoded_on_the_device(device: torch.device) -> None:
+    """data.decode: device. nvJPEG's bytes differ from the CPU's by a few units."""
+    smooth = np.mgrid[:SIDE, :SIDE][0].astype(np.uint8)[:, :, None].repeat(3, 2)
+    jpeg = torch.from_numpy(cv2.imencode(".jpg", smooth)[1])
+    found = [
+        Batch([], torch.empty(0), {}, {}, encoded=[jpeg, jpeg]).to(torch.device(d)).images for d in ("cpu", device)
+    ]
+    assert found[1].shape == (2, 3, SIDE, SIDE)
+    assert (found[1].cpu().int() - found[0].int()).abs().max() <= 4
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -105,14 +105,17 @@ def test_fp16(train: Train, mode: str) -> None:
 def test_micro_batches(train: Train, mode: str) -> None:
     """In float32: rounding alone."""
     first, *others = (
-        train(mode, f"micro{size}", "training.precision=fp32", *micro_batch(mode, size))["model"] for size in (1, 2, 4)
+        train(mode, f"micro{size}", "training.precision=fp32", *micro_batch(mode, size))["model"]
+        for size in (1, 2, 4, 8)
     )
-    assert [distance(first, other) < 1e-2 for other in others] == [True, True]
+    assert [distance(first, other) < 1e-2 for other in others] == [True] * 3
 
 
 def micro_batch(mode: str, size: int) -> tuple[str, ...]:
+    """Blocks of 8, so that each size divides them."""
     section = "" if mode in ("symmetric", "asymmetric") else f"tasks.{mode}."
-    return (f"{section}micro_batch_size={size}",)
+    block = "block_size" if mode == "asymmetric" else f"{section}batch_size"
+    return f"{section}micro_batch_size={size}", f"{block}=8"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -139,6 +142,29 @@ def test_without_determinism_a_resumed_training_is_as_near_as_another_one(
         train("asymmetric", "cut")
     resumed = train("asymmetric", "cut", more=("--resume", "auto"))["model"]
     assert distance(whole, resumed) <= 10 * distance(whole, again) + 1e-4
+
+
+def test_two_trainings_with_a_moving_average_are_alike(train: Train) -> None:
+    states = [train("symmetric", name, "training.precision=fp32", "training.ema=0.9") for name in ("one", "other")]
+    assert distance(states[0]["model"], states[1]["model"]) < 1e-2
+    assert distance(states[0]["model"], states[0]["average"]["trained"]) > 0
+
+
+@pytest.mark.parametrize("mode", ["symmetric", "asymmetric"])
+def test_similarities_are_measured(train: Train, tmp_path: Path, mode: str) -> None:
+    train(mode, "similar", "training.similarity_every=2", "training.log_every=1")
+    rows = map(json.loads, (tmp_path / "runs" / "similar" / "metrics.jsonl").read_text().splitlines())
+    found = [value for row in rows for key, value in row.items() if key.startswith("similarity/")]
+    assert len(found) > 1
+    assert all(-1.001 <= value <= 1.001 for value in found)
+
+
+@pytest.mark.parametrize("balancing", ["uncertainty", "upgrad", "dwa", "imtl_l"])
+def test_balanced(train: Train, balancing: str) -> None:
+    """Whole trainings; tests of parts have every method."""
+    settings = ("training.precision=fp32", f"balancing={balancing}", "frames=complete")
+    states = [train("symmetric", name, *settings)["model"] for name in ("one", "other")]
+    assert distance(*states) < 1e-2
 
 
 def test_nan(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
