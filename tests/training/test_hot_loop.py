@@ -35,7 +35,8 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> Iterator[CompileCounter]:
     counter, compile_part = CompileCounter(), nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda part: compile_part(part, backend=counter))
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    limit = "recompile" if hasattr(torch._dynamo.config, "fail_on_recompile_limit_hit") else "cache"  # before torch 2.7
+    with torch._dynamo.config.patch({f"fail_on_{limit}_limit_hit": True}):
         yield counter
     torch._dynamo.reset()
 

@@ -44,7 +44,8 @@ class GradientSimilarity:
         for task in losses:
             loss = total(losses[task], valid[task])
             gradients = torch.autograd.grad(loss, self.shared, retain_graph=True, materialize_grads=True)
-            torch._foreach_add_(self.rows.setdefault(task, self._zeros()), gradients)
+            with torch.no_grad():  # some of torch's zeros, where a loss does not reach, want a gradient themselves
+                torch._foreach_add_(self.rows.setdefault(task, self._zeros()), gradients)
 
     def stepped(self) -> dict[str, float]:
         """The shared parameters have stepped -> {"a/b": similarity} where it was measured."""
