@@ -31,6 +31,7 @@ from datasets.processed import ProcessedData
 from tasks import TASKS
 from tests.processes import PYTHON_PATH
 from training import checkpoint
+from training.methods import METHODS
 from training.methods.gradients import AGGREGATORS
 from training.runs import ASYMMETRIC, SYMMETRIC
 
@@ -70,17 +71,18 @@ def cases() -> dict[str, tuple[str, str, dict[str, Any]]]:
     found = {task: ("train_single_task", task, {**SHARED, "tasks": single}) for task in TASKS}
     weights = {task: {"weight": 1.0 / (1 + i), "settings": SETTINGS.get(task, {})} for i, task in enumerate(TASKS)}
     symmetric = {**SHARED, **NETWORK, **SIZES, "frames": "any", "tasks": weights}
-    for method in ("fixed", "uncertainty", *AGGREGATORS):
-        training = {**SHARED["training"], "similarity_every": int(method in AGGREGATORS)}  # where it costs nothing
-        config = {**symmetric, "training": training, "balancing": method}
-        found[f"symmetric {method}"] = ("train_symmetric", SYMMETRIC, config)
+    for name, method in METHODS.items():
+        training = {**SHARED["training"], "similarity_every": int(name in AGGREGATORS)}  # where it costs nothing
+        frames = "complete" if method.complete else "any"
+        config = {**symmetric, "training": training, "balancing": name, "frames": frames}
+        found[f"symmetric {name}"] = ("train_symmetric", SYMMETRIC, config)
     heads = {task: {**section, **SIZES, "batch_size": 2 + i} for i, (task, section) in enumerate(weights.items())}
     backbone = {**SIZES, "batch_size": 2 * BLOCK}
     asymmetric = {**SHARED, **NETWORK, "backbone": backbone, "block_size": BLOCK, "tasks": heads}
     training = {**SHARED["training"], "similarity_every": 3}
-    for method in ("fixed", "uncertainty"):
-        config = {**asymmetric, "training": training, "balancing": method}
-        found[f"asymmetric {method}"] = ("train_asymmetric", ASYMMETRIC, config)
+    for name in (name for name, method in METHODS.items() if method.asymmetric):
+        config = {**asymmetric, "training": training, "balancing": name}
+        found[f"asymmetric {name}"] = ("train_asymmetric", ASYMMETRIC, config)
     return found
 
 

@@ -16,11 +16,14 @@ from torch import nn
 
 from datasets.a2d2.raw import RawData
 from datasets.processed import ProcessedData
+from errors import UserError
 from tasks import TASKS
 from tests.processes import PYTHON_PATH
 from tests.training.conftest import CONFIG, Workplace
 from tests.training.test_asymmetric import ASYMMETRIC, SYMMETRIC, uneven_data
 from training import checkpoint, distributed
+from training.runs.base import Portions
+from training.start import check_processes
 
 __all__ = ["uneven_data"]
 
@@ -171,12 +174,12 @@ def test_a_process_that_dies_ends_the_job_with_its_error(place: Workplace) -> No
     assert "this process dies" in done.stderr
 
 
-def test_blocks_must_divide(place: Workplace) -> None:
-    wide = [case("wide", "train_symmetric", SYMMETRIC, "symmetric", micro_batch_size=8)]
-    done = start(place.dir, [DRIVER, write_runs(place, wide, "")], 2)
-    assert done.returncode != 0
-    assert "2 processes with micro_batch_size 8 do not divide the block of 8" in done.stderr
-    assert "rank0]: Traceback" not in done.stderr  # torchrun shows one of its own
+def test_blocks_must_divide(monkeypatch: pytest.MonkeyPatch) -> None:
+    portions = Portions(block_size=8, micro_batch_size=8)
+    check_processes(portions)
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    with pytest.raises(UserError, match="2 processes with micro_batch_size 8 do not divide the block of 8"):
+        check_processes(portions)
 
 
 SHARED_OUT = """

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 
 from tests.training.golden import STEPS, STORED, cases, differences, trace
+from training.methods import METHODS
 from training.methods.gradients import AGGREGATORS
 
-# The gradient methods differ in what one process does with the rows once they are summed: with two processes, one that
-# draws random numbers and one that does not stand for all. (`golden trace --processes 2` runs the others too.)
-ALIKE = {f"symmetric {method}" for method in AGGREGATORS if method not in ("upgrad", "graddrop")}
+# The methods with a row a task differ in what one process does with the rows once they are summed: with two processes,
+# one that draws random numbers and one that does not stand for all, and one scalarization for the others.
+# (`golden trace --processes 2` runs the others too.)
+SCALARIZATIONS = {name for name, method in METHODS.items() if method.complete}
+ALIKE = {f"symmetric {name}" for name in {*AGGREGATORS, *SCALARIZATIONS} - {"upgrad", "graddrop", "dwa"}}
 
 
 def parts() -> Iterator[Any]:
@@ -33,7 +36,9 @@ def test_the_traces_are_of_30_steps_of_every_mode_and_balancing() -> None:
     found = stored()
     assert found.keys() == cases().keys()
     for name, content in found.items():
-        fewest = STEPS if name != "steering" else 24  # fewer frames have its label
+        # fewer frames have a steering label, or all labels
+        few = name == "steering" or name.removeprefix("symmetric ") in SCALARIZATIONS
+        fewest = 24 if few else STEPS
         assert sum("gradient_norm/" in "".join(row) for row in content["rows"]) >= fewest, name
 
 
