@@ -28,7 +28,8 @@ OTHER := $(SCENE)_000002703
 TASKS := segmentation steering depth box
 
 # what a machine with Python 3.12 (glibc 2.28 or newer) and these packages still needs: the pins of requirements*.txt
-# without what it has, what it can do without, and what lints; and their dependencies, as far as those need no torch
+# without what it has, what it can do without (wandb, fetching A2D2), and what lints; and their dependencies, as far as
+# those need no torch
 BUNDLE := bundle
 BUNDLE_MB := 20
 BARE_MACHINE_HAS := torch|torchvision|timm|numpy|pillow|opencv-python-headless|scipy|matplotlib
@@ -117,7 +118,7 @@ readme: .venv/installed
 cuda-bundle:
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	rm -rf $(BUNDLE) && mkdir $(BUNDLE)
-	grep -hEv '^(-r|#|($(BARE_MACHINE_HAS)|wandb|ruff|mypy|types-PyYAML)==)' requirements.txt requirements-dev.txt > $(BUNDLE)/pins.txt
+	grep -hEv '^(-r|#|($(BARE_MACHINE_HAS)|wandb|ruff|mypy|types-PyYAML|obstore|moto\[server\])==)' requirements.txt requirements-dev.txt > $(BUNDLE)/pins.txt
 	$(BUNDLE_DOWNLOAD) --no-deps -r $(BUNDLE)/pins.txt
 	$(BUNDLE_DOWNLOAD) -c $(BUNDLE)/pins.txt $(WITH_DEPENDENCIES)
 	@bytes=$$(cat $(BUNDLE)/*.whl | wc -c); echo "$(BUNDLE)/: $$(((bytes + 500000) / 1000000)) MB of wheels"; \

@@ -1,6 +1,7 @@
 """benchmarks/cuda_bare.sh in a repository of its own, with a benchmarks.cuda that tells what it got."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "cuda_bare.sh"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "cuda_bare.sh"
 CUDA = """
 import small_library, sys
 from importlib.util import find_spec
@@ -80,3 +82,15 @@ def test_a_wheel_that_does_not_fit_costs_itself_only(repository: Path) -> None:
     done = bare(repository, PYTHONPATH="")
     assert done.returncode == 7
     assert "going on without bundle/other_library-1.0-cp27-cp27m-win32.whl\n" in done.stderr
+
+
+def test_what_the_bundle_pins_pip_takes_as_constraints(tmp_path: Path) -> None:
+    """Names and versions, without extras. By the Makefile's own line; nothing is downloaded."""
+    rules = subprocess.run(
+        ["make", "-n", "cuda-bundle", f"BUNDLE={tmp_path}"], cwd=ROOT, capture_output=True, text=True
+    )
+    (line,) = (line for line in rules.stdout.splitlines() if line.startswith("grep") and "pins.txt" in line)
+    subprocess.run(line, shell=True, cwd=ROOT, check=True)
+    pins = [pin.split("#")[0].strip() for pin in (tmp_path / "pins.txt").read_text().splitlines()]
+    assert {pin.split("==")[0] for pin in pins} >= {"pydantic", "torchjd", "pytest"}
+    assert [pin for pin in pins if not re.fullmatch(r"[\w-]+==[\w.]+", pin)] == []
