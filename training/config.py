@@ -1,5 +1,6 @@
 """The YAML configs as pydantic models: unknown keys, wrong types and impossible values are one-line errors."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -17,10 +18,12 @@ from pydantic import (
     field_validator,
 )
 from pydantic_core import InitErrorDetails
+from torch import nn
 from torchvision.models import WeightsEnum
 
 from errors import UserError
 from models.encoder import check_encoder, imagenet_weights
+from models.multitask import BACKBONE
 from models.registry import HEADS, NETWORKS
 from models.settings import EncoderSettings, PartSettings
 from models.timm_encoder import TimmWeights
@@ -33,6 +36,9 @@ from training.methods import METHODS, MethodSettings
 Rate = Annotated[float, Field(gt=0, le=1e30)]  # AdamW of float32 parameters overflows above
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 PARTS = {"network": NETWORKS, "head": HEADS}
+SYMMETRIC = "symmetric"  # the mode of all tasks together, beside the tasks' own
+ASYMMETRIC = "asymmetric"  # the one mode of asymmetric training
+TAKEN = {BACKBONE: "the shared parameters", SYMMETRIC: "a mode", ASYMMETRIC: "a mode"}  # names that are no task's
 
 
 def is_unset(value: Any) -> bool:
@@ -126,7 +132,7 @@ class NetworkConfig(EncoderSettings):
 def with_task_settings(tasks: Any, part: str) -> Any:
     """The sections with their `settings` checked by the task that they name, and their network or head (`part`).
 
-    ValueError: an unknown task.
+    ValueError: an unknown task, or a name that none can have.
 
     A task whose section is null is left out of training.
     """
@@ -137,12 +143,27 @@ def with_task_settings(tasks: Any, part: str) -> Any:
         raise ValueError(f"{numbers[0]} is not a name of a task; put it in quotes")
     if not tasks:
         raise ValueError("must hold one section a task")
+    for name in tasks:
+        check_task_name(name)
     return {
         name: section
         if not isinstance(section, dict)
         else with_kind_settings(name, label_of(name, section), section, part)
         for name, section in tasks.items()
     }
+
+
+def check_task_name(name: str) -> None:
+    """ValueError unless files, groups of parameters, modes and modules can be called so."""
+    if name in TAKEN:
+        wrong = f"that is what {TAKEN[name]} is called"
+    elif hasattr(nn.ModuleDict(), name):
+        wrong = "torch's modules have that word for themselves"
+    elif not re.fullmatch(r"[A-Za-z0-9_][\w+-]*", name):
+        wrong = "a name is one word of letters, digits, '_', '-' and '+'"
+    else:
+        return
+    raise ValueError(f"{name!r} can't be a task's name: {wrong}; choose another and name its kind in `label`")
 
 
 def label_of(task: str, section: Mapping[str, Any]) -> str:

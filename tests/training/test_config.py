@@ -14,7 +14,7 @@ from tasks import TASKS
 from tests.conftest import ROOT
 from tests.training.conftest import CONFIG
 from training.arguments import make_parser
-from training.config import NetworkConfig, load_config, to_yaml
+from training.config import NetworkConfig, check_task_name, load_config, to_yaml
 from training.runs import RUN_CONFIGS, AsymmetricRun, RunConfig, SingleTaskRun, SymmetricRun
 from training.runs import kind_of as kind_of_content
 
@@ -164,6 +164,27 @@ def test_overrides_are_applied_in_order(path: Path) -> None:
 @pytest.mark.parametrize("path_", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_kind_of_a_run_shows_in_its_keys(path_: Path) -> None:
     assert kind_of_content(yaml.safe_load(path_.read_text())) is kind_of(path_)
+
+
+@pytest.mark.parametrize("name", ["backbone", "symmetric", "asymmetric", "train", "keys", "type", "_modules"])
+@pytest.mark.parametrize("kind", RUN_CONFIGS)
+def test_names_that_a_task_can_not_have(kind: str, name: str) -> None:
+    path = ROOT / "configs" / f"{kind}_conf.yaml"
+    with pytest.raises(UserError) as error:
+        load_config(RUN_CONFIGS[kind], path, [f"tasks.{name}={{label: depth, batch_size: 16, learning_rate: 0.1}}"])
+    assert str(error.value).startswith(f"{path} with --set: tasks: '{name}' can't be a task's name: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a/b", "../a", "-a", ".a", "a b", "a\n", "é" * 2 + "/"])
+def test_a_name_of_a_task_is_one_word(name: str) -> None:
+    with pytest.raises(ValueError, match="a name is one word of letters"):
+        check_task_name(name)
+
+
+@pytest.mark.parametrize("name", [*TASKS, "indoor", "depth_2", "far-depth+near", "2d", "_depth"])
+def test_names_that_a_task_can_have(name: str) -> None:
+    check_task_name(name)
 
 
 # ---- a GPU's file laid over a config ------------------------------------------------------------------------------

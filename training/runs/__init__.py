@@ -5,10 +5,11 @@ The training scripts and evaluate.py know only `RunConfig`.
 
 from collections.abc import Container
 
-from training.runs.asymmetric import ASYMMETRIC, AsymmetricRun
+from training.config import ASYMMETRIC, SYMMETRIC
+from training.runs.asymmetric import AsymmetricRun
 from training.runs.base import RunConfig
 from training.runs.single_task import SingleTaskRun
-from training.runs.symmetric import SYMMETRIC, SymmetricRun
+from training.runs.symmetric import SymmetricRun
 
 __all__ = [
     "ASYMMETRIC",

@@ -20,12 +20,10 @@ from datasets.labels import Labelled, label_samples
 from datasets.samples import Sample
 from datasets.sampling import Sampling
 from models.multitask import BACKBONE
-from training.config import GroupConfig
+from training.config import ASYMMETRIC, GroupConfig
 from training.methods import METHODS, MethodSettings
 from training.runs.base import Portions, tasks_in_order
 from training.runs.multi_task import HeadConfig, MultiTaskRun
-
-ASYMMETRIC = "asymmetric"  # the one mode
 
 
 class AsymmetricTaskConfig(GroupConfig, HeadConfig):

@@ -7,12 +7,10 @@ from pydantic import model_validator
 from datasets.labels import Labelled
 from datasets.samples import Sample
 from models.multitask import BACKBONE
-from training.config import GroupConfig
+from training.config import SYMMETRIC, GroupConfig
 from training.methods import METHODS
 from training.runs.base import Portions, tasks_in_order
 from training.runs.multi_task import HeadConfig, MultiTaskRun
-
-SYMMETRIC = "symmetric"  # the mode of all tasks together, beside the tasks' own
 
 
 class SymmetricRun(GroupConfig, MultiTaskRun):
