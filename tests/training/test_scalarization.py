@@ -61,6 +61,19 @@ def test_the_gradient_is_that_of_torchjds_number(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_float32_network_gets_the_gradient_of_a_float64_one(name):
+    found, expected = [], []
+    for net, type_, into in ((Net(), torch.float64, expected), (Net().float(), torch.float32, found)):
+        balancing = new(name, net)
+        for part in samples().to(type_).split(2):
+            balancing.backward(net.losses(part), {task: mask[:2] for task, mask in EVERYBODY.items()})
+        balancing.aggregate(SAMPLES)
+        into += gradients(net.parameters()) + own(balancing)
+    assert all(gradient.dtype is torch.float32 for gradient in found)
+    close([gradient.double() for gradient in found], expected, 1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_micro_batches_do_not_matter(name, size):
     whole, pieces = Net(), Net()

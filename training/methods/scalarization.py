@@ -57,7 +57,7 @@ class Scalarized(Rows):
 
     def __init__(self, scalarizer: scalarization.Scalarizer, context: Context, learning_rate: float = 0.0):
         super().__init__(context.weights, context.groups[BACKBONE])
-        self.scalarizer, self.learning_rate, self.seed = scalarizer.to(context.like), learning_rate, context.seed
+        self.scalarizer, self.learning_rate, self.seed = scalarizer, learning_rate, context.seed
         self.heads = {task: context.groups[task] for task in self.tasks}
         self.sums = torch.zeros(len(self.tasks), dtype=torch.float64, device=self.counts.device)
         self.values = torch.full_like(self.sums, torch.nan)  # of the last block
@@ -133,27 +133,31 @@ def placed(value: Any, like: Tensor) -> Any:
     return value.to(like) if isinstance(value, Tensor) else value
 
 
-def alike(count: int) -> nn.Buffer:
-    """Preferences for so many tasks: their weights in the config make the difference. Moves with the scalarizer."""
-    return nn.Buffer(torch.ones(count, dtype=torch.float64), persistent=False)
+def alike(context: Context) -> Tensor:
+    """Preferences for the tasks: their weights in the config make the difference. Of the values' type, float64."""
+    return torch.ones(len(context.weights), dtype=torch.float64, device=context.like.device)
 
 
-def method(make: Callable[[Any, int], scalarization.Scalarizer], settings: type[MethodSettings]) -> Method:
-    """make: a scalarizer from settings and the number of tasks."""
+def method(make: Callable[[Any, Context], scalarization.Scalarizer], settings: type[MethodSettings]) -> Method:
+    """make: a scalarizer for float64 values from settings, where the network is."""
 
     def scalarized(chosen: Any, context: Context) -> Scalarized:
-        rate = getattr(chosen, "learning_rate", 0.0)
-        return Scalarized(make(chosen, len(context.weights)), context, learning_rate=rate)
+        return Scalarized(make(chosen, context), context, learning_rate=getattr(chosen, "learning_rate", 0.0))
 
     return Method(scalarized, settings, complete=True)
 
 
+def imtl_l(chosen: IMTLLSettings, context: Context) -> scalarization.Scalarizer:
+    """What it learns steps with the backbone, so it is of the network's type."""
+    return scalarization.IMTLL(len(context.weights)).to(context.like)
+
+
 METHODS = {
-    "dwa": method(lambda chosen, count: scalarization.DWA(chosen.temperature), DWASettings),
-    "imtl_l": method(lambda chosen, count: scalarization.IMTLL(count), IMTLLSettings),
-    "geometric_mean": method(lambda chosen, count: scalarization.GeometricMean(), MethodSettings),
-    "random": method(lambda chosen, count: scalarization.Random(), MethodSettings),
-    "stch": method(lambda chosen, count: scalarization.STCH(chosen.mu), STCHSettings),
-    "cosmos": method(lambda chosen, count: scalarization.COSMOS(chosen.penalty, alike(count)), COSMOSSettings),
-    "pbi": method(lambda chosen, count: scalarization.PBI(chosen.theta, alike(count)), PBISettings),
+    "dwa": method(lambda chosen, context: scalarization.DWA(chosen.temperature), DWASettings),
+    "imtl_l": method(imtl_l, IMTLLSettings),
+    "geometric_mean": method(lambda chosen, context: scalarization.GeometricMean(), MethodSettings),
+    "random": method(lambda chosen, context: scalarization.Random(), MethodSettings),
+    "stch": method(lambda chosen, context: scalarization.STCH(chosen.mu), STCHSettings),
+    "cosmos": method(lambda chosen, context: scalarization.COSMOS(chosen.penalty, alike(context)), COSMOSSettings),
+    "pbi": method(lambda chosen, context: scalarization.PBI(chosen.theta, alike(context)), PBISettings),
 }
