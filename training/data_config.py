@@ -32,14 +32,14 @@ class SplitConfig(StrictModel):
     """Which frames train, validate and test (datasets/splits.py)."""
 
     mode: Literal["time", "official", "scenes", "overfit"] = "time"
-    """time: by time within each scene; official: as the data set itself says (by time where one says nothing); scenes:
-    the lists below; overfit: the training frames validate."""
+    """time: by time within each scene; official: as the data set itself says (by time where one says nothing, by
+    `fractions` and gaps as with mode time); scenes: the lists below; overfit: the training frames validate."""
     fractions: list[NonNegativeFloat] = Field([0.8, 0.1, 0.1], min_length=3, max_length=3)
-    """Shares of train, val and test of each scene (mode time)."""
+    """Shares of train, val and test of each scene (modes time and official)."""
     gap_frames: NonNegativeInt = 2
-    """Frames that lie unused between two parts of a scene, at least (mode time)."""
+    """Frames that lie unused between two parts of a scene, at least (modes time and official)."""
     gap_seconds: NonNegativeFloat = 10.0
-    """Seconds that pass between two parts of a scene, at least (mode time)."""
+    """Seconds that pass between two parts of a scene, at least (modes time and official)."""
     train: list[str] = []
     """Scenes of the training part (mode scenes)."""
     val: list[str] = []
@@ -52,8 +52,9 @@ class SplitConfig(StrictModel):
 
     @model_validator(mode="after")
     def _has_no_use_for_others(self) -> Self:
-        for mode, keys in (("time", ("fractions", "gap_frames", "gap_seconds")), ("scenes", ("train", "val", "test"))):
-            check_unused(self, keys, f"mode: {mode}", used=self.mode == mode)
+        by_time, listed = ("fractions", "gap_frames", "gap_seconds"), ("train", "val", "test")
+        for modes, keys in ((("time", "official"), by_time), (("scenes",), listed)):
+            check_unused(self, keys, f"mode: {' or '.join(modes)}", used=self.mode in modes)
         check_unused(self, ["train_on_val"], "another mode than overfit", used=self.mode != "overfit")
         return self
 

@@ -1,6 +1,7 @@
 """One network trained on data sets that each carry other labels."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,13 @@ import train_symmetric
 import visualize
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
-from tests.small_roots import write_root
+from datasets.roots import Root, Roots
+from datasets.spec import SPLITS
+from tests.small_roots import SIZE, write_root
 from tests.training.conftest import Printed
 from training import checkpoint
+from training.data_config import SplitConfig
+from training.splitting import make_split
 
 Call = Callable[..., Printed]
 
@@ -178,6 +183,18 @@ def test_the_official_split_where_there_is_one(call: Call, tmp_path: Path) -> No
     found = json.loads((tmp_path / "runs" / "run" / "split.json").read_text())
     assert {name: [frame.removeprefix("rooms/") for frame in found[name]] for name in split} == split
     assert len(found["unused"]) == len(frames[2::3])
+
+
+def test_a_root_without_an_official_split_takes_the_fractions(roots: list[ProcessedData], tmp_path: Path) -> None:
+    rooms = write_root(tmp_path / "rooms", "rooms", ())
+    names = [frame.in_dataset for frame in rooms.frames("camera")]
+    rooms.dataset_path.write_text(json.dumps({"name": "rooms", "split": {"train": names[:20], "val": [], "test": []}}))
+    opened = Roots([Root.open(None, root, SIZE) for root in (rooms, roots[1])])
+    config = SplitConfig(mode="official", fractions=[0.5, 0.25, 0.25], gap_frames=1, gap_seconds=0.0)
+    split = make_split(config, opened, tmp_path)
+    counts = {name: Counter(frame.dataset for frame in split.of(name)) for name in SPLITS}
+    assert counts["train"] == {"rooms": 20, "streets": 2 * (6 - 2)}  # two scenes of 12 frames, two gaps in each
+    assert counts["val"] == counts["test"] == {"streets": 2 * 3}
 
 
 # ---- what decides -------------------------------------------------------------------------------------------------
