@@ -69,7 +69,8 @@ class TrainingConfig(StrictModel):
     validate_every: PositiveInt = 1
     """Epochs between validations; the last epoch is always validated."""
     similarity_every: NonNegativeInt = 0
-    """Steps of the backbone between two measurements of the cosine similarity of the tasks' gradients; 0: never."""
+    """Steps of the backbone between two measurements of the cosine similarity of the tasks' gradients; 0: never, as
+    where one task trains alone."""
     images: NonNegativeInt = 4
     """Validation frames, always the same, that are drawn after each validation (runs/NAME/images and dashboard)."""
     keep_images: PositiveInt = 10

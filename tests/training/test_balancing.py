@@ -12,12 +12,14 @@ from errors import UserError
 from models.encoder import Encoder
 from models.multitask import MultiTask
 from tasks import TASKS
+from tests.conftest import ROOT
 from tests.parts import head_of
-from training.config import GroupConfig
+from training.config import GroupConfig, load_config
 from training.methods.fixed import Fixed
 from training.methods.gradients import AGGREGATORS, Aggregated
 from training.methods.similarity import GradientSimilarity, cosine_similarities
 from training.methods.uncertainty import Uncertainty
+from training.runs import SYMMETRIC, SymmetricRun
 from training.updates import Group
 
 WEIGHTS = {"a": 1.0, "b": 0.5, "c": 3.0}
@@ -477,6 +479,16 @@ def test_similarity_is_measured_once_in_every_so_many_steps():
     never = GradientSimilarity(net.shared.parameters(), list(WEIGHTS), every=0)
     never.record(net.losses(samples()), valid())
     assert never.stepped() == {}
+
+
+@pytest.mark.parametrize(("mode", "measured"), [(SYMMETRIC, True), ("depth", False)])
+def test_there_is_nothing_to_measure_of_one_task_alone(mode, measured):
+    changes = ["training.similarity_every=2", "network.channels=8"]
+    config = load_config(SymmetricRun, ROOT / "configs/demo/symmetric.yaml", changes).of_mode(mode)
+    tasks = config.make_tasks(LABELS)
+    tasks["depth"].median_depth = 15.0
+    balancing = config.make_balancing(config.make_model(tasks), tasks)
+    assert (balancing.similarity is not None) == measured
 
 
 def test_a_gradient_that_does_not_reach_a_parameter_is_zero_there():

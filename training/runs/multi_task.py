@@ -92,7 +92,7 @@ class MultiTaskRun(RunConfig[MultiTask]):
             seed=self.seed,
         )
         balancing = METHODS[self.balancing.name].make(self.balancing, context)
-        every = self.training.similarity_every
+        every = self.training.similarity_every if len(tasks) > 1 else 0  # one task's gradient is like no other's
         if isinstance(balancing, Rows):
             balancing.similarity_every = every
         elif every:
