@@ -184,4 +184,4 @@ def points(lines: list[Mapping[str, Any]], name: str) -> list[list[float]]:
 
 def constant_results(run: Run, place: Place) -> dict[str, dict[str, float | None]]:
     """The constant baselines of a finished run's tasks over the test split, fitted to all training labels."""
-    return finite_or_none(restored(place.run_dir(run).last, place).evaluate_constant("test"))
+    return finite_or_none(restored(place.run_dir(run).last, place).evaluate_constant("test", every_label=True))

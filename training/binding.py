@@ -52,7 +52,7 @@ def with_regime_kinds(config: Run, there: list[str], loaded: dict[str, Any] | No
     if regime.regime not in DRAWN or regime.kinds is not None:
         return config
     saved = loaded["config"]["data"]["labels"]["kinds"] if loaded else None
-    return config.with_kinds(saved or there)
+    return config.with_labels(regime.model_copy(update={"kinds": saved or there}))
 
 
 def without_absent_tasks(config: Run, bound: Mapping[str, list[str]], roots: Roots) -> Run:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from datasets.a2d2.raw import RawData
-from datasets.frames import Frame
 from datasets.layout import fits_folder
 from datasets.processed import ProcessedData
 from datasets.roots import Roots
@@ -27,7 +26,8 @@ from tasks.base import Task
 from training import checkpoint
 from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
-from training.data_config import DataConfig
+from training.data import kept_labels, of_tasks
+from training.data_config import DataConfig, LabelsConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, LabelReader, evaluate_constant
 from training.runs import RunConfig
@@ -63,6 +63,7 @@ class Restored:
     """A trained network with its tasks, its split and the data sets that it saw."""
 
     path: Path
+    config: RunConfig  # bound to the mode
     kind: str
     mode: str
     model: TaskNetwork
@@ -93,6 +94,7 @@ class Restored:
         model.eval()
         return cls(
             path=path,
+            config=config,
             kind=config.kind,
             mode=content["mode"],
             model=model,
@@ -156,10 +158,14 @@ class Restored:
         batches = self._batches(split, precision, batch_size, workers)
         return evaluate(model, self.tasks, batches, precision, look, self.bound)
 
-    def evaluate_constant(self, split: str) -> Results:
-        """The same for the constant baselines, fitted to the training labels."""
+    def evaluate_constant(self, split: str, *, every_label: bool = False) -> Results:
+        """The same for the constant baselines, fitted to the training labels that the run's label regime keeps.
+
+        every_label: to all that its training frames have, whatever the regime.
+        """
         samples = self.samples(split, self.tasks)
-        labelled = {name: self._labelled(name, self.split.train) for name in self.tasks}
+        config = self.config.with_labels(LabelsConfig()) if every_label else self.config
+        labelled = of_tasks(config, self.bound, kept_labels(config, self.roots, self.split))
         fits = Fits(self.roots, fits_folder(self.path.resolve().parents[1]))
         return {
             name: evaluate_constant(
@@ -173,10 +179,6 @@ class Restored:
         for name in tasks:
             for root in self.bound[name]:
                 self.roots[root].check_labels([self.tasks[name].kind])
-
-    def _labelled(self, name: str, frames: tuple[Frame, ...]) -> list[Frame]:
-        samples = labelled_samples(self.roots, self.bound, frames, {name: self.tasks[name]})
-        return [sample.frame for sample in samples]
 
     def _batches(self, split: str, precision: Precision, batch_size: int, workers: int) -> Iterator[Batch]:
         dataset = LabelledFrames(self.roots, {**self.tasks, **self.readers}, self.samples(split, self.tasks))

@@ -1,5 +1,6 @@
 """evaluate.py: columns that may be compared, and an error rather than a wrong number."""
 
+import copy
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -20,6 +22,7 @@ import train_single_task
 from datasets.a2d2.raw import RawData
 from datasets.a2d2.spec import LABELS
 from datasets.frames import Frame
+from datasets.labels import keep_fractions
 from datasets.processed import ProcessedData
 from models.encoder import Encoder
 from models.multitask import MultiTask
@@ -105,6 +108,28 @@ def test_the_constant_column_knows_the_training_labels_alone(workplace: Workplac
     mean = sum(seen) / len(seen)
     errors = [abs(angle - mean) for angles in labels(workplace, split["val"]) for angle in angles]
     assert numbers["constant"]["steering"]["mae"] == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_the_constant_column_knows_the_labels_that_the_regime_keeps(
+    workplace: Workplace, call: Call, trained: Path
+) -> None:
+    config = copy.deepcopy(checkpoint.load(trained / "best.pt")["config"])
+    config["data"]["labels"] |= {"regime": "fractions", "fractions": {"steering": 0.3}}
+    fewer = changed(trained, "fewer", config=config)
+    split = json.loads((trained / "split.json").read_text())
+    everyone = {"steering": [Frame.parse(frame) for frame in split["train"]]}
+    kept = keep_fractions(everyone, {"steering": 0.3}, 0)["steering"]
+    assert 0 < len(kept) < len(split["train"])
+    mean = np.mean(labels(workplace, [str(frame) for frame in kept]))
+    expected = np.abs(np.array(labels(workplace, split["val"])) - mean).mean()
+    assert numbers_of(call, workplace, fewer)["constant"]["steering"]["mae"] == pytest.approx(expected, rel=1e-5)
+    first = numbers_of(call, workplace, fewer, trained / "best.pt")
+    assert first["constant"]["steering"]["mae"] == pytest.approx(expected, rel=1e-5)
+    network = Restored.load(fewer, workplace.raw, [workplace.processed])
+    of_all = numbers_of(call, workplace, trained / "best.pt")["constant"]
+    assert (
+        network.evaluate_constant("val", every_label=True)["steering"]["mae"] == of_all["steering"]["mae"] != expected
+    )
 
 
 def test_the_test_part(workplace: Workplace, call: Call, trained: Path) -> None:

@@ -20,7 +20,7 @@ from strict import StrictModel
 from tasks import TASKS
 from tasks.base import Task
 from training.config import GroupConfig, KindOfRun, TrainingConfig, with_task_settings
-from training.data_config import AugmentationConfig, DataConfig, Seed
+from training.data_config import AugmentationConfig, DataConfig, LabelsConfig, Seed
 from training.methods.base import Balancing
 
 Model = TypeVar("Model", bound=TaskNetwork)
@@ -92,9 +92,8 @@ class RunConfig(KindOfRun, Generic[Model]):
         """The same run with these tasks left out of training."""
         return self.model_copy(update={"tasks": {name: task for name, task in self.tasks.items() if name not in tasks}})
 
-    def with_kinds(self, kinds: list[str]) -> Self:
-        """The same run whose label regime draws from these kinds."""
-        labels = self.data.labels.model_copy(update={"kinds": kinds})
+    def with_labels(self, labels: LabelsConfig) -> Self:
+        """The same run with another label regime."""
         return self.model_copy(update={"data": self.data.model_copy(update={"labels": labels})})
 
     def modes(self) -> list[str]:
