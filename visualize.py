@@ -24,8 +24,9 @@ WRITES = """\
 Writes below --out, and prints the names of: TASK/FRAME/sheet.png with all pictures of --sample or --image side by side
 (TASK: of --task) and each of them in a file of its own, TASK/FRAME/camera.png, truth.png, LABEL.png; of --scene
 TASK/SCENE/scene.mp4 (scene.gif) and plots over time; of --plots TASK/LABEL-SPLIT/*.png; of --curves curves/RUNS.png.
-.pdf or .svg in the place of .png with --format. The sheet, the video and the plots say whether the frames were for
-training, validation or test in the checkpoints' run."""
+FRAME and SCENE begin with the data set's name where there are several --processed-root. .pdf or .svg in the place of
+.png with --format. The sheet, the video and the plots say whether the frames were for training, validation or test in
+the checkpoints' run."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -37,9 +38,14 @@ def parse_arguments() -> argparse.Namespace:
         "--sample",
         nargs="+",
         metavar="N|FRAME_NAME",
-        help="frames of one sheet: places in --split, or names such as 20180807_145028/000000091 (no default)",
+        help="frames of one sheet: places in --split, or names such as 20180807_145028/000000091, where several data "
+        "sets have it DATASET/SCENE/ID (no default)",
     )
-    what.add_argument("--scene", help="all frames of a scene as MP4, such as 20180807_145028 (no default)")
+    what.add_argument(
+        "--scene",
+        help="all frames of a scene as MP4, such as 20180807_145028, where several data sets have it DATASET/SCENE "
+        "(no default)",
+    )
     what.add_argument("--image", type=Path, metavar="FILE", help="any picture, such as photo.jpg (no default)")
     what.add_argument(
         "--plots", action="store_true", help="what the checkpoints' metrics hold beyond numbers, over a --split"

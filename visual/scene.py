@@ -53,7 +53,7 @@ def write_scene(
     plots = []
     with plotting():
         for name, one in series.items():
-            figure = one.figure(page, f"{frames[0].scene}: {name}")
+            figure = one.figure(page, f"{viewer.scene_of(frames[0])}: {name}")
             plots.append(page.save_figure(figure, results.plot(name)))
     return [results.video, *([results.gif] if gif else []), *plots]
 

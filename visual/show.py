@@ -48,12 +48,17 @@ def write_asked(args: argparse.Namespace, page: Page) -> list[Path]:
     if args.scene:
         frames = only_of(viewer, args.split, viewer.scene(args.scene), f"--scene {args.scene}")
         check_errors(viewer, options, frames[:1])
-        results = ResultsDir(args.out, args.task, args.scene, page.format)
+        results = ResultsDir(args.out, args.task, folder_of(viewer.scene_of(frames[0])), page.format)
         return write_scene(frames, viewer, options, page, results, fps=args.fps, gif=args.gif)
     frames = list(dict.fromkeys(chosen(viewer, sample, args.split) for sample in args.sample))
     check_errors(viewer, options, frames)
-    names = [f"{frame.scene}_{frame.id}" for frame in frames]
+    names = [folder_of(viewer.name_of(frame)) for frame in frames]
     return [write_frames([viewer.view(frame) for frame in frames], names, options, page, args.out, args.task)]
+
+
+def folder_of(name: str) -> str:
+    """What the folder of a frame's or a scene's pictures is called."""
+    return name.replace("/", "_")
 
 
 def networks_of(

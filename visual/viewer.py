@@ -189,21 +189,35 @@ class Viewer:
             if int(sample) >= len(frames):
                 raise UserError(f"--sample {sample}: there are {len(frames)} frames to choose from, numbered from 0")
             return frames[int(sample)]
-        known = self.frames()
-        names = {name: frame for frame in known for name in names_of(frame)}
-        if (frame := names.get(sample) or self._of_raw_file(sample)) not in known:
-            such_as = f", such as {known[0].in_dataset}" if known else f" below {self.where}"
+        known, raw = self.frames(), self._of_raw_file(sample)
+        found = [frame for frame in known if frame == raw or sample in names_of(frame)]
+        if not found:
+            such_as = f", such as {self.name_of(known[0])}" if known else f" below {self.where}"
             raise UserError(f"--sample {sample}: no such frame; there are {len(known)}{such_as}")
-        return frame
+        if len(found) > 1:
+            raise UserError(f"--sample {sample}: there are {' and '.join(map(str, found))}; name one of them so")
+        return found[0]
 
     def scene(self, name: str) -> list[Frame]:
-        """A scene's frames. UserError lists the scenes there are."""
-        frames = self.frames()
-        chosen = [frame for frame in frames if frame.scene == name]
-        if not chosen:
-            scenes = dict.fromkeys(frame.scene for frame in frames)
+        """A scene's frames, by its name or DATASET/SCENE. UserError lists the scenes there are."""
+        by_scene: dict[str, list[Frame]] = {}
+        for frame in self.frames():
+            by_scene.setdefault(f"{frame.dataset}/{frame.scene}", []).append(frame)
+        found = [scene for scene in by_scene if name in (scene, scene.partition("/")[2])]
+        if not found:
+            scenes = [self.scene_of(frames[0]) for frames in by_scene.values()]
             raise UserError(f"--scene {name}: no such scene; there are {', '.join(scenes) or 'none'}")
-        return chosen
+        if len(found) > 1:
+            raise UserError(f"--scene {name}: there are {' and '.join(found)}; name one of them so")
+        return by_scene[found[0]]
+
+    def name_of(self, frame: Frame) -> str:
+        """SCENE/ID, of several data sets DATASET/SCENE/ID."""
+        return frame.in_dataset if len(self.roots) == 1 else str(frame)
+
+    def scene_of(self, frame: Frame) -> str:
+        """SCENE, of several data sets DATASET/SCENE."""
+        return self.name_of(frame).rpartition("/")[0]
 
     def view(self, frame: Frame) -> View:
         """UserError where a file can't be read."""
@@ -214,8 +228,8 @@ class Viewer:
                 label: network.predict(network.roots[frame.dataset].read(frame), self.asked_of(network))
                 for label, network in self.networks.items()
             }
-            name = frame.in_dataset if len(self.roots) == 1 else str(frame)
-            return View(self._image(frame), tasks, targets, predictions, name, self.parts.of(frame))
+            part = self.parts.of(frame)
+            return View(self._image(frame), tasks, targets, predictions, self.name_of(frame), part)
         except (ValueError, OSError) as error:
             raise UserError(f"{frame}: {reason_of(error)}") from None
 

@@ -13,6 +13,7 @@ import evaluate
 import train_asymmetric
 import train_symmetric
 import visualize
+from datasets.a2d2.raw import RawData
 from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.roots import Root, Roots
@@ -22,6 +23,7 @@ from tests.training.conftest import Printed
 from training import checkpoint
 from training.data_config import SplitConfig
 from training.splitting import make_split
+from visual.viewer import Viewer
 
 Call = Callable[..., Printed]
 
@@ -110,12 +112,33 @@ def test_one_metric_over_all_data_sets_and_one_for_each(
 
 
 def test_pictures_of_either_data_set(call: Call, roots: list[ProcessedData], trained: Path, tmp_path: Path) -> None:
-    for sample in ("rooms/a/010", "b/011"):
-        arguments = ["--sample", sample, *flags(roots), "--checkpoint", f"net={trained / 'best.pt'}"]
-        # two data sets have a frame b/011: its full name is needed
-        if sample.count("/") == 2:
-            assert call(visualize.main, *arguments, "--out", str(tmp_path), "--device", "cpu").code == 0
-    assert (tmp_path / "all" / "a_010" / "sheet.png").is_file()
+    frames = ["rooms/a/010", "streets/a/010"]
+    arguments = [*flags(roots), "--checkpoint", f"net={trained / 'best.pt'}", "--out", str(tmp_path)]
+    assert call(visualize.main, "--sample", *frames, *arguments, "--device", "cpu").code == 0
+    assert {path.name for path in (tmp_path / "depth").iterdir()} == {"rooms_a_010", "streets_a_010"}
+    assert (tmp_path / "all" / "rooms_a_010+streets_a_010" / "sheet.png").is_file()
+
+
+def test_a_name_that_two_data_sets_have_is_asked_back(call: Call, roots: list[ProcessedData], tmp_path: Path) -> None:
+    where = [*flags(roots), "--out", str(tmp_path)]
+    done = call(visualize.main, "--sample", "b/011", *where)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--sample b/011: there are rooms/b/011 and streets/b/011; name one of them so" in done.err
+    done = call(visualize.main, "--scene", "b", *where)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--scene b: there are rooms/b and streets/b; name one of them so" in done.err
+    assert "there are rooms/a, rooms/b, streets/a, streets/b" in call(visualize.main, "--scene", "c", *where).err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_scene_of_one_of_two_data_sets(roots: list[ProcessedData]) -> None:
+    viewer = Viewer(RawData("none"), roots, {}, "depth")
+    frames = viewer.scene("streets/b")
+    assert {(frame.dataset, frame.scene) for frame in frames} == {("streets", "b")}
+    assert viewer.scene_of(frames[0]) == "streets/b"
+    alone = Viewer(RawData("none"), roots[1:], {}, "depth")
+    assert alone.scene("b") == alone.scene("streets/b") == frames
+    assert alone.scene_of(frames[0]) == "b"
 
 
 def test_resume_equals_uninterrupted(call: Call, roots: list[ProcessedData], tmp_path: Path) -> None:
