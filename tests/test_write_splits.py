@@ -55,3 +55,4 @@ def test_no_frames_is_the_users_to_mend(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "write_splits.py", *flags], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: no camera images")
+    assert "'sh get_data.sh' fetches A2D2's" in done.stderr

@@ -25,12 +25,21 @@ def make_split(config: SplitConfig, roots: Roots, data_root: Path) -> Split:
     return split.with_val_in_train() if config.train_on_val else split
 
 
+def no_images(roots: Roots, data_root: Path) -> str:
+    """Where there are none, and what to do."""
+    processed = [str(root.processed.root) for root in roots.values()]
+    if any(root.raw for root in roots.values()):  # A2D2, or nothing yet
+        return f"no camera images below {', '.join([str(data_root), *processed])}; 'sh get_data.sh' fetches A2D2's"
+    return (
+        f"no camera images below {', '.join(processed)}; run preprocessing/folders.py with the data set's recipe again"
+    )
+
+
 def _split(config: SplitConfig, roots: Roots, data_root: Path) -> Split:
     by_root = {root: root.frames() for root in roots.values()}  # each root is listed once
     frames = sorted(frame for found in by_root.values() for frame in found)
     if not frames:
-        where = ", ".join(str(path) for path in [data_root, *(root.processed.root for root in roots.values())])
-        raise UserError(f"no camera images below {where}; 'sh get_data.sh' fetches the raw data of A2D2")
+        raise UserError(no_images(roots, data_root))
     if config.mode == "scenes":
         return joined([split_by_scenes(frames, {"train": config.train, "val": config.val, "test": config.test})])
     if config.mode == "overfit":

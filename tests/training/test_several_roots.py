@@ -18,6 +18,7 @@ from datasets.frames import Frame
 from datasets.processed import ProcessedData
 from datasets.roots import Root, Roots
 from datasets.spec import SPLITS
+from errors import UserError
 from tests.small_roots import SIZE, write_root
 from tests.training.conftest import Printed
 from training import checkpoint
@@ -218,6 +219,14 @@ def test_a_root_without_an_official_split_takes_the_fractions(roots: list[Proces
     counts = {name: Counter(frame.dataset for frame in split.of(name)) for name in SPLITS}
     assert counts["train"] == {"rooms": 20, "streets": 2 * (6 - 2)}  # two scenes of 12 frames, two gaps in each
     assert counts["val"] == counts["test"] == {"streets": 2 * 3}
+
+
+def test_frames_of_another_data_set_are_not_sought_in_a2d2(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        make_split(
+            SplitConfig(), Roots([Root.open(RawData("raw"), write_root(tmp_path, "rooms", (), 0), SIZE)]), Path("raw")
+        )
+    assert str(error.value).startswith(f"no camera images below {tmp_path}; run preprocessing/folders.py")
 
 
 # ---- what decides -------------------------------------------------------------------------------------------------
