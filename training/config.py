@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -16,6 +16,7 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails
 from torch import nn
@@ -30,7 +31,7 @@ from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from strict_yaml import Config, parse_yaml, read_yaml, validated
 from tasks import TASKS
-from training.data_config import check_known_kinds
+from training.data_config import check_known_kinds, check_unused
 from training.methods import METHODS, MethodSettings
 
 Rate = Annotated[float, Field(gt=0, le=1e30)]  # AdamW of float32 parameters overflows above
@@ -87,6 +88,11 @@ class TrainingConfig(StrictModel):
     statistics. The weight of a frozen task stays (balancing uncertainty)."""
     log_every: PositiveInt = 20
     """Steps between two lines of losses in metrics.jsonl and on the dashboard."""
+
+    @model_validator(mode="after")
+    def _keeps_images_that_are_drawn(self) -> Self:
+        check_unused(self, ["keep_images"], "images above 0", used=self.images > 0)
+        return self
 
 
 class GroupConfig(StrictModel):

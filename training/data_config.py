@@ -48,7 +48,8 @@ class SplitConfig(StrictModel):
     """Scenes of the test part (mode scenes)."""
     train_on_val: bool = False
     """The validation frames train too and nothing validates: a run of a schedule that is already chosen. There is no
-    best.pt; last.pt is the result."""
+    best.pt; last.pt is the result. training.validate_every, images and keep_images, which the config may have for the
+    runs that chose it, then decide nothing."""
 
     @model_validator(mode="after")
     def _has_no_use_for_others(self) -> Self:

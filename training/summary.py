@@ -11,6 +11,7 @@ from training import distributed
 from training.build import Network
 from training.data import RunData
 from training.initial import parts_by_parameter
+from training.methods.base import Balancing
 from training.runs import RunConfig
 from training.start import Start
 from training.tables import aligned
@@ -32,6 +33,7 @@ def describe(start: Start, config: RunConfig, data: RunData, network: Network) -
             f"{len(left_out)} frames left out for want of a label"
             + (f"; fell to kinds that this run does not train: {listed(others)}" if others else ""),
             *untrained(data),
+            *unused_weights(config, network.balancing),
             f"validation samples: {len(data.val.samples)}",
             f"samples planned: {config.training.epochs * len(data.train)}, "
             f"in blocks of {data.block_size}; an epoch has {', '.join(paces(steps))}",
@@ -87,6 +89,14 @@ def untrained(data: RunData) -> Iterator[str]:
     for name, count in data.samples_per_task().items():
         if not count:
             yield f"{name} has no training sample: its head does not learn, and it counts for no score"
+
+
+def unused_weights(config: RunConfig, balancing: Balancing) -> Iterator[str]:
+    """A line where the config weighs tasks and the balancing does not ask for it."""
+    if balancing.uses_weights:
+        return
+    if given := [name for name in config.task_names() if config.tasks[name].weight != 1]:
+        yield f"the balancing learns its own weights: tasks.NAME.weight of {', '.join(given)} is not used"
 
 
 def paces(steps: Mapping[str, Sequence[int]]) -> list[str]:

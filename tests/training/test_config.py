@@ -91,6 +91,7 @@ def test_the_main_config_has_every_task() -> None:
         ("data.split={mode: overfit, train_on_val: true}", "data.split", "needs another mode than overfit"),
         ("data.split={mode: scenes, gap_frames: 7}", "data.split", "gap_frames needs mode: time or official"),
         ("data.labels.seed=3", "data.labels", "seed needs another regime than every"),
+        ("training={epochs: 1, images: 0, keep_images: 7}", "training", "keep_images needs images above 0"),
         ("training.similarity_every=2", "the file", "a single-task run has one"),
         ("data.split.mode=random", "data.split.mode", "overfit"),
         ("tasks.depth.micro_batch_size=3", "tasks.depth", "micro_batch_size 3 does not divide the block of 4"),

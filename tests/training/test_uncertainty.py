@@ -11,8 +11,10 @@ from datasets.a2d2.spec import LABELS
 from tasks import TASKS
 from training.build import make_groups
 from training.config import load_config
+from training.methods.fixed import Fixed
 from training.methods.uncertainty import Uncertainty
 from training.runs import ASYMMETRIC, SYMMETRIC, AsymmetricRun, RunConfig, SymmetricRun
+from training.summary import unused_weights
 from training.updates import LossScale, Schedule, Updates
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -80,3 +82,14 @@ def test_at_the_heads_own_rate_they_would_not() -> None:
 def test_the_losses_are_those_that_the_config_names() -> None:
     text = (CONFIGS / "symmetric_conf.yaml").read_text()
     assert all(f"{task} {loss:g}" in text for task, loss in LOSSES.items())
+
+
+def test_the_start_says_that_weights_of_the_config_are_not_used() -> None:
+    path, changes = CONFIGS / "demo" / "symmetric.yaml", ["tasks.depth.weight=1"]
+    learnt = Uncertainty({}, learning_rate=1.0)
+    config = load_config(SymmetricRun, path, changes).of_mode(SYMMETRIC)
+    assert list(unused_weights(config, learnt)) == [
+        "the balancing learns its own weights: tasks.NAME.weight of segmentation, steering, box is not used"
+    ]
+    assert not list(unused_weights(config, Fixed({})))
+    assert not list(unused_weights(config.of_mode("depth"), learnt))

@@ -50,6 +50,7 @@ class Balancing(ABC):
     """What the loop knows of a method."""
 
     learning_rate = 0.0  # of the method's own parameters
+    uses_weights = True  # those of the config, `Context.weights`
     similarity: GradientSimilarity | None = None  # measured beside the method, where it is wanted
 
     @abstractmethod

@@ -29,6 +29,7 @@ class Uncertainty(Balancing):
     """
 
     LIMIT = 6.0
+    uses_weights = False
 
     def __init__(
         self,

@@ -31,7 +31,8 @@ class HeadConfig(TaskSettings):
     head: SerializeAsAny[PartSettings]
     """Its name and parameters (models/registry.py: HEADS); the name may be left out for the task's own."""
     weight: PositiveFloat = 1.0
-    """Factor of the task's loss (balancing fixed, and of the gradients that are aggregated)."""
+    """Factor of the task's loss, of its gradient or value where these are balanced. With balancing uncertainty, which
+    learns its own, it is not used, as the start says."""
 
 
 class MultiTaskRun(RunConfig[MultiTask]):
