@@ -1,7 +1,7 @@
 """The contract of a task, a label and its objective: what differs between steering, segmentation, depth and boxes.
 
-The loop, the dataset and the evaluation know only this class. A new task is one file beside this one and one line in
-`tasks/__init__.py`. How it is drawn is in visual/pictures.
+The loop, the dataset and the evaluation know only this class. A new task is one file beside this one and two lines in
+`tasks/__init__.py` (docs/extending.md). How it is drawn is in visual/pictures.
 
 A label passes through these forms:
     parse    what a processed file holds -> label, numpy as it lies on disk (`read` finds the file of a frame)

@@ -20,7 +20,7 @@ DOCUMENT = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = dict(re.findall(r"```python\n# (\S+)\n(.*?)```", DOCUMENT, re.DOTALL))
 
 
-def test_the_balancing_method_weighs_by_the_inverse_loss() -> None:
+def test_the_balancing_method_sums_the_logarithms_of_losses() -> None:
     module: dict[str, object] = {"__name__": "logarithmic"}
     exec(compile(BLOCKS["training/methods/logarithmic.py"], "logarithmic.py", "exec"), module)
     method = module["METHODS"]["logarithmic"]

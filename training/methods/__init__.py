@@ -1,6 +1,6 @@
 """How the tasks' losses are weighed against each other: a method a file, by the name that the config gives it.
 
-A new method is one file beside this one and its METHODS in the line below.
+A new method is one file beside this one and two lines here: its import, and its METHODS in METHODS.
 """
 
 from training.methods import fixed, gradients, scalarization, uncertainty

@@ -1,4 +1,4 @@
-"""How each kind of label is shown. A new picture is one file beside this one and one line here."""
+"""How each kind of label is shown. A new picture is one file beside this one and two lines here."""
 
 from tasks.base import Task
 from visual.pictures.base import DefaultPicture, Picture
