@@ -129,7 +129,7 @@ def evaluate_constant(
 ) -> dict[str, float]:
     """The metrics of a task's constant baseline, fitted to the `labelled` frames, over the samples' labels.
 
-    No image is read: it looks at none. reader: what reads the labels that are evaluated (default: the task).
+    No image is read. reader: what reads the labels that are evaluated (default: the task).
     """
     prediction, metric = fits.constant(task, labelled, source), task.metric()
     metric.distributed_available_fn = lambda: False  # one process does it for all
