@@ -85,7 +85,7 @@ class RunDir:
 
     def image(self, epoch: int, task: str, frame: Frame) -> Path:
         """A validation frame as it was drawn after an epoch."""
-        return self._images(epoch) / f"{task}-{frame.scene}-{frame.id}.jpg"
+        return self._images(epoch) / f"{task}-{frame.dataset}-{frame.scene}-{frame.id}.jpg"
 
     def images_of_others(self, epochs: Collection[int]) -> list[Path]:
         """The folders of such pictures of all epochs but these."""

@@ -494,3 +494,9 @@ def test_calibration_and_class_list_of_either_folder(tmp_path: Path) -> None:
     assert raw.calibration_path == second
     first = touch(raw.images_dir / "cams_lidars.json")
     assert raw.calibration_path == first
+
+
+def test_pictures_of_two_data_sets_have_files_of_their_own(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, "run")
+    frames = [Frame(name, "scene", "0001") for name in ("rooms", "streets")]
+    assert len({run.image(1, "depth", frame) for frame in frames}) == 2

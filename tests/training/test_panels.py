@@ -103,7 +103,7 @@ def test_an_unreadable_frame_is_left_out(lab: Lab) -> None:
     trainer = lab.trainer(epochs=1)
     trainer.train()
     (drawn,) = pictures(trainer).values()
-    assert drawn == {f"{KIND}-{frame.scene}-{frame.id}.jpg" for frame in VALIDATION[1:]}
+    assert drawn == {trainer.run.image(1, KIND, frame).name for frame in VALIDATION[1:]}
 
 
 def test_class_table() -> None:
