@@ -79,7 +79,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     if args.json:
-        check_writable(args.json)
+        check_writable(args.json, args.checkpoints)
     with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
         from training.report import report
 

@@ -27,12 +27,12 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_arguments()
+    check_writable(args.out, [args.checkpoint])
     with ending_at_once():  # torch takes seconds to load, which --help and a mistake in the flags need not wait for
         import torch
 
         from training.restore import rebuild
 
-    check_writable(args.out)
     rebuilt = rebuild(args.checkpoint)
     module = rebuilt.config.pretrained_module(rebuilt.model) if args.encoder else rebuilt.model
     if module is None:

@@ -14,7 +14,7 @@ import stat
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -255,10 +255,17 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError("nested too deep") from None
 
 
-def check_writable(path: Path) -> None:
-    """UserError, before any work, where a file at `path` can't be made."""
+def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """UserError, before any work, where a file at `path` can't be made, or is one of those that the work reads.
+
+    What is there and is no file stays: a rename would put a file in the place of a pipe, a device or a broken link.
+    """
     if path.is_dir():
         raise UserError(f"{path} is a folder; name a file")
+    if os.path.lexists(path) and not path.is_file():
+        raise UserError(f"{path} is a pipe, a device or a link that leads nowhere, not a file; name another one")
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
+        raise UserError(f"{path} is read from, and would be written over; name another file to write")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise UserError(f"{path} can't be written: {above} is not a folder that you may write to")

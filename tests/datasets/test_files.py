@@ -1,15 +1,18 @@
-"""Reading files from several threads."""
+"""Reading files from several threads; what a file may be written over."""
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.files import npy_array
+from datasets.files import check_writable, npy_array
+from errors import UserError
 
 
 @pytest.fixture
@@ -37,3 +40,17 @@ def test_a_whole_array_is_read_whatever_other_threads_read() -> None:
     with ThreadPoolExecutor(8) as pool:
         sums = list(pool.map(lambda _: int(npy_array(content).sum()), range(200)))
     assert sums == [15] * 200
+
+
+def test_a_file_takes_the_place_of_nothing_but_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "to pipe").symlink_to("pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "to nothing").symlink_to("gone")
+    for name in ("pipe", "to pipe", "loop", "to nothing"):
+        with pytest.raises(UserError, match=f"{name} is a pipe, a device or a link that leads nowhere"):
+            check_writable(tmp_path / name)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "to file").symlink_to("file")
+    for name in ("file", "to file", "new", "folder/new"):
+        check_writable(tmp_path / name)

@@ -516,6 +516,7 @@ def test_evaluation_needs_the_roots_of_the_data(
         (["--workers", "-1"], "argument --workers: '-1' is not a whole number from 0 to 1024"),
         (["--json", "FOLDER"], "error: FOLDER is a folder; name a file"),
         (["--json", "FOLDER/file/report.json"], "FOLDER/file is not a folder that you may write to"),
+        (["--json", "FOLDER/no.pt"], "error: FOLDER/no.pt is read from, and would be written over"),
     ],
 )
 def test_options_are_checked_before_any_work(tmp_path: Path, call: Call, flags: list[str], words: str) -> None:

@@ -1,6 +1,7 @@
 """--init-from: initial weights from another run, across training scripts; export_weights.py."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -75,6 +76,15 @@ def test_pretrained_weights_are_not_read_where_a_checkpoint_has_them(workplace: 
     gone = settings("network.pretrained=gone.pth", "network.norm=group")
     assert train(call, workplace, "symmetric", *flags, *gone).code == 0
     assert_refused(train(call, workplace, "symmetric", *flags, *gone, "--only", "box"), "gone.pth")
+
+
+def test_the_weights_do_not_take_the_place_of_their_checkpoint(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "best.pt").write_bytes(b"hours of training")
+    (tmp_path / "link.pt").symlink_to("best.pt")
+    for out in ("best.pt", "link.pt"):
+        printed = call(export_weights.main, str(tmp_path / "best.pt"), str(tmp_path / out))
+        assert_refused(printed, f"{out} is read from, and would be written over")
+    assert (tmp_path / "best.pt").read_bytes() == b"hours of training"
 
 
 def test_a_bare_state_dict(workplace: Workplace, call: Call) -> None:
