@@ -116,6 +116,8 @@ class Trainer:
             if not self.position.validated:
                 results, score = self._validate(stop)
                 self._check_validation(results, score)
+                if not self.best:  # a run that has best.pt has last.pt: without it --resume auto would start anew
+                    self._save(self.run.last)
                 self.position.validated = True  # best.pt says so too: whoever resumes from it goes on with training
                 self._keep_if_best(results, score)
                 self.panels.keep(self.best["epoch"], self.position.epoch)

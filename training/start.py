@@ -124,10 +124,16 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def check_unused(run: RunDir, args: argparse.Namespace) -> None:
-    """UserError where a new run would write into the folder of another."""
+    """UserError where a new run would write into the folder of another, or over what is left of the same one."""
     elsewhere = args.resume not in (None, "auto") and Path(args.resume).resolve().parent != run.dir.resolve()
     if (args.resume is None or elsewhere) and run.exists() and not args.dry_run:
         raise UserError(f"{run.dir} exists; go on with --resume auto, or choose another --name")
+    # a run has best.pt only after last.pt (training/loop.py): it was lost, and this is not the start before the first
+    if args.resume == "auto" and not run.last.exists() and (os.path.lexists(run.best) or run.last.is_symlink()):
+        raise UserError(
+            f"{run.last} is gone, and a new start would write over what the run left; bring it back, go on with "
+            f"--resume {run.best}, or choose another --name"
+        )
 
 
 def checkpoint_to_resume(resume: str | None, run: RunDir) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -369,6 +370,42 @@ def test_resume_from_a_broken_checkpoint(workplace: Workplace, call: Call) -> No
     last = workplace.runs / "steering" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
     assert_refused(train(call, workplace, "steering", "--resume", "auto"), str(last), "not a checkpoint")
+
+
+@pytest.mark.parametrize("damage", ["it is gone", "its target is gone"])
+def test_a_run_that_lost_last_pt_is_not_started_anew(workplace: Workplace, call: Call, damage: str) -> None:
+    assert train(call, workplace, "steering").code == 0
+    run = workplace.runs / "steering"
+    before = {name: (run / name).read_bytes() for name in ("best.pt", "metrics.jsonl", "config.yaml")}
+    (run / "last.pt").unlink()
+    if damage == "its target is gone":
+        (run / "last.pt").symlink_to("elsewhere.pt")
+    for flags in (["--resume", "auto"], ["--resume", "auto", "--dry-run"]):
+        refused = train(call, workplace, "steering", *flags)
+        assert_refused(refused, f"{run / 'last.pt'} is gone", f"--resume {run / 'best.pt'}", "another --name")
+    assert before == {name: (run / name).read_bytes() for name in before}
+    (run / "best.pt").unlink()
+    (run / "last.pt").unlink(missing_ok=True)
+    assert train(call, workplace, "steering", "--resume", "auto").code == 0  # as one killed in its first epoch
+
+
+def test_a_kill_while_best_pt_is_written_leaves_a_run_that_goes_on(
+    workplace: Workplace, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """best.pt is there before the epoch's last.pt: that of the moment before the validation is there already."""
+    save = checkpoint.save
+
+    def killed_after_best(path: Path, content: dict[str, Any]) -> None:
+        save(path, content)
+        if path.name == "best.pt":
+            raise UserError("killed")
+
+    monkeypatch.setattr(checkpoint, "save", killed_after_best)
+    assert_refused(train(call, workplace, "steering"), "killed")
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert train(call, workplace, "steering", "--resume", "auto").code == 0
+    found = checkpoint.load(workplace.runs / "steering" / "last.pt")
+    assert (found["position"]["epoch"], found["best"]["epoch"]) == (1, 1)
 
 
 # ---- signals, in a process of its own -------------------------------------------------------------------------
