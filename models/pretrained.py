@@ -4,7 +4,6 @@ Compute nodes often have no internet, so `sh get_data.sh --weights` fetches the 
 torch.hub's folder (`TORCH_HOME`).
 """
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from errors import UserError
+from models.tensor_files import read_published
 from models.timm_encoder import TimmWeights
 
 # The published DenseNet files are older than the rule against dots in module names: 'denselayer1.norm.1.weight'
@@ -54,13 +54,11 @@ def imagenet_path(weights: WeightsEnum | TimmWeights) -> Path:
 
 def load_file(module: nn.Module, path: Path, what: str) -> None:
     """Fill `module` from a state dict in a file, which must hold every weight; others (a classifier) are ignored."""
+    if not path.exists():
+        raise UserError(f"{what}: the initial weights {path} do not exist (pretrained: imagenet | none | PATH)")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(
-            f"{what}: the initial weights {path} do not exist (pretrained: imagenet | none | PATH)"
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        state = read_published(path)
+    except Exception as error:  # torch raises many types for a file that holds no weights
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise UserError(f"{what}: {path} can't be read as weights ({reason}); fetch or write it again") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -75,11 +73,16 @@ def load_file(module: nn.Module, path: Path, what: str) -> None:
         name
         for name, value in own.items()
         # old files do not count batches
-        if not name.endswith("num_batches_tracked") and (name not in state or state[name].shape != value.shape)
+        if not name.endswith("num_batches_tracked") and not (name in state and fits(state[name], value))
     ]
     if unfit:
         raise UserError(f"{what}: {path} does not fit: {len(unfit)} of {len(own)} weights, {unfit[0]!r} the first")
     module.load_state_dict(state, strict=False)
+
+
+def fits(given: Tensor, own: Tensor) -> bool:
+    """Whether a weight can be copied: in half precision too, but no whole or complex numbers for real ones."""
+    return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
 
 
 def check_norms(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

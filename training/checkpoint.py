@@ -1,7 +1,6 @@
 """Checkpoints: everything that a run needs to go on as if it had never been interrupted."""
 
 import subprocess
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from datasets.files import whole_file
 from errors import UserError, chain
+from models.tensor_files import read_tensors
 from strict_yaml import validated
 from training.checkpoint_schema import Content
 
@@ -55,21 +55,6 @@ def load(path: Path) -> dict[str, Any]:
     if what := first_not_finite(state_tensors(content)):
         raise UserError(f"{path} is of no use: {what} is not finite; use another checkpoint")
     return content
-
-
-def read_tensors(path: Path) -> Any:
-    """What torch.save has written, onto the CPU, its checksums compared: torch itself doesn't look at them.
-
-    No code in it is run. ValueError: it is no whole file; and what torch raises.
-    """
-    if not path.is_file():  # opening a named pipe would wait for ever
-        raise ValueError("no file")
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):  # torch compresses nothing
-            raise ValueError("compressed entries")
-        if damaged := archive.testzip():
-            raise ValueError(f"damaged: {damaged} in it is not what was written")
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 @contextmanager

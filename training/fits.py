@@ -21,9 +21,9 @@ from datasets.processed import ProcessedData
 from datasets.roots import Roots
 from datasets.samples import Sample
 from errors import UserError
+from models.tensor_files import read_tensors
 from progress import warn
 from tasks.base import Task
-from training.checkpoint import read_tensors
 
 VERSION = 1  # of the functions that are kept: raise it where one of them changes
 READERS = 8  # threads: reading waits for the file system, and gives way to other threads meanwhile

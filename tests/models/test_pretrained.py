@@ -80,6 +80,26 @@ def test_own_file(tmp_path):
     assert same(network.state_dict(), source)
 
 
+def test_weights_in_half_precision_and_in_torchs_older_form(tmp_path):
+    """The older form is no archive and has no checksums: torchvision's first files are in it."""
+    path, network = tmp_path / "own.pt", tiny(0)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in tiny(1).state_dict().items()}
+    torch.save(half, path, _use_new_zipfile_serialization=False)
+    load_pretrained(network, str(path), WEIGHTS, "encoder")
+    assert same(network.state_dict(), {name: value.float() for name, value in half.items()})
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path, network = tmp_path / "own.pt", tiny(0)
+    torch.save(tiny(1).state_dict(), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="can't be read as weights .damaged"):
+        load_pretrained(network, str(path), WEIGHTS, "encoder")
+    assert same(network.state_dict(), tiny(0).state_dict())
+
+
 @pytest.mark.parametrize(
     ("made_with", "loaded_into", "advice"),
     [
@@ -141,6 +161,7 @@ def write_truncated(path):
         (write_truncated, "can't be read as weights"),
         (lambda path: path.write_bytes(b""), "can't be read as weights"),
         (lambda path: path.mkdir(), "can't be read as weights"),
+        (os.mkfifo, "can't be read as weights"),
         (lambda path: path.write_bytes(pickle.dumps(Shout(), protocol=2)), "can't be read as weights"),
         (lambda path: torch.save({"weight": Shout()}, path), "can't be read as weights"),
         (lambda path: torch.save([torch.zeros(1)], path), "no state dict"),
@@ -150,6 +171,8 @@ def write_truncated(path):
             lambda path: torch.save(tiny(1).state_dict() | {"features.conv0.weight": torch.zeros(8, 1, 7, 7)}, path),
             "fit",
         ),
+        (lambda path: torch.save({name: value.int() for name, value in tiny(1).state_dict().items()}, path), "fit"),
+        (lambda path: torch.save({name: value + 0j for name, value in tiny(1).state_dict().items()}, path), "fit"),
     ],
 )
 def test_unusable_file_is_a_one_line_error_and_changes_nothing(tmp_path, write, reason):
