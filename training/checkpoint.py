@@ -81,11 +81,12 @@ def state_tensors(content: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
 
 
 def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity; None where all are finite. One transfer a device."""
+    """The name of the first tensor that holds NaN or infinity, or does once it is float32, as networks are; None where
+    all are finite. One transfer a device."""
     floating = [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
     finite: list[bool] = []
     for _, same_device in groupby((tensor for _, tensor in floating), key=lambda tensor: tensor.device):
-        finite += torch.stack([tensor.isfinite().all() for tensor in same_device]).tolist()
+        finite += torch.stack([tensor.float().isfinite().all() for tensor in same_device]).tolist()
     return next((name for (name, _), good in zip(floating, finite, strict=True) if not good), None)
 
 

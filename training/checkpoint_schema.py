@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, ConfigDict, Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from strict import StrictModel
@@ -12,6 +12,41 @@ FrameName = Annotated[str, Field(pattern=r"\A[^/]+/[^/]+/[^/]+\z")]
 # a metric that has nothing to measure is NaN: a class that no label shows
 Metrics = dict[str, dict[str, Annotated[float, Field(allow_inf_nan=True)]]]
 Nothing = Annotated[dict[str, Any], Field(max_length=0)]
+MANY = 10**12  # samples or steps: no training lasts that long
+Count = Annotated[int, Field(ge=0, le=MANY)]
+PositiveCount = Annotated[int, Field(ge=1, le=MANY)]
+Decay = Annotated[float, Field(ge=0, lt=1)]  # of a moving average
+
+
+def is_floating(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        raise ValueError(f"{tensor.dtype}, not floating point")
+    return tensor
+
+
+def is_real(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        raise ValueError(f"{tensor.dtype}, not real numbers")
+    return tensor
+
+
+def is_steps(tensor: Tensor) -> Tensor:
+    """AdamW keeps its number of steps in a tensor."""
+    if tensor.numel() != 1 or tensor.is_complex() or not 0 <= tensor.item() <= MANY:
+        raise ValueError("not a number of steps")
+    return tensor
+
+
+def are_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Only batch norm's counts of batches are whole numbers."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() == name.endswith("num_batches_tracked") or tensor.is_complex():
+            raise ValueError(f"{name} is {tensor.dtype}, which no network has there")
+    return state
+
+
+Floating = Annotated[Tensor, AfterValidator(is_floating)]
+Weights = Annotated[dict[str, Tensor], AfterValidator(are_weights)]
 
 
 class Entry(StrictModel):
@@ -47,22 +82,26 @@ class SampleLists(Entry):
 class Moments(Entry):
     """AdamW's of one parameter."""
 
-    step: Tensor
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
+    step: Annotated[Tensor, AfterValidator(is_steps)]
+    exp_avg: Floating
+    exp_avg_sq: Floating
 
 
 class OptimizerGroup(Entry):
-    """AdamW's settings for some parameters; torch adds others."""
+    """AdamW's settings for some parameters; torch adds others. What no run sets is as torch has it."""
 
     model_config = ConfigDict(extra="allow")
 
-    params: list[NonNegativeInt]
+    params: list[Count]
     lr: NonNegativeFloat
     initial_lr: PositiveFloat
-    betas: tuple[float, float]
-    eps: float
+    betas: tuple[Decay, Decay]
+    eps: PositiveFloat
     weight_decay: NonNegativeFloat
+    amsgrad: Literal[False] = False
+    maximize: Literal[False] = False
+    capturable: Literal[False] = False
+    differentiable: Literal[False] = False
 
 
 class Optimizer(Entry):
@@ -74,13 +113,13 @@ class SavedGroup(Entry):
     """training/updates.py: Group.state."""
 
     optimizer: Optimizer
-    count: NonNegativeInt
-    gradients: list[Tensor | None]
+    count: Count
+    gradients: list[Floating | None]
 
 
 class LossScale(Entry):
     value: PositiveFloat
-    good_steps: NonNegativeInt
+    good_steps: Count
     enabled: bool | None = None  # whether the precision was fp16; older checkpoints don't say
 
 
@@ -97,24 +136,24 @@ class SavedUpdates(Entry):
     groups: dict[str, SavedGroup]
     loss_scale: LossScale
     schedule: Schedule
-    samples_seen: NonNegativeInt
-    seen: dict[str, NonNegativeInt]
-    steps: NonNegativeInt
-    overflows: NonNegativeInt
+    samples_seen: Count
+    seen: dict[str, Count]
+    steps: Count
+    overflows: Count
 
 
 class SavedPosition(Entry):
     """training/loop.py: Position."""
 
-    epoch: NonNegativeInt
-    samples: NonNegativeInt
-    blocks: NonNegativeInt
+    epoch: Count
+    samples: Count
+    blocks: Count
     validated: bool
 
 
 class Best(Entry):
     score: float
-    epoch: PositiveInt
+    epoch: PositiveCount
     results: Metrics
 
 
@@ -135,8 +174,8 @@ class RandomStates(Entry):
 class SavedAverage(Entry):
     """training/averaging.py: MovingAverage.state; `model` holds the average."""
 
-    trained: dict[str, Tensor]
-    updates: NonNegativeInt
+    trained: Weights
+    updates: Count
 
 
 class Content(Entry):
@@ -151,17 +190,17 @@ class Content(Entry):
     bound: dict[str, Annotated[list[Name], Field(min_length=1)]] = Field(min_length=1)
     git_commit: str | None
     wandb_id: Name
-    samples: dict[str, NonNegativeInt]
+    samples: dict[str, Count]
     sample_lists: SampleLists
     constant: Metrics
     baseline: dict[str, float] = {}  # task -> deciding metric of its baseline, where one was given
     init_from: str | None = None  # the checkpoint that it took initial weights from, if any
 
-    model: dict[str, Tensor]
+    model: Weights
     average: SavedAverage | None = None
     updates: SavedUpdates
     balancing: dict[str, Any]
-    tasks: dict[str, dict[str, Tensor]]
+    tasks: dict[str, dict[str, Annotated[Tensor, AfterValidator(is_real)]]]
     position: SavedPosition
     best: Best | Nothing
     unreadable: list[str]

@@ -55,7 +55,11 @@ def disagreements(content: Mapping[str, Any], config: RunConfig) -> Iterator[str
         needed = validates and is_error and content["samples"][name]
         if needed and task.best_metric not in content["constant"].get(name, {}):
             yield f"constant.{name} has no {task.best_metric}"
+    if unknown := sorted({*content["log"]["sums"]} - {*tasks}):
+        yield f"log.sums is of {unknown[0]}, its config of {', '.join(tasks)}"
     position, epochs = content["position"], config.training.epochs
+    if position["samples"] + position["blocks"] > updates["samples_seen"]:  # a block has a sample at least
+        yield f"position is beyond the {updates['samples_seen']} samples seen"
     if position["epoch"] > epochs:
         yield f"position.epoch is {position['epoch']} of {epochs}"
     if position["epoch"] == epochs and position["validated"] and validates and not content["best"]:

@@ -95,7 +95,7 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 64
     path.write_bytes(content)
-    with pytest.raises(UserError, match="can't be read as weights .damaged"):
+    with pytest.raises(UserError, match=r"can't be read as weights \(damaged"):
         load_pretrained(network, str(path), WEIGHTS, "encoder")
     assert same(network.state_dict(), tiny(0).state_dict())
 

@@ -163,3 +163,67 @@ def test_a_missing_entry_is_one_line_of_every_script(
         assert_refused(printed, str(path))
     assert not workplace.runs.exists()
     assert not (workplace.dir / "results").exists()
+
+
+OPTIMIZER = "updates.groups.steering.optimizer"
+
+
+def in_optimizer(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """A copy with other settings of the first group of parameters."""
+    groups = content["updates"]["groups"]["steering"]["optimizer"]["param_groups"]
+    return changed(content, f"{OPTIMIZER}.param_groups", [groups[0] | changes, *groups[1:]])
+
+
+def in_moments(content: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    state = content["updates"]["groups"]["steering"]["optimizer"]["state"]
+    return changed(content, f"{OPTIMIZER}.state", state | {0: state[0] | changes})
+
+
+def with_weights(content: dict[str, Any], change: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, Any]:
+    return content | {"model": {name: change(value) for name, value in content["model"].items()}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: with_weights(c, lambda weight: weight.int()),
+        lambda c: with_weights(c, lambda weight: weight * complex("nan")),
+        lambda c: with_weights(c, lambda weight: torch.full_like(weight, 1e300, dtype=torch.float64)),
+        lambda c: changed(c, "tasks.steering", {"a": torch.zeros(2) * complex("nan")}),
+        lambda c: in_moments(c, exp_avg=c["updates"]["groups"]["steering"]["optimizer"]["state"][0]["exp_avg"].int()),
+        lambda c: in_moments(c, exp_avg_sq=torch.zeros(1)),
+        lambda c: in_moments(c, step=torch.tensor(-1.0)),
+        lambda c: in_moments(c, step=torch.tensor(1e30)),
+        lambda c: in_moments(c, step=torch.ones(2)),
+        lambda c: in_optimizer(c, maximize=True),
+        lambda c: in_optimizer(c, amsgrad=True),
+        lambda c: in_optimizer(c, capturable=True),
+        lambda c: in_optimizer(c, differentiable=True),
+        lambda c: in_optimizer(c, eps=0.0),
+        lambda c: in_optimizer(c, eps=-1e-8),
+        lambda c: in_optimizer(c, betas=(0.9, 1.0)),
+        lambda c: in_optimizer(c, betas=(-0.1, 0.9)),
+        lambda c: in_optimizer(c, betas=(0.9, 0.9, 0.9)),
+        lambda c: in_optimizer(c, lr=float("inf")),
+        lambda c: in_optimizer(c, lr=-1.0),
+        lambda c: in_optimizer(c, weight_decay=float("inf")),
+        lambda c: changed(c, "position.blocks", 10**9),
+        lambda c: changed(c, "position.samples", 10**18),
+        lambda c: changed(c, "position.epoch", 10**18),
+        lambda c: changed(c, "updates.samples_seen", 10**18),
+        lambda c: changed(c, "log.sums", {"balance": [1.0, 2.0]}),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_training_writes_is_refused(
+    content: dict[str, Any], workplace: Workplace, call: Call, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    path = workplace.runs / "steering" / "last.pt"
+    path.parent.mkdir(parents=True)
+    torch.save(change(content), path)
+    again = call(train_single_task.main, *workplace.flags("steering", "--resume", "auto"))
+    assert_refused(again, "checkpoint")
+
+
+def test_half_precision_and_what_torch_has_written_are_read(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(with_weights(content, lambda weight: weight.half()), tmp_path / "best.pt")
+    load_checkpoint(tmp_path / "best.pt")
