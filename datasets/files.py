@@ -248,11 +248,21 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """What a JSON text says; numbers may be infinite or NaN. ValueError: it is none, or is nested too deep."""
+    """What a JSON text says; numbers may be infinite or NaN. ValueError: it is none, nested too deep, or says a key
+    twice."""
     try:
-        return json.loads(content)
+        return json.loads(content, object_pairs_hook=_each_key_once)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:40]!r} stands there twice")
+    return content
 
 
 def check_writable(path: Path, inputs: Iterable[Path] = ()) -> None:

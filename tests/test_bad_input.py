@@ -305,6 +305,7 @@ JSON: dict[str, Damage] = {
     "a text": lambda _: b'"text"',
     "a list of null": lambda _: b"[null]",
     "its last byte gone": lambda content: content.rstrip()[:-1],
+    "a key twice": lambda content: content.replace(b"{", b'{"twice": 1, "twice": 2, ', 1),
 }
 YAML: dict[str, Damage] = {
     "nested 100,000 deep": deep,

@@ -376,6 +376,13 @@ def test_read_json_names_a_broken_file_in_one_line(tmp_path: Path, content: byte
     assert "\n" not in str(caught.value)
 
 
+def test_read_json_names_a_key_that_stands_there_twice(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text('{"a": [{"size": 1, "other": 2, "size": 1}]}')
+    with pytest.raises(UserError, match=r"file\.json can't be read as JSON: the key 'size' stands there twice"):
+        read_json(path)
+
+
 def test_read_json_names_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.json does not exist"):
         read_json(tmp_path / "missing.json")
