@@ -1,8 +1,8 @@
 """Every kind of data file, damaged in every way: one message that names it, the right exit code, and nothing lost.
 
-A case is a kind of file and a damage. A script (or, for processed labels, the loader) meets the damaged file beside
-whole ones: exit code 2 and one line where it can't go on, 1 and the name of what was left out where it can. What was
-there before is as it was. To add a kind (checkpoints, packs), add an entry to KINDS: the damages that any file can have
+A case is a kind of file and a damage. A script meets the damaged file beside whole ones: exit code 2 and one line
+where it can't go on, 1 and the name of what was left out where it can. Processed labels are met by the loader, which
+names what it leaves out; training and evaluation warn of it and exit with 0. What was there before is as it was. To add a kind (checkpoints, packs), add an entry to KINDS: the damages that any file can have
 come by themselves.
 """
 
@@ -335,7 +335,7 @@ class Kind:
 
     path: Callable[[World], Path]
     read: Callable[[World], int]  # the exit code
-    code: int  # 1: the file is left out; 2: nothing can go on
+    code: int  # 0: the loader leaves it out; 1: a script leaves it out; 2: nothing can go on
     damages: dict[str, Damage] = field(default_factory=dict)
     harmless: tuple[str, ...] = ()  # damages that nothing can notice: a shorter text that is one as well
 
@@ -363,7 +363,7 @@ def coco(world: World) -> int:
 
 
 def label(kind: str) -> Callable[[World], int]:
-    """What training does: what can't be read is left out and named."""
+    """What training does before it begins, and the loader: a label that can't be read is named, and left out."""
 
     def read(world: World) -> int:
         root = Root.open(None, world.jpegs if kind == "camera as JPEG" else world.processed, (32, 20))
@@ -372,7 +372,7 @@ def label(kind: str) -> Callable[[World], int]:
         root.check_labels(tasks)
         item = LabelledFrames({root.name: root}, tasks, [Sample(FRAME, tuple(tasks))])[0]
         print(item.get("unreadable", ""))
-        return 1 if "unreadable" in item else 0
+        return 0
 
     return read
 
@@ -532,18 +532,18 @@ KINDS: dict[str, Kind] = {
             "calibration is a text": put("none", "calibration"),
         },
     ),
-    "processed camera": Kind(processed_file("camera"), label("camera"), 1, MAPS),
+    "processed camera": Kind(processed_file("camera"), label("camera"), 0, MAPS),
     "processed camera as JPEG": Kind(
-        processed_file("camera as JPEG"), label("camera as JPEG"), 1,
+        processed_file("camera as JPEG"), label("camera as JPEG"), 0,
         {"of another size": jpeg, "its last byte gone": lambda content: content[:-1]},
     ),
     "processed segmentation": Kind(
-        processed_file("segmentation"), label("segmentation"), 1,
+        processed_file("segmentation"), label("segmentation"), 0,
         MAPS | {"a class that there is not": npy(np.full((20, 32), 200, np.uint8))},
     ),
-    "processed depth": Kind(processed_file("depth"), label("depth"), 1, MAPS),
+    "processed depth": Kind(processed_file("depth"), label("depth"), 0, MAPS),
     "processed box": Kind(
-        processed_file("box"), label("box"), 1,
+        processed_file("box"), label("box"), 0,
         JSON | numbers_at("boxes", 0, "bbox", 0) | {
             "bbox of three": put([1, 2, 3], "boxes", 0, "bbox"),
             "class is a list": put([["Car"]], "boxes", 0, "class"),
@@ -554,7 +554,7 @@ KINDS: dict[str, Kind] = {
         },
     ),
     "processed steering": Kind(
-        processed_file("steering"), label("steering"), 1,
+        processed_file("steering"), label("steering"), 0,
         JSON | numbers_at("angles", 0) | {
             "angles nested": put([[1.0]], "angles"),
             "no angles": put([], "angles"),
