@@ -16,6 +16,7 @@ from errors import UserError
 
 SPLITS = ("train", "val", "test")
 IGNORE = 255  # in maps of classes: no class
+LARGEST_ANGLE = 1080.0  # degrees: three turns of a steering wheel to one side, more than any car's
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from datasets.files import npz_arrays
 from errors import run_as_script
 
 LARGEST_SPLAT = 31  # the time that a frame takes grows with its square
+FARTHEST = {"row": 1e6, "col": 1e6, "depth": 1e4, "distance": 1e4}  # px, m: a number beyond is no measurement
 
 
 class Depth(A2D2Stage):
@@ -89,7 +90,7 @@ def read_sweep(path: Path, measure: str) -> tuple[np.ndarray, np.ndarray, np.nda
     """Row, column (undistorted px) and depth or distance (m), float64 N each; None for an empty or key-less sweep.
 
     Some subsets of A2D2 prefix the keys (`pcloud_attr.row`) and mark the measured points in `pcloud_attr.valid`.
-    Raises ValueError where arrays are missing, of different length, or not finite.
+    Raises ValueError where arrays are missing, of different length, or hold what can't be true.
     """
     read = {name.removeprefix("pcloud_attr."): call for name, call in npz_arrays(path).items()}
     wanted = ["row", "col", measure]
@@ -111,8 +112,9 @@ def read_sweep(path: Path, measure: str) -> tuple[np.ndarray, np.ndarray, np.nda
     if arrays[0].size == 0:
         return None
     row, col, metres = (array.astype(np.float64) for array in arrays)
-    if not all(np.isfinite(array).all() for array in (row, col, metres)):
-        raise ValueError(f"row, col or {measure} is not finite")
+    for name, array in zip(wanted, (row, col, metres), strict=True):
+        if not (np.abs(array) <= FARTHEST[name]).all():  # false for NaN as well
+            raise ValueError(f"{name} is not finite, or beyond {FARTHEST[name]:,.0f}")
     return row, col, metres
 
 

@@ -27,6 +27,7 @@ from datasets.a2d2.stage import A2D2Stage, run_stage
 from datasets.conversion import BadSource, Label
 from datasets.files import parse_json, read_bytes
 from datasets.frames import Frame
+from datasets.spec import LARGEST_ANGLE
 from errors import reason_of, run_as_script
 from strict import DataModel, checked
 
@@ -116,7 +117,7 @@ class Signal(DataModel):
 def signed_angles(signals: Any, name: str) -> tuple[list[float], list[float], int] | None:
     """Angles (deg, left positive), their timestamps, and how many sentinels were dropped; None: no such signal.
 
-    Raises ValueError for lengths that differ, a sign other than 0 or 1, an angle that is negative or not finite.
+    Raises ValueError for lengths that differ, a sign other than 0 or 1, an angle that is negative or not possible.
     """
     if not isinstance(signals, dict):
         raise ValueError("no flexray with the signals by name")
@@ -133,6 +134,8 @@ def signed_angles(signals: Any, name: str) -> tuple[list[float], list[float], in
         raise ValueError(f"{name}: unit {angle.unit!r} instead of {UNIT!r}")
     if not all(value >= 0 for value in values):
         raise ValueError(f"{name}: an angle is negative; the sign belongs into {name}_sign")
+    if max(values) > LARGEST_ANGLE:
+        raise ValueError(f"{name}: an angle of {max(values):g} degrees; at most {LARGEST_ANGLE:g} are possible")
     if not all(value in SIGNS for value in signs):
         raise ValueError(f"{name}_sign: a sign other than 0 (left) and 1 (right)")
     rows = [

@@ -5,6 +5,7 @@ output: raw numbers B x S x S x predictors x (5 + C). Boxes are left, top, right
 image's width and height, so they fit the image at every size; IoU, and with it every metric, is the same in pixels.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datasets.files import parse_json
+from datasets.images import MAX_PIXELS
 from models.yolov1 import BOX_VALUES
 from strict import DataModel, checked
 from tasks.base import Target, Task
@@ -214,6 +216,8 @@ def label_of(content: Any, index: Mapping[str, int]) -> BoxLabel:
     file = checked(BoxFile, content)
     if unknown := {box.kind for box in file.boxes} - index.keys():
         raise ValueError(f"unknown classes {sorted(unknown)}")
+    if math.prod(file.size) > MAX_PIXELS:
+        raise ValueError(f"size {file.size} is of no image: at most {MAX_PIXELS:,} pixels are read")
     size = np.array(file.size)
     edges = np.array([box.bbox for box in file.boxes] or np.zeros((0, 4)))
     left, top, right, bottom = edges.T

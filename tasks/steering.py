@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datasets.files import parse_json
+from datasets.spec import LARGEST_ANGLE
 from strict import DataModel, checked
 from tasks.base import Target, Task, masked_mean
 from tasks.written import Written
@@ -86,7 +87,7 @@ class SteeringFile(DataModel):
     """A processed steering label."""
 
     unit: Literal["deg"]
-    angles: list[Annotated[float, Field(ge=-1e6, le=1e6)]] = Field(min_length=1)
+    angles: list[Annotated[float, Field(ge=-LARGEST_ANGLE, le=LARGEST_ANGLE)]] = Field(min_length=1)
 
 
 def angles_of(content: object) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 A case is a kind of file and a damage. A script meets the damaged file beside whole ones: exit code 2 and one line
 where it can't go on, 1 and the name of what was left out where it can. Processed labels are met by the loader, which
-names what it leaves out; training and evaluation warn of it and exit with 0. What was there before is as it was. To add a kind (checkpoints, packs), add an entry to KINDS: the damages that any file can have
-come by themselves.
+names what it leaves out; training and evaluation warn of it and exit with 0. What was there before is as it was. To
+add a kind (checkpoints, packs), add an entry to KINDS: the damages that any file can have come by themselves.
 """
 
 import hashlib
@@ -226,8 +226,9 @@ def npz(**changed: Any) -> Damage:
     def write(content: bytes) -> bytes:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+        row = arrays["row"]
         arrays = {name: array for name, array in (arrays | changed).items() if array is not None}
-        arrays = {name: array(arrays["row"]) if callable(array) else array for name, array in arrays.items()}
+        arrays = {name: array(row) if callable(array) else array for name, array in arrays.items()}
         file = io.BytesIO()
         np.savez(file, allow_pickle=True, **arrays)
         return file.getvalue()
@@ -255,6 +256,9 @@ NPZ: dict[str, Damage] = {
     "depth NaN": npz(depth=lambda row: row * np.nan),
     "depth infinite": npz(depth=lambda row: row + np.inf),
     "depth missing": npz(depth=None),
+    "depth beyond all": npz(depth=lambda row: np.full(len(row), 2**62)),
+    "row 1e300": npz(row=lambda row: np.full(len(row), 1e300)),
+    "col -1e300": npz(col=lambda row: np.full(len(row), -1e300)),
     "depth of two dimensions": npz(depth=lambda row: row.reshape(2, -1)),
     "valid of text": npz(valid=lambda row: np.full(len(row), "yes")),
     "a bomb": bomb,
@@ -411,7 +415,7 @@ KINDS: dict[str, Kind] = {
     "raw lidar": Kind(raw_file("lidar"), stage("depth"), 1, NPZ),
     "raw label3D": Kind(
         raw_file("label3D"), stage("box"), 1,
-        JSON | numbers_at("box_1", "occlusion", but=(1e300,)) | {
+        JSON | numbers_at("box_1", "occlusion", but=(1e300,)) | numbers_at("box_1", "2d_bbox", 2) | {
             "bbox is a text": put("1234", "box_1", "2d_bbox"),
             "bbox of texts": put(["1", "2", "3", "4"], "box_1", "2d_bbox"),
             "bbox of three": put([1, 2, 3], "box_1", "2d_bbox"),
@@ -429,6 +433,7 @@ KINDS: dict[str, Kind] = {
             "a signal is a text": put("0", 0, "flexray", "steering_angle_calculated"),
             "values nested": put([[1]], 0, "flexray", "steering_angle_calculated", "values"),
             "values infinite": put([1e999] * 21, 0, "flexray", "steering_angle_calculated", "values"),
+            "5,000 degrees": put([5000.0] * 21, 0, "flexray", "steering_angle_calculated", "values"),
             "times nested": put([[[]]] * 21, 0, "flexray", "steering_angle_calculated", "timestamps"),
             "another scene": put("19990101000000_camera_frontcenter_000000091.json", 0, "frame_name"),
         },
@@ -461,6 +466,7 @@ KINDS: dict[str, Kind] = {
             "a word too few": lambda _: b"0 0.5 0.5 0.25\n",
             "NaN": lambda _: b"0 nan 0.5 0.25 0.25\n",
             "an infinity": lambda _: b"0 1e999 0.5 0.25 0.25\n",
+            "far away": lambda _: b"0 0.5 0.5 1e300 0.25\n",
             "unknown class": lambda _: b"7 0.5 0.5 0.25 0.25\n",
         },
         harmless=("empty", "cut in the middle"),
@@ -550,6 +556,7 @@ KINDS: dict[str, Kind] = {
             "unknown class": put("Spaceship", "boxes", 0, "class"),
             "boxes are nested": put([[[]]], "boxes"),
             "no size": without("size"),
+            "a size of 643 megapixels": put([32000, 20100], "size"),
             "no area": put([4, 4, 4, 4], "boxes", 0, "bbox"),
         },
     ),
@@ -558,6 +565,7 @@ KINDS: dict[str, Kind] = {
         JSON | numbers_at("angles", 0) | {
             "angles nested": put([[1.0]], "angles"),
             "no angles": put([], "angles"),
+            "5,000 degrees": put([5000.0], "angles"),
             "radians": put("rad", "unit"),
         },
     ),

@@ -20,7 +20,7 @@ from datasets.folders.pictures import nearest, pixels_of, read_numbers, read_rgb
 from datasets.folders.recipe import Box, Depth, Image, Recipe, Segmentation, Steering
 from datasets.frames import Frame
 from datasets.images import read_png
-from datasets.spec import IGNORE
+from datasets.spec import IGNORE, LARGEST_ANGLE
 from strict import checked
 
 UNKNOWN = -1  # a mask's number that means neither a class nor none
@@ -299,8 +299,8 @@ class SteeringStage(FolderStage):
         if not cell:
             return Label(None)
         angle = float(cell) * self.section.factor + 0.0  # no negative zero
-        if not math.isfinite(angle):
-            raise ValueError(f"the angle {cell!r} is not finite")
+        if not abs(angle) <= LARGEST_ANGLE:  # NaN as well
+            raise ValueError(f"the angle {cell!r} is {angle:g} degrees; at most {LARGEST_ANGLE:g} are possible")
         return Label(json.dumps({"unit": "deg", "angles": [angle]}).encode(), {"angles": 1})
 
 

@@ -404,7 +404,8 @@ def test_a_table_without_a_header(tmp_path: Path, images: Path, processed: Proce
 
 
 @pytest.mark.parametrize(
-    ("rows", "words"), [("1,soon", "soon"), ("1,inf", "not finite"), ("1,1\n1,1", "2 rows of frame all/1")]
+    ("rows", "words"),
+    [("1,soon", "soon"), ("1,inf", "at most 1080"), ("1,5000", "at most 1080"), ("1,1\n1,1", "2 rows of frame all/1")],
 )
 def test_a_bad_angle_fails_its_frame(
     tmp_path: Path, images: Path, processed: ProcessedData, rows: str, words: str
