@@ -16,8 +16,9 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from datasets.files import start_of, temporary_path
+from datasets.files import read_bytes, start_of, temporary_path
 from errors import UserError
+from progress import warn
 from strict import StrictModel
 
 HEARTBEAT = 30  # seconds
@@ -85,8 +86,9 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._is_mine():
-            self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if self._is_mine():
+                self.path.unlink()
 
     def _take(self) -> None:
         mine = temporary_path(self.path)
@@ -116,14 +118,16 @@ class Lock:
         owner = _owner_in(content)
         token = owner.token if owner else "unknown"
         with Lock(self.path.with_name(f"{self.path.name}-{token}"), self.what), suppress(FileNotFoundError):
-            if self.path.read_bytes() == content:
+            if read_bytes(self.path) == content:
                 self.path.unlink()
 
     def _dead_owner(self, now: float) -> bytes | None:
         """What the file of an owner says that has ended; None where there is no file. UserError: it lives."""
         try:
-            content, silent = self.path.read_bytes(), now - self.path.stat().st_mtime
+            content, silent = read_bytes(self.path), now - self.path.stat().st_mtime
         except FileNotFoundError:
+            if self.path.is_symlink():
+                raise UserError(f"{self.path} is a link to nothing, where a lock should be; delete it") from None
             return None  # given back a moment ago
         owner = _owner_in(content)
         if not (silent > DEAD_AFTER if owner is None else owner.has_ended(silent)):
@@ -135,14 +139,25 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
-            with suppress(OSError):
-                if self._is_mine():
-                    os.utime(self.path)
+            with suppress(OSError):  # of a file server that does not answer for a while
+                if not self._is_mine():
+                    self._warn_of_loss()
+                    return
+                os.utime(self.path)
+
+    def _warn_of_loss(self) -> None:
+        if not self._ended.is_set():  # else given back a moment ago
+            warn(
+                f"warning: {self.path} is no longer this process's, which showed no life for {DEAD_AFTER} s or whose "
+                f"lock was deleted: another process may use {self.what} by now; stop one of them"
+            )
 
     def _is_mine(self) -> bool:
-        with suppress(OSError):
-            return self.path.read_bytes() == self._content
-        return False
+        """OSError: the file can't be read at the moment."""
+        try:
+            return read_bytes(self.path) == self._content
+        except FileNotFoundError:
+            return False
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,6 +101,31 @@ def test_an_owner_gives_signs_of_life(path: Path, monkeypatch: pytest.MonkeyPatc
     assert not path.exists()
 
 
+def test_an_owner_that_lost_it_says_so_and_leaves_it_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.01)
+    said: list[str] = []
+    monkeypatch.setattr(locks, "warn", said.append)
+    with Lock(path, "the run"):
+        path.write_bytes(b"of another node")
+        os.utime(path, (0, 0))
+        wait_until(lambda: bool(said), "a warning")
+        time.sleep(0.1)
+        assert path.stat().st_mtime == 0
+    assert path.read_bytes() == b"of another node"
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert "another process may use the run" in said[0]
+
+
+def test_an_owner_that_gives_it_back_says_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT", 0.0001)
+    said: list[str] = []
+    monkeypatch.setattr(locks, "warn", said.append)
+    for _ in range(50):
+        take(path)
+    assert said == []
+
+
 def test_an_error_gives_it_back(path: Path) -> None:
     with pytest.raises(ZeroDivisionError), Lock(path, "the run"):
         raise ZeroDivisionError
@@ -147,3 +173,21 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/\.lock can't be made: "):
         take(tmp_path / "file" / ".lock")
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda path: path.symlink_to("nothing"), "is a link to nothing"),
+        (lambda path: path.symlink_to(path.name), "can't be made: Too many levels of symbolic links"),
+        (os.mkfifo, "can't be made: a folder, pipe or device"),
+        (Path.mkdir, "can't be made: a folder, pipe or device"),
+    ],
+    ids=["a link to nothing", "a link to itself", "a pipe", "a folder"],
+)
+def test_what_is_no_file_in_its_place(path: Path, make: Callable[[Path], None], why: str) -> None:
+    path.parent.mkdir()
+    make(path)
+    with pytest.raises(UserError, match=why):
+        take(path)
+    assert os.listdir(path.parent) == [path.name]
