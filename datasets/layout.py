@@ -103,10 +103,10 @@ class RunDir:
         return bool(sorted_names(self.dir))
 
     def check_files(self) -> None:
-        """UserError where a folder lies in the place of a file that the training will write."""
+        """UserError where something else lies in the place of a file that the training will write."""
         for path in (self.config, self.split, self.best, self.last, self.metrics, self.interrupted):
-            if path.is_dir():
-                raise UserError(f"{path} is a folder, where the run has a file; move it away")
+            if path.exists() and not path.is_file():
+                raise UserError(f"{path} is a folder, pipe or device, where the run has a file; move it away")
 
     def remove_abandoned(self) -> None:
         """Remove temporary checkpoints, and what else lies beside them, whose writer was killed (on this machine)."""

@@ -402,6 +402,18 @@ def test_run_dir(tmp_path: Path) -> None:
     assert run.config == tmp_path / "first" / "config.yaml"
 
 
+@pytest.mark.parametrize("name", ["config", "split", "best", "last", "metrics", "interrupted"])
+def test_a_pipe_in_the_place_of_a_runs_file(tmp_path: Path, name: str) -> None:
+    run = RunDir(tmp_path, "first")
+    path: Path = getattr(run, name)
+    touch(path)
+    run.check_files()
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UserError, match=f"{path.name} is a folder, pipe or device, where the run has a file"):
+        run.check_files()
+
+
 @pytest.mark.parametrize(
     ("flag", "variable", "default"),
     [

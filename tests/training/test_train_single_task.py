@@ -453,7 +453,7 @@ def test_a_folder_in_the_place_of_a_file_is_noticed_at_the_start(workplace: Work
     folder = workplace.runs / "steering" / name
     folder.mkdir(parents=True)
     printed = train(call, workplace, "steering", "--resume", "auto")
-    assert_refused(printed, f"{folder} is a folder, where the run has a file")
+    assert_refused(printed, f"{folder} is a folder, pipe or device, where the run has a file")
     assert not printed.out
 
 
