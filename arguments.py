@@ -3,6 +3,9 @@
 import argparse
 from collections.abc import Callable
 
+MAX_SEEDS = 1000  # of a study
+MAX_WORKERS = 1024  # loader processes; more than a node has cores never begin to load
+
 
 def whole(least: int, most: int = 2**31) -> Callable[[str], int]:
     """A whole number from `least` to `most`."""

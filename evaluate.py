@@ -14,7 +14,7 @@ import argparse
 import os
 from pathlib import Path
 
-from arguments import add_dashboard_arguments, add_device_argument, whole
+from arguments import MAX_WORKERS, add_dashboard_arguments, add_device_argument, whole
 from datasets.files import check_writable
 from datasets.layout import add_data_root_argument, add_processed_roots_argument
 from datasets.staging import add_stage_argument
@@ -67,7 +67,10 @@ def parse_arguments() -> argparse.Namespace:
     add_device_argument(parser)
     parser.add_argument("--batch-size", type=whole(1, 65536), help=f"frames, such as 16 (default {BATCH_SIZE})")
     parser.add_argument(
-        "--workers", type=whole(0, 1024), default=WORKERS, help=f"loader processes, such as 8 (default {WORKERS})"
+        "--workers",
+        type=whole(0, MAX_WORKERS),
+        default=WORKERS,
+        help=f"loader processes, such as 8 (default {WORKERS})",
     )
     args = parser.parse_args()
     if args.full_resolution and args.batch_size:

@@ -8,7 +8,7 @@ Writes OUT/NAME/: results.json, RESULTS.md, plots with their numbers as CSV; the
 import argparse
 from pathlib import Path
 
-from arguments import add_device_argument, number, shard_of, whole
+from arguments import MAX_SEEDS, add_device_argument, number, shard_of, whole
 from datasets.layout import add_data_root_argument, add_processed_roots_argument, add_runs_root_argument
 from errors import run_as_script
 from signals import ending_at_once
@@ -24,7 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--seeds",
-        type=whole(1),
+        type=whole(1, MAX_SEEDS),
         metavar="N",
         help="only the first N, such as 2; more than there are: the numbers that follow (default: the config's)",
     )

@@ -1,7 +1,7 @@
 """What the settings of networks and heads share."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,11 @@ from strict import StrictModel
 
 if TYPE_CHECKING:  # takes a second to import
     from torchvision.models import WeightsEnum
+
+# Bounds are far above what any network here is good with: building one beyond them takes hours or all memory, so that a
+# slip of the pen looks like a training that hangs
+Channels = Annotated[int, Field(gt=0, le=16384)]
+Layers = Annotated[int, Field(gt=0, le=64)]
 
 
 class PartSettings(StrictModel):

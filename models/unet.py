@@ -6,13 +6,12 @@ skip is cropped, and a norm (models/norms.py) stands between convolution and ReL
 """
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from models.normalise import Normalise
 from models.norms import NormFromScratch, set_norm
 from models.precision import in_float32
-from models.settings import FromScratch
+from models.settings import Channels, FromScratch
 
 DEPTH = 4  # levels below the first; each halves the image
 
@@ -49,7 +48,7 @@ class Up(nn.Module):
 
 
 class UNetSettings(FromScratch):
-    base_channels: PositiveInt = 64
+    base_channels: Channels = 64
     """Channels of the first level; each level below doubles them."""
 
 

@@ -9,14 +9,14 @@ predictor has class scores of its own, since real frames put up to seven centres
 
 import math
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.normalise import Normalise
 from models.norms import NormFromScratch, set_norm
 from models.pooling import average_pool
 from models.precision import in_float32
-from models.settings import FromScratch
+from models.settings import Channels, FromScratch, Layers
 
 BOX_VALUES = 5  # x, y, sqrt w, sqrt h, objectness; then one score a class
 
@@ -56,9 +56,9 @@ class Darknet(nn.Sequential):
 
 
 class YOLOv1Settings(FromScratch):
-    base_channels: PositiveInt = 64
+    base_channels: Channels = 64
     """Channels of the first convolution; the others are multiples."""
-    pairs: tuple[PositiveInt, ...] = Field((2, 5, 2), strict=False)  # YAML has no tuples
+    pairs: tuple[Layers, ...] = Field((2, 5, 2), strict=False, max_length=16)  # YAML has no tuples
     """Pairs of 1x1 and 3x3 convolutions in each stage of the encoder; each stage halves the map."""
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, field_validator, model_validator
 
+from arguments import MAX_SEEDS
 from errors import UserError
 from strict import StrictModel
 from strict_yaml import read_yaml, validated
@@ -78,7 +79,7 @@ class Scale(StrictModel):
     tflops: PositiveFloat
     """Of the GPU that --dry-run assumes, sustained."""
     data: DataSets | None = None
-    seeds: list[NonNegativeInt] | None = None
+    seeds: list[NonNegativeInt] | None = Field(None, max_length=MAX_SEEDS)
     scripts: dict[Script, str] = {}
     set: dict[str, Any] = {}
     rows: dict[str, dict[str, Any]] = {}
@@ -92,7 +93,7 @@ class StudyConfig(StrictModel):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     question: str
     data: DataSets
-    seeds: list[NonNegativeInt] = Field(min_length=1)
+    seeds: list[NonNegativeInt] = Field(min_length=1, max_length=MAX_SEEDS)
     """Seeds of the final runs: of the initial weights, of the order, and of which labels are kept."""
     scripts: dict[Script, str]
     """Training script -> its config file."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -56,9 +56,9 @@ class BoxTask(Task):
     default_network, default_head = "yolov1", "levels"
 
     class Settings(Task.Settings):
-        grid: PositiveInt = 8
+        grid: int = Field(8, gt=0, le=256)
         """The image is divided into grid x grid cells."""
-        predictors: PositiveInt = 10
+        predictors: int = Field(10, gt=0, le=1000)
         """Boxes that a cell can give (the paper's B)."""
         objectness_loss: Literal["bce", "square"] = "bce"
         """Binary cross-entropy, or the paper's square."""

@@ -26,15 +26,16 @@ from errors import UserError
 from models.encoder import check_encoder, imagenet_weights
 from models.multitask import BACKBONE
 from models.registry import HEADS, NETWORKS
-from models.settings import EncoderSettings, PartSettings
+from models.settings import Channels, EncoderSettings, Layers, PartSettings
 from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from strict_yaml import Config, parse_yaml, read_yaml, validated
 from tasks import TASKS
-from training.data_config import check_known_kinds, check_unused
+from training.data_config import Workers, check_known_kinds, check_unused
 from training.methods import METHODS, MethodSettings
 
 Rate = Annotated[float, Field(gt=0, le=1e30)]  # AdamW of float32 parameters overflows above
+BatchSize = Annotated[int, Field(gt=0, le=10**6)]
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 PARTS = {"network": NETWORKS, "head": HEADS}
 SYMMETRIC = "symmetric"  # the mode of all tasks together, beside the tasks' own
@@ -50,7 +51,7 @@ def is_unset(value: Any) -> bool:
 class TrainingConfig(StrictModel):
     """The loop."""
 
-    epochs: PositiveInt
+    epochs: int = Field(gt=0, le=10**6)
     """Passes over the training samples."""
     precision: PrecisionName = "auto"
     """auto: bf16 where the GPU has it in hardware, else fp16 with loss scaling; fp32 on the CPU."""
@@ -98,7 +99,7 @@ class TrainingConfig(StrictModel):
 class GroupConfig(StrictModel):
     """One group of parameters: its optimiser (AdamW) and how many samples it sees before it steps."""
 
-    batch_size: PositiveInt
+    batch_size: BatchSize
     """Samples with a valid label between two steps, at least."""
     learning_rate: Rate
     """The peak of the schedule (training.warmup)."""
@@ -126,9 +127,9 @@ class NetworkConfig(EncoderSettings):
     (models/timm_encoder.py)."""
     encoder_rate: Rate = 1.0
     """The encoder's learning rate as a factor of the backbone's."""
-    channels: PositiveInt = 256
+    channels: Channels = 256
     """Channels of the BiFPN and of what the heads read."""
-    layers: PositiveInt = 2
+    layers: Layers = 2
     """BiFPN layers."""
 
     @staticmethod
@@ -236,10 +237,10 @@ def method_settings(content: Any) -> MethodSettings:
 class MicroBatchSizes(StrictModel):
     """`micro_batch_size` of each training script."""
 
-    single_task: dict[str, PositiveInt] = {}
+    single_task: dict[str, BatchSize] = {}
     """Task -> its section's."""
-    symmetric: PositiveInt | None = None
-    asymmetric: PositiveInt | None = None
+    symmetric: BatchSize | None = None
+    asymmetric: BatchSize | None = None
 
     @field_validator("single_task")
     @classmethod
@@ -257,7 +258,7 @@ class MicroBatchSizes(StrictModel):
 class GpuConfig(StrictModel):
     """What a GPU decides and a result does not depend on (configs/gpu): laid over the config of any training script."""
 
-    workers: NonNegativeInt
+    workers: Workers
     """data.workers"""
     precision: PrecisionName
     """training.precision"""

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from arguments import MAX_WORKERS
 from strict import StrictModel
 from tasks import TASKS
 
+Workers = Annotated[int, Field(ge=0, le=MAX_WORKERS)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -114,7 +116,7 @@ class DataConfig(StrictModel):
     decode: Literal["loader", "device"] = "loader"
     """Where camera images in JPEG are decoded: by OpenCV in the loader, or by torchvision on the device (nvJPEG on a
     GPU, whose bytes differ from OpenCV's by a few units)."""
-    workers: NonNegativeInt = 8
+    workers: Workers = 8
     """Loader processes; 0 loads in the training process."""
 
     @property

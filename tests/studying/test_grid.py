@@ -60,6 +60,7 @@ def test_a_changed_config_makes_only_what_changed_anew(tmp_path: Path) -> None:
     [
         ("seeds: [1, 2]", "seeds: [1, 1]", "twice"),
         ("seeds: [1, 2]", "seeds: [0, 1]", "tuning.seed"),
+        ("seeds: [1, 2]", f"seeds: {list(range(1, 1002))}", "at most 1000 items"),
         ("primary: sharing", "primary: caring", "no comparison 'caring'"),
         ("row: together", "row: apart", "no row 'apart'"),
         ("script: asymmetric", "script: single_task", "no config for single_task"),

@@ -75,6 +75,14 @@ def test_the_main_config_has_every_task() -> None:
         ("training.epochs='3'", "training.epochs", "integer"),
         ("training.epochs=true", "training.epochs", "integer"),
         ("training.epochs=0", "training.epochs", "greater than 0"),
+        (f"training.epochs={10**30}", "training.epochs", "less than or equal to 1000000"),
+        ("data.workers=1025", "data.workers", "less than or equal to 1024"),
+        ("tasks.box.batch_size=1000001", "tasks.box.batch_size", "less than or equal to 1000000"),
+        ("tasks.box.micro_batch_size=1000001", "tasks.box.micro_batch_size", "less than or equal to 1000000"),
+        ("tasks.box.settings.grid=257", "tasks.box.settings.grid", "less than or equal to 256"),
+        ("tasks.box.settings.predictors=1001", "tasks.box.settings.predictors", "less than or equal to 1000"),
+        ("tasks.box.network.base_channels=16385", "tasks.box.network.base_channels", "less than or equal to 16384"),
+        ("tasks.box.network.pairs=[65]", "tasks.box.network.pairs.0", "less than or equal to 64"),
         ("training.warmup=1", "training.warmup", "less than 1"),
         ("training.warmup=.nan", "training.warmup", "finite number"),
         ("training.precision=fp8", "training.precision", "fp16"),
@@ -123,6 +131,13 @@ def test_a_wrong_value_is_named_with_file_and_key(path: Path, override: str, key
     message = mistake(path, override)
     assert message.startswith(f"{path} with --set: {key}: ")
     assert reason in message
+
+
+@pytest.mark.parametrize("override", ["network.layers=65", "network.channels=16385", "block_size=1000001"])
+def test_a_size_that_would_never_begin_is_refused(override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(UserError, match=rf"{key}: Input should be less than or equal to \d+$"):
+        load_config(AsymmetricRun, ASYMMETRIC, [override])
 
 
 def test_a_mistake_in_the_file_itself(path: Path) -> None:

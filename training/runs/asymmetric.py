@@ -14,13 +14,13 @@
 
 from typing import Literal, Self
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from datasets.labels import Labelled, label_samples
 from datasets.samples import Sample
 from datasets.sampling import Sampling
 from models.multitask import BACKBONE
-from training.config import ASYMMETRIC, GroupConfig
+from training.config import ASYMMETRIC, BatchSize, GroupConfig
 from training.methods import METHODS, MethodSettings
 from training.runs.base import Portions, tasks_in_order
 from training.runs.multi_task import HeadConfig, MultiTaskRun
@@ -37,7 +37,7 @@ class AsymmetricRun(MultiTaskRun):
     steps_together = False
 
     backbone: GroupConfig
-    block_size: PositiveInt | None = None
+    block_size: BatchSize | None = None
     """Samples between the borders at which groups may step; default: the smallest batch_size."""
     visit: Literal["frame", "label"] = "frame"
     """frame: each frame once an epoch with all labels that it keeps; label: each of its labels by itself. Per label, a

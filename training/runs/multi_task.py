@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import PositiveFloat, PositiveInt, SerializeAsAny, field_validator
+from pydantic import PositiveFloat, SerializeAsAny, field_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -17,7 +17,7 @@ from models.settings import PartSettings
 from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks.base import Task
-from training.config import NetworkConfig, TaskSettings, method_settings
+from training.config import BatchSize, NetworkConfig, TaskSettings, method_settings
 from training.methods import METHODS, Context, MethodSettings
 from training.methods.base import Balancing
 from training.methods.rows import Rows
@@ -42,7 +42,7 @@ class MultiTaskRun(RunConfig[MultiTask]):
     compares_tasks = True
 
     network: NetworkConfig = NetworkConfig()
-    micro_batch_size: PositiveInt
+    micro_batch_size: BatchSize
     """Samples in one forward and backward pass. Decides the memory, and with norm: train the result too; with other
     norms the result depends on it by rounding only."""
     balancing: SerializeAsAny[MethodSettings] = MethodSettings(name="fixed")

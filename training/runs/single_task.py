@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Self
 
-from pydantic import PositiveInt, SerializeAsAny, model_validator
+from pydantic import SerializeAsAny, model_validator
 from torch import nn
 from torchvision.models import WeightsEnum
 
@@ -14,7 +14,7 @@ from models.single import SingleTask
 from models.timm_encoder import TimmWeights
 from strict import StrictModel
 from tasks.base import Task
-from training.config import GroupConfig, TaskSettings
+from training.config import BatchSize, GroupConfig, TaskSettings
 from training.methods.base import Balancing
 from training.methods.fixed import Fixed
 from training.runs.base import Portions, RunConfig, check_block
@@ -25,7 +25,7 @@ class SingleTaskConfig(GroupConfig, TaskSettings):
 
     network: SerializeAsAny[PartSettings]
     """Its name and parameters (models/registry.py: NETWORKS); the name may be left out for the task's own."""
-    micro_batch_size: PositiveInt
+    micro_batch_size: BatchSize
     """Samples in one forward and backward pass; divides batch_size. Decides the memory, and with norm: train the result
     too; with other norms the result depends on it by rounding only."""
 
