@@ -22,6 +22,7 @@ _BROKEN = (ConnectionError, EOFError, FileNotFoundError)
 _NO_MEMORY = re.compile(
     r"out of memory.*? tried to allocate ([\d.]+ \w+)|can't allocate memory: .*?allocate (\d+ \w+)", re.I
 )
+_LOOP = "Symlink loop from"  # of Path.resolve, up to Python 3.12
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PATIENCE = 5  # seconds
 
@@ -84,6 +85,8 @@ def _show(error: BaseException) -> int | None:
             "--workers) or get more memory; a training run goes on with --resume auto"
         )
         status = 2
+    elif isinstance(error, RuntimeError) and str(error).startswith(_LOOP):
+        line, status = f"error: {error}: the path is a link that leads to itself; name another", 2
     elif isinstance(error, OSError) and error.filename is not None:
         line, status = f"error: {error.filename}: {error.strerror}", 2
     elif isinstance(error, MemoryError):

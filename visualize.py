@@ -125,7 +125,9 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     needs = {"--image": args.image, "--plots": args.plots, "--errors": args.errors}
     if flag := next((flag for flag, given in needs.items() if given and not args.checkpoint), None):
         parser.error(f"{flag} needs a --checkpoint LABEL=PATH: labels alone have nothing to draw there")
-    what = next(name for name in ("sample", "scene", "image", "plots", "curves") if getattr(args, name))
+    what = next(
+        name for name in ("sample", "scene", "image", "plots", "curves") if getattr(args, name) not in (None, False)
+    )
     for flag, of in {
         "--gif": ["scene"],
         "--fps": ["scene"],

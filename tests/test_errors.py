@@ -89,6 +89,15 @@ def test_a_bug_is_left_to_python(capsys: pytest.CaptureFixture[str], error: Exce
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="Path.resolve does not mind there")
+def test_a_link_that_leads_to_itself_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SystemExit) as stopped:
+        run_as_script(lambda: print((tmp_path / "loop").resolve()))
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: Symlink loop from '{tmp_path}/loop': ")
+
+
 # ---- children that are left -----------------------------------------------------------------------------------
 
 SCRIPT = """

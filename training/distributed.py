@@ -44,6 +44,8 @@ def start(device: str | None) -> torch.device:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         chosen = torch.device(device)
+        if chosen.type not in ("cpu", "cuda"):  # metrics and losses need numbers of 64 bits, which others lack
+            raise RuntimeError("networks run on cpu and cuda")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device} is not available: {str(error).splitlines()[0]}") from None

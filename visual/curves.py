@@ -1,7 +1,6 @@
 """Training curves of one or several runs, from the metrics.jsonl that each keeps."""
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from datasets.files import parse_json
 from datasets.layout import RunDir, curves_plot
 from errors import UserError
 from tasks import TASKS
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*"  # which tell runs apart without colours
+LARGEST = 1e30  # of a number; axes overflow beyond
 PANEL_CM = 4  # the least width of a panel with its numbers and name
 Points = list[tuple[float, float]]  # (images passed, value)
 
@@ -41,10 +42,11 @@ class RunCurves:
         run = RunDir(folder.absolute().parent, folder.absolute().name)
         if not run.metrics.is_file():
             raise UserError(f"--curves {folder}: there is no {run.metrics.name}; name the folder of a run")
-        rows = [row for line in run.metrics.read_text().splitlines() if (row := _row_of(line))]
-        if not any(name.startswith(("train/", "val/")) for row in rows for name in row):
-            raise UserError(f"--curves {folder}: {run.metrics.name} has no losses yet")
-        return cls(run.dir.name, rows, _kinds_in(run.config))
+        rows = [row for line in run.metrics.read_bytes().splitlines() if (row := _row_of(line))]
+        curves = cls(run.dir.name, rows, _kinds_in(run.config))
+        if not curves.tasks():
+            raise UserError(f"--curves {folder}: {run.metrics.name} has no losses yet, or none that can be read")
+        return curves
 
     def tasks(self) -> list[str]:
         parts = (name.split("/") for row in self.rows for name in row)  # train/TASK/loss, val/TASK/METRIC
@@ -137,17 +139,17 @@ def _legend(runs: Sequence[RunCurves]) -> tuple[list[Any], list[str]]:
     return [*handles, solid, dashed, ring], [*names, "training", "validation", "best of the run"]
 
 
-def _row_of(line: str) -> dict[str, Any] | None:
-    """None for a line that a crash has cut short."""
+def _row_of(line: bytes) -> dict[str, Any] | None:
+    """None for a line that a crash has cut short or spoilt."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and _is_number(row.get("samples")) else None
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and abs(value) <= LARGEST  # false for NaN as well
 
 
 def _kinds_in(config: Path) -> dict[str, str]:

@@ -45,7 +45,7 @@ def write_asked(args: argparse.Namespace, page: Page) -> list[Path]:
     if args.image:
         view = viewer.view_picture(args.image)
         return [write_frames([view], [args.image.stem], options, page, args.out, args.task)]
-    if args.scene:
+    if args.scene is not None:
         frames = only_of(viewer, args.split, viewer.scene(args.scene), f"--scene {args.scene}")
         check_errors(viewer, options, frames[:1])
         results = ResultsDir(args.out, args.task, folder_of(viewer.scene_of(frames[0])), page.format)

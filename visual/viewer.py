@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # brings all networks: only where there are some
 CAMERA, TRUTH = "camera", "truth"
 RESERVED = (CAMERA, TRUTH, "sheet")  # names of files beside the networks' pictures
 PICTURE_WIDTH = 960  # px, where nothing else is asked for
+NARROWEST = 20  # times as long as wide may a picture be
 NO_PART = "frame of no part of the split"
 PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
@@ -239,6 +240,11 @@ class Viewer:
             picture = read_rgb(path, white=255)
         except (ValueError, OSError) as error:
             raise UserError(f"--image {path} is not a picture that can be read: {reason_of(error)}") from None
+        height, width = picture.shape[:2]
+        if max(height, width) > NARROWEST * min(height, width):
+            raise UserError(
+                f"--image {path} has {width} x {height} pixels; one side may be {NARROWEST} times the other"
+            )
         predictions = {
             label: network.predict(
                 cv2.resize(picture, network.data.image_size, interpolation=cv2.INTER_AREA), self.asked_of(network)

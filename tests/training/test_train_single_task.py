@@ -169,6 +169,7 @@ def test_no_data_at_all(workplace: Workplace, call: Call) -> None:
         (["--set", "training.epoch=3"], ["config.yaml", "training.epoch:"]),
         (["--config", "no.yaml"], ["no.yaml"]),
         (["--device", "toaster"], ["--device toaster"]),
+        (["--device", "meta"], ["--device meta is not available: networks run on cpu and cuda"]),
         (["--resume", "no.pt"], ["no.pt does not exist"]),
         (["--set", "data.split={mode: scenes}"], ["0 train"]),
     ],

@@ -48,6 +48,26 @@ def test_lines_are_losses_and_the_deciding_metric_as_people_write_it(run: RunCur
     assert [text.get_text() for text in figure.legends[0].get_texts()][:1] == ["ours"]
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [b"[" * 100_000, b"\xff\xfe", b'{"samples": 1, "train/depth/loss": ' + b"9" * 400 + b"}"],
+    ids=["nested deep", "not UTF-8", "a huge number"],
+)
+def test_a_spoilt_line_is_left_out(run: RunCurves, tmp_path: Path, spoilt: bytes) -> None:
+    with open(tmp_path / "ours" / "metrics.jsonl", "ab") as file:
+        file.write(b"\n" + spoilt + b"\n")
+    assert RunCurves.read(tmp_path / "ours").of("train/depth/loss") == run.of("train/depth/loss")
+
+
+@pytest.mark.parametrize(
+    "content", [b"[" * 100_000, b"\xff\xfe", b'{"samples": 1e400}', b'{"samples": 1, "train/loss": 1e400}']
+)
+def test_a_file_without_losses_is_named(tmp_path: Path, content: bytes) -> None:
+    (write_run(tmp_path / "ours", []) / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"/ours: metrics\.jsonl has no losses yet, or none that can be read$"):
+        RunCurves.read(tmp_path / "ours")
+
+
 def test_the_best_error_is_the_lowest(tmp_path: Path) -> None:
     rows: list[dict[str, float | None]] = [
         {"samples": n, "val/depth/abs_rel": value} for n, value in ((1, 0.3), (2, 0.1), (3, 0.2))

@@ -297,6 +297,7 @@ def test_a_scene_is_a_video_of_all_its_frames(show: Callable[..., Printed], work
         (["--sample", "0", "--split", "val"], "the split leaves 0 train"),
         (["--sample", "20180807_145028/000000001"], "no such frame; there are 24, such as 20180807_145028/000000091"),
         (["--sample", "first"], "--sample first: no such frame"),
+        (["--scene", ""], "--scene : no such scene"),
         (["--scene", "20200101_000000"], "no such scene; there are 20180807_145028, 20181108_091945"),
         (["--task", "depth", "--sample", "0", "--checkpoint", "BOX"], "has no depth; it has box"),
         (["--sample", "0", "--checkpoint", "best.pt"], "not of the form LABEL=PATH"),
@@ -312,6 +313,16 @@ def test_mistakes_are_told_in_one_line(show: Callable[..., Printed], flags: list
     assert printed.code == 2
     assert told in printed.err
     assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [(9000, 3), (3, 9000)])
+def test_a_picture_that_is_hardly_one_is_refused(
+    show: Callable[..., Printed], tmp_path: Path, size: tuple[int, int]
+) -> None:
+    Image.new("RGB", size).save(tmp_path / "line.png")
+    printed = show("--image", str(tmp_path / "line.png"), "--checkpoint", "MULTI")
+    assert printed.code == 2
+    assert f"line.png has {size[0]} x {size[1]} pixels; one side may be 20 times the other" in printed.err
 
 
 def test_labels_of_another_size_are_told(own_workplace: Workplace, call: Callable[..., Printed], runs: Path) -> None:
