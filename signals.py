@@ -6,13 +6,16 @@ Imported before anything large: while a script imports, there is nothing to clea
 import multiprocessing
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-ENDING = (signal.SIGTERM, signal.SIGUSR1)  # of schedulers; SIGINT is a person's
+_HANGUP = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)  # nohup: it goes on
+# of schedulers and of a terminal that goes away; SIGINT is a person's
+ENDING: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGUSR1, *_HANGUP)
 FOLDERS = (Path(__file__).resolve().parent, Path(__file__).resolve().parent / "preprocessing")  # of the scripts
 # multiprocessing's tracker of resources removes the semaphores that a script's sudden end leaves; that it says so in
 # two more lines helps nobody
@@ -22,7 +25,7 @@ _when_ended: Callable[[], None] | None = None
 
 
 class Ended(BaseException):
-    """A scheduler's signal came: the script ends, whatever it does."""
+    """One of the signals came: the script ends, whatever it does."""
 
     def __init__(self, number: int):
         self.number = number
@@ -30,7 +33,7 @@ class Ended(BaseException):
 
 
 def raise_for_signals() -> None:
-    """From now on a person's Ctrl-C raises KeyboardInterrupt, a scheduler's signals raise Ended."""
+    """From now on a person's Ctrl-C raises KeyboardInterrupt, the others raise Ended."""
     filters = [part for part in os.environ.get("PYTHONWARNINGS", "").split(",") if part]
     os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys([*filters, QUIET_TRACKER]))  # of the processes started later
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,7 +59,7 @@ def ignore_signals() -> None:
 
 
 def when_ended(call: Callable[[], None] | None) -> None:
-    """What is to be done before a scheduler's signal ends the script; such a script has ended well. None: nothing."""
+    """What is to be done before a signal (no Ctrl-C) ends the script, which has then ended well. None: nothing."""
     global _when_ended
     _when_ended = call
 
@@ -69,11 +72,21 @@ def exit_code(error: Ended) -> int:
     return 0
 
 
+def leave_terminal() -> None:
+    """What is still printed to a terminal that has gone away is lost, where it would be an error."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 def _raise_ended(number: int, stack: FrameType | None) -> None:
+    leave_terminal()
     raise Ended(number)
 
 
 def _end_at_once(number: int, stack: FrameType | None) -> None:
+    leave_terminal()
     if multiprocessing.parent_process() is None:  # which speaks for all
         os.write(2, b"interrupted\n" if number == signal.SIGINT else f"{Ended(number)}\n".encode())
     os._exit(128 + number)

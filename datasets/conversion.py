@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import cv2
 import numpy as np
 
+import signals
 from arguments import shard_of, whole
 from datasets.files import whole_file, write_json, write_json_once
 from datasets.frames import Frame
@@ -362,8 +363,8 @@ def run_jobs(worker: Worker, jobs: list[Any], threads: int) -> Generator[list[Ou
 
 @contextmanager
 def signals_left_to_parent() -> Iterator[None]:
-    """Processes that are started within never see Ctrl-C or SIGTERM, which the parent alone answers."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    """Processes that are started within never see Ctrl-C and what else ends a script: the parent alone answers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *signals.ENDING})
     try:
         yield
     finally:

@@ -24,6 +24,7 @@ from fetching.bucket import Bucket, ObjectError, Patience, TransientError, Unava
 from fetching.checksums import Checksum, ChecksumList
 from fetching.plan import PARTS, Plan, Wanted, make_plan
 from fetching.transfer import Summary, fetch_all, remove_abandoned, split
+from signals import ENDING
 
 BUCKET = "audi-autonomous-driving-dataset"
 CHECKSUM_FILE = "CHECKSUMS.txt"
@@ -65,7 +66,8 @@ def seconds(variable: str, default: float) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_arguments(argv)
     # at once, not when a stalled transfer gives Python its turn: what is half fetched is none of the files
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in {signal.SIGTERM, signal.SIGHUP}.intersection(ENDING):
+        signal.signal(number, signal.SIG_DFL)
     patience = Patience(TRIES, seconds("GET_DATA_BACKOFF", 1))
     bucket = Bucket(args.bucket, args.endpoint, seconds("GET_DATA_PATIENCE", 60), patience)
     try:

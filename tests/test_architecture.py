@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "datasets.files": ("errors",),
     "datasets.frames": (),
     "datasets.images": ("datasets.files",),
-    "datasets.locks": ("datasets.files", "errors", "strict"),
+    "datasets.locks": ("datasets.files", "errors", "progress", "strict"),
     "datasets.packs": ("datasets.files", "errors", "strict"),
     "datasets.settings": ("datasets.images", "strict"),
     "datasets.spec": ("errors",),

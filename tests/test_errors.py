@@ -1,10 +1,13 @@
 """How a script ends: its exit code, what it prints, and that it leaves no loader process behind."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,3 +156,54 @@ def run(script: str, mark: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
+
+
+# ---- a terminal that goes away ----------------------------------------------------------------------------------
+
+SAVES = """
+import sys, time
+from pathlib import Path
+import signals
+from errors import run_as_script
+
+def save():
+    print("saves", flush=True)
+    Path(sys.argv[1]).write_text("saved")
+
+def main():
+    signals.when_ended(save)
+    print("begun", flush=True)
+    time.sleep(60)
+
+run_as_script(main)
+"""
+
+
+def test_a_closed_terminal_lets_it_save(tmp_path: Path) -> None:
+    """As a closed ssh session does it: SIGHUP, and what is printed then is an error."""
+    ours, theirs = os.openpty()
+
+    def own_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    command = [sys.executable, "-c", SAVES, str(tmp_path / "saved")]
+    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    process = subprocess.Popen(command, cwd=ROOT, **streams, preexec_fn=own_terminal)
+    os.close(theirs)
+    assert os.read(ours, 100) == b"begun\r\n"
+    os.close(ours)
+    assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "saved").read_text() == "saved"
+
+
+def test_under_nohup_it_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SAVES, str(tmp_path / "saved")]
+    ignore = partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes, preexec_fn=ignore) as process:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=PATIENCE) == ("saves\n", "ended by SIGTERM\n")

@@ -11,10 +11,10 @@ from training import distributed
 
 
 class StopFlag:
-    """Raised by SIGTERM and SIGUSR1, by Ctrl-C, and by the file that A2D2_STOP_FILE names: finish the block in hand,
-    save, leave. A second Ctrl-C ends at once.
+    """Raised by SIGTERM, SIGUSR1 and SIGHUP, by Ctrl-C, and by the file that A2D2_STOP_FILE names: finish the block in
+    hand, save, leave. A second Ctrl-C ends at once.
 
-    Handlers set a flag and nothing else, within a `with` block. The file is for batch scripts, whose signals don't
+    Handlers do little more than set a flag, within a `with` block. The file is for batch scripts, whose signals don't
     reach the processes that torchrun starts.
     """
 
@@ -37,6 +37,7 @@ class StopFlag:
         if os.getpid() != self._pid:  # a loader process that has just begun
             return
         self._signalled = True
+        signals.leave_terminal()
         if number != signal.SIGINT:
             return
         now = time.monotonic()

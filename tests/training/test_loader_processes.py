@@ -14,6 +14,7 @@ import pytest
 
 import train_single_task
 from datasets.files import whole_file
+from signals import ENDING
 from tests.conftest import ROOT
 from tests.processes import PATIENCE, PYTHON_PATH, descendants, marked, wait_until
 from tests.training.conftest import Printed, Workplace
@@ -239,7 +240,7 @@ def test_a_signal_while_a_script_imports(start: Start, script: str, number: int,
     assert started.end() == Printed(code, "", line)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_before_the_loop_is_requeued(
     workplace: Workplace, call: Callable[..., Printed], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -23,6 +23,7 @@ from datasets.samples import LabelledFrames, Sample
 from datasets.transforms import Augmentation
 from errors import UserError
 from models.single import SingleTask
+from signals import ENDING
 from tasks.base import Target
 from tasks.written import Written
 from tests.raw_files import frames, random_picture, small_raw_data, write_png
@@ -34,6 +35,7 @@ from training.data import Data
 from training.evaluation import Precision, make_loader
 from training.loop import Interrupted, Trainer
 from training.methods.fixed import Fixed
+from training.stopping import StopFlag
 from training.tracking import Tracker
 from training.updates import Group, LossScale, Schedule, Updates
 
@@ -229,6 +231,14 @@ def whole(lab: Lab) -> RunDir:
     trainer = lab.trainer("whole", dropout=0.3)
     trainer.train()
     return trainer.run
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_each_signal_asks_for_a_stop(number: int) -> None:
+    with StopFlag() as stop:
+        assert not stop.raised
+        os.kill(os.getpid(), number)
+        assert stop.raised
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
