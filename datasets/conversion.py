@@ -68,6 +68,10 @@ class Stage(ABC, Generic[Source]):
     def searched(self, source: Source) -> Path:
         """The folder where the files are looked for, for error messages."""
 
+    def raw_folders(self, source: Source) -> Iterable[Path]:
+        """Folders below --data-root that hold raw data and nothing else. Default: none that is known."""
+        return ()
+
     @abstractmethod
     def jobs(self, source: Source) -> list[Any]:
         """Units of work in a fixed order, each with a scene."""
@@ -139,6 +143,7 @@ def convert(
     except ValueError as error:
         raise UserError(f"--size: {error}") from None
     processed = ProcessedData(args.processed_root)
+    check_apart(processed.root, args.data_root, stage.raw_folders(source))
     jobs = select_jobs(stage, source, args)
     worker = Worker(stage, source, processed, settings, args.overwrite)
     hold = alone if replaces_all(args) else shared
@@ -161,6 +166,13 @@ def convert(
         report.write(path)
     print(f"{report.summary()}; {path}")
     return 1 if report.failures else 0
+
+
+def check_apart(processed: Path, data_root: Path, raw_folders: Iterable[Path]) -> None:
+    """UserError where labels would be written among raw data, which is only read."""
+    folder = processed.resolve()
+    if folder == data_root.resolve() or any(folder.is_relative_to(raw.resolve()) for raw in raw_folders):
+        raise UserError(f"--processed-root {processed} lies among the raw data of {data_root}; name another folder")
 
 
 def select_jobs(stage: Stage[Source], source: Source, args: argparse.Namespace) -> list[Any]:

@@ -34,6 +34,9 @@ class A2D2Stage(Stage[RawData]):
     def searched(self, raw: RawData) -> Path:
         return raw.images_dir
 
+    def raw_folders(self, raw: RawData) -> tuple[Path, ...]:
+        return (*raw.images_dirs, raw.gateway_dir)
+
     def jobs(self, raw: RawData) -> list[Any]:
         """Every frame whose raw file exists."""
         return raw.frames(self.raw_kind)

@@ -838,3 +838,23 @@ def test_the_list_of_stages_names_every_script_that_is_one() -> None:
     listed = (ROOT / "datasets/a2d2/stages.txt").read_text().split()
     stages = [path.stem for path in (ROOT / "preprocessing").glob("*.py") if "run_stage(" in path.read_text()]
     assert sorted(listed) == sorted(stages)
+
+
+# ---- raw data is only read --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [".", "gateway", "camera_lidar_semantic_bboxes/processed", "camera_lidar_semantic"])
+def test_labels_are_never_written_among_raw_data(raw: RawData, where: str) -> None:
+    write_every_kind(raw, FRAMES)
+    link = raw.root.with_name("link")
+    link.symlink_to(raw.root / where)
+    before = sorted(raw.root.rglob("*"))
+    for place in (raw.root / where, link):
+        with pytest.raises(UserError, match=f"--processed-root {place} lies among the raw data of {raw.root}"):
+            run(Segmentation(), raw, ProcessedData(place), *SMALL)
+    assert sorted(raw.root.rglob("*")) == before
+
+
+def test_labels_may_lie_beside_the_raw_folders(raw: RawData) -> None:
+    write_every_kind(raw, FRAMES)
+    assert run(Segmentation(), raw, ProcessedData(raw.root / "processed"), *SMALL) == 0
