@@ -38,10 +38,11 @@ class Root:
         # images made with other settings are of no use: each image is then made from the raw one
         usable = settings.get("size") == list(size) and settings.get("calibration") == self.geometry
         self.suffix = CAMERA_SUFFIXES[settings["format"]] if usable else None
-        if raw is not None and settings and not usable:
+        if raw is not None and not usable and (settings or processed.frames(CAMERA)):
+            found = f"has size {settings['size']} or another calibration" if settings else "is missing beside images"
             warn(
-                f"warning: {processed.settings_path(CAMERA)} has size {settings['size']} or another calibration; this "
-                f"run has size {list(size)}: each image is made from its raw PNG, slowly"
+                f"warning: {processed.settings_path(CAMERA)} {found}; this run has size {list(size)}: each image is "
+                "made from its raw PNG, slowly"
             )
         if raw is None and not usable:
             if settings:

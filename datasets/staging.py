@@ -34,7 +34,7 @@ def add_stage_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
-    if not text:
+    if not text.strip():
         raise argparse.ArgumentTypeError("names no folder (an empty variable?)")  # Path("") is the current folder
     return Path(text)
 

@@ -130,7 +130,7 @@ def main() -> int:
     what.add_argument("--verify", action="store_true", help="change nothing: compare packed files with their checksums")
     args = parser.parse_args()
     processed = ProcessedData(args.processed_root)
-    if not processed.scenes():
+    if not processed.packed_scenes() and not any(map(processed.loose, processed.scenes())):
         raise UserError(f"no labels below {processed.root}; run the preprocessing scripts first (or --processed-root)")
     if args.verify:
         return verify(processed)

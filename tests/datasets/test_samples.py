@@ -101,6 +101,19 @@ def test_images_of_another_size_or_calibration_are_not_used(raw: RawData, proces
     assert not np.array_equal(Root.open(raw, processed, SIZE).read(FRAMES[0]), before)
 
 
+def test_images_without_settings_are_not_used_and_that_is_said(
+    raw: RawData, processed: ProcessedData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(raw, processed, "segmentation")
+    Root.open(raw, processed, SIZE)
+    assert capsys.readouterr().err == ""
+    make(raw, processed, "camera")
+    processed.settings_path("camera").unlink()
+    Root.open(raw, processed, SIZE)
+    told = f"warning: {processed.settings_path('camera')} is missing beside images; this run has size {list(SIZE)}: "
+    assert capsys.readouterr().err == f"{told}each image is made from its raw PNG, slowly\n"
+
+
 def test_processed_data_alone_will_do(raw: RawData, processed: ProcessedData, tmp_path: Path) -> None:
     make(raw, processed, "camera", "segmentation")
     camera = Root.open(RawData(tmp_path / "no such folder"), processed, SIZE)

@@ -225,11 +225,12 @@ def test_a_folder_with_other_files(full: ProcessedData) -> None:
         stage(full, full.root.parent)
 
 
-def test_no_folder(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text", ["", "  "])
+def test_no_folder(capsys: pytest.CaptureFixture[str], text: str) -> None:
     parser = argparse.ArgumentParser()
     add_stage_argument(parser)
     with pytest.raises(SystemExit):
-        parser.parse_args(["--stage-to", ""])
+        parser.parse_args(["--stage-to", text])
     assert "--stage-to: names no folder" in capsys.readouterr().err
 
 

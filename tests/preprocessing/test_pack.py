@@ -117,6 +117,13 @@ def test_the_script_as_a_user_runs_it(processed: ProcessedData, labels: dict[tup
     assert contents(processed) == labels
 
 
+def test_folders_without_labels_are_nothing_to_pack(tmp_path: Path, root: Path) -> None:
+    """Such as the raw data's."""
+    (tmp_path / "gateway" / "20180807_145028" / "bus").mkdir(parents=True)
+    done = shell(root, "--processed-root", str(tmp_path))
+    assert (done.returncode, done.stderr.startswith(f"error: no labels below {tmp_path}")) == (2, True)
+
+
 def test_nothing_to_pack_is_one_line(tmp_path: Path, root: Path) -> None:
     done = shell(root, "--processed-root", str(tmp_path / "nothing"))
     assert done.returncode == 2
