@@ -25,6 +25,7 @@ _NO_MEMORY = re.compile(
 _LOOP = "Symlink loop from"  # of Path.resolve, up to Python 3.12
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _PATIENCE = 5  # seconds
+_LONGEST = 2000  # characters of a message
 
 
 class UserError(Exception):
@@ -93,8 +94,14 @@ def _show(error: BaseException) -> int | None:
         line, status = f"error: not enough memory ({error}); ask for smaller sizes or fewer processes", 2
     else:
         return None
-    print(line, file=sys.stderr)
+    print(one_line(line), file=sys.stderr)
     return status
+
+
+def one_line(text: str) -> str:
+    """With control characters made visible, which a value from the command line may have, and cut where it is long."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_LONGEST])
+    return shown if len(text) <= _LONGEST else f"{shown}..."
 
 
 def _death_of_a_loader(error: BaseException) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import run_as_script
+from errors import UserError, run_as_script
 from tests.conftest import ROOT
 from tests.processes import PATIENCE, marked
 
@@ -99,6 +99,26 @@ def test_a_link_that_leads_to_itself_is_one_line(capsys: pytest.CaptureFixture[s
         run_as_script(lambda: print((tmp_path / "loop").resolve()))
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: Symlink loop from '{tmp_path}/loop': ")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no such\nframe", r"no such\nframe"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("a file \udcff of no letters", r"a file \udcff of no letters"),
+        ("größer → 'x' ...", "größer → 'x' ..."),
+        ("x" * 1993, "x" * 1993),
+        ("x" * 10**6, "x" * 1993 + "..."),
+    ],
+    ids=["a new line", "an escape sequence", "a surrogate", "letters", "long", "too long"],
+)
+def test_a_message_is_one_line_that_does_nothing_to_a_terminal(
+    capsys: pytest.CaptureFixture[str], said: str, shown: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run_as_script(raises(UserError(said)))
+    assert capsys.readouterr().err == f"error: {shown}\n"
 
 
 # ---- children that are left -----------------------------------------------------------------------------------
