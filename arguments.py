@@ -36,9 +36,10 @@ def number(least: float, most: float) -> Callable[[str], float]:
 def shard_of(text: str) -> tuple[int, int]:
     """'2/8' -> (2, 8)."""
     parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdecimal() for part in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not I/N with 1 <= I <= N, such as 2/8")
-    return int(parts[0]), int(parts[1])
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= 20]
+    if not len(parts) == len(numbers) == 2 or not 1 <= numbers[0] <= numbers[1]:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not I/N with 1 <= I <= N, such as 2/8")
+    return numbers[0], numbers[1]
 
 
 def add_device_argument(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def test_what_is_no_number_in_the_range(text: str) -> None:
 
 def test_a_shard() -> None:
     assert shard_of("2/8") == (2, 8)
-    for text in ("0/8", "9/8", "2", "2/8/9", "a/b", "-1/8"):
+    for text in ("0/8", "9/8", "2", "2/8/9", "2/8/x", "a/b", "-1/8", "1/" + "9" * 5000):
         with pytest.raises(argparse.ArgumentTypeError, match="is not I/N with 1 <= I <= N"):
             shard_of(text)
 
