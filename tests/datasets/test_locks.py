@@ -145,19 +145,19 @@ def test_it_is_given_back_only_by_who_has_it(path: Path) -> None:
 def test_of_many_that_find_a_dead_one_one_takes_it(path: Path) -> None:
     path.parent.mkdir()
 
-    def attempt(_: int) -> bool:
+    def attempt(_: int) -> Lock | None:
         try:
-            Lock(path, "the run").__enter__()
+            return Lock(path, "the run").__enter__()
         except UserError:
-            return False
-        return True
+            return None
 
     for _ in range(20):
         path.write_bytes(b"")
         os.utime(path, (0, 0))
         with ThreadPoolExecutor(8) as pool:
-            assert sum(pool.map(attempt, range(8))) == 1
-        path.unlink()
+            (taken,) = filter(None, pool.map(attempt, range(8)))
+        taken.__exit__()
+        assert not path.exists()
 
 
 def test_one_that_died_while_it_took_over(holder: subprocess.Popen, path: Path) -> None:
