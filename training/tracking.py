@@ -92,9 +92,9 @@ class Tracker:
         """Drop lines that were written after the checkpoint from which the run goes on."""
         if not (distributed.is_main() and self.run.metrics.exists()):
             return
-        rows = [line for line in self.run.metrics.read_text().splitlines() if _samples_of(line) <= samples]
+        rows = [line for line in self.run.metrics.read_bytes().splitlines() if _samples_of(line) <= samples]
         with whole_file(self.run.metrics) as file:
-            file.write("".join(row + "\n" for row in rows).encode())
+            file.write(b"".join(row + b"\n" for row in rows))
 
     def finish(self) -> None:
         self._wandb(lambda wandb_run: wandb_run.finish())
@@ -128,11 +128,11 @@ def is_of_class(key: str) -> bool:
     return key.startswith(("val/", "best/")) and key.count("/") > 2
 
 
-def _samples_of(line: str) -> float:
+def _samples_of(line: bytes) -> float:
     try:
-        return json.loads(line)["samples"]
-    except (ValueError, KeyError):
-        return float("inf")  # cut short by a crash
+        return float(json.loads(line)["samples"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return math.inf  # cut short by a crash, or not ours
 
 
 @dataclass(frozen=True)

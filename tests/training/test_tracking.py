@@ -69,12 +69,15 @@ def test_what_is_not_finite_is_null(run: RunDir) -> None:
     assert lines(run) == [{"samples": 8, "a": None, "b": None, "c": 1.0}]
 
 
-@pytest.mark.parametrize("cut_off", ["", '{"samples": 24, "train/de', '{"epoch": 1}', "\n"])
-def test_lines_after_the_checkpoint_are_forgotten(run: RunDir, cut_off: str) -> None:
+@pytest.mark.parametrize(
+    "cut_off",
+    [b"", b'{"samples": 24, "train/de', b'{"epoch": 1}', b"\n", b"\xff\xfe", b"[8]", b'{"samples": []}', b"8"],
+)
+def test_lines_after_the_checkpoint_are_forgotten(run: RunDir, cut_off: bytes) -> None:
     tracker = Tracker(run, None)
     for samples in (8, 16, 16, 24):
         tracker.log({"x": samples / 8}, samples)
-    with open(run.metrics, "a") as file:
+    with open(run.metrics, "ab") as file:
         file.write(cut_off)
     tracker.forget_after(16)
     assert [row["samples"] for row in lines(run)] == [8, 16, 16]
