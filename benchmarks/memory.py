@@ -111,7 +111,7 @@ class Estimate:
 class Speed:
     """What the hours of an epoch are estimated with."""
 
-    frames: int = 10_000  # about the training part of A2D2's labelled front-center frames
+    frames: int = 10_000  # about the training split of A2D2's labelled front-center frames
     utilisation: float = 0.4  # the share of the peak that training reaches
     peak_tflops: float = 312.0  # 1e12 FLOPs a second, as the maker states: an A100 in bf16
 

@@ -128,7 +128,7 @@ class ResultsDir:
         return self.dir / f"{column}.{self.suffix}"
 
     def plot(self, name: str) -> Path:
-        """A plot over a scene's time, or of what a network's metric holds over a part of the split."""
+        """A plot over a scene's time, or of what a network's metric holds over a split."""
         return self.dir / f"{name}.{self.suffix}"
 
 

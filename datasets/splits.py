@@ -17,7 +17,7 @@ from errors import UserError
 
 @dataclass(frozen=True)
 class Split:
-    """The frames of each part, sorted; `unused` lie in the gaps between parts or in scenes of no part."""
+    """The frames of each split, sorted; `unused` lie in the gaps between splits or in scenes of no split."""
 
     train: tuple[Frame, ...]
     val: tuple[Frame, ...]
@@ -33,7 +33,7 @@ class Split:
 
     def summary(self) -> str:
         counts = ", ".join(f"{len(self.of(name))} {name}" for name in SPLITS)
-        return f"{counts}, {len(self.unused)} unused (gaps between parts)"
+        return f"{counts}, {len(self.unused)} unused (gaps between splits)"
 
     def to_json(self) -> dict[str, list[str]]:
         """Part -> frames as 'SCENE/ID'."""
@@ -51,7 +51,7 @@ def split_by_time(
     gap_frames: int = 2,
     gap_seconds: float = 10,
 ) -> Split:
-    """Each scene in order of time: first the training part, last the test part.
+    """Each scene in order of time: first the training split, last the test split.
 
     Between two splits at least `gap_frames` frames lie unused and at least `gap_seconds` pass. Validation and test get
     their full share of the scene; the gaps are taken from the training frames. seconds: the time of each frame in its
@@ -66,7 +66,7 @@ def split_by_time(
             share = round(fraction * len(scene_frames))
             cut = len(rest) - min(share, len(rest))
             rest, part = rest[:cut], rest[cut:]
-            if not part:  # a short scene: the gap before the test part has taken everything
+            if not part:  # a short scene: the gap before the test split has taken everything
                 continue
             parts[name] += part
             rest, gap = _cut_gap(rest, part[0], gap_frames, gap_seconds, seconds if timed else None)

@@ -38,7 +38,7 @@ class Data:
     bound: Mapping[str, Sequence[str]] = field(default_factory=dict)  # task -> the data sets that its labels are from
 
     def lists(self) -> dict[str, str]:
-        """The data sets, and of each part a hash of its samples in their order: what a resumed run must find again."""
+        """The data sets, and of each split a hash of its samples in their order: what a resumed run must find again."""
         names = "+".join(sorted({sample.frame.dataset for sample in self.train.samples}))
         return {"data_set": names, "train": hash_of(self.train.samples), "val": hash_of(self.val.samples)}
 

@@ -39,15 +39,15 @@ class SplitConfig(StrictModel):
     fractions: list[NonNegativeFloat] = Field([0.8, 0.1, 0.1], min_length=3, max_length=3)
     """Shares of train, val and test of each scene (modes time and official)."""
     gap_frames: NonNegativeInt = 2
-    """Frames that lie unused between two parts of a scene, at least (modes time and official)."""
+    """Frames that lie unused between two splits of a scene, at least (modes time and official)."""
     gap_seconds: NonNegativeFloat = 10.0
-    """Seconds that pass between two parts of a scene, at least (modes time and official)."""
+    """Seconds that pass between two splits of a scene, at least (modes time and official)."""
     train: list[str] = []
-    """Scenes of the training part (mode scenes)."""
+    """Scenes of the training split (mode scenes)."""
     val: list[str] = []
-    """Scenes of the validation part (mode scenes)."""
+    """Scenes of the validation split (mode scenes)."""
     test: list[str] = []
-    """Scenes of the test part (mode scenes)."""
+    """Scenes of the test split (mode scenes)."""
     train_on_val: bool = False
     """The validation frames train too and nothing validates: a run of a schedule that is already chosen. There is no
     best.pt; last.pt is the result. training.validate_every, images and keep_images, which the config may have for the

@@ -72,14 +72,14 @@ def numbers(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def unused(config: RunConfig, data: RunData) -> Iterator[str]:
-    """A line where more than a tenth of the frames are of no part of the split."""
+    """A line where more than a tenth of the frames are of no split."""
     count, split = len(data.split.unused), data.split
     frames = {*split.train, *split.val, *split.test, *split.unused}
     if count > len(frames) / 10:
         why = (
-            "gaps between parts: data.split.gap_seconds and gap_frames"
+            "gaps between splits: data.split.gap_seconds and gap_frames"
             if config.data.split.mode == "time"
-            else "no part"
+            else "no split"
         )
         yield f"of {len(frames)} frames {count} are not used, {100 * count / len(frames):.0f} % ({why})"
 

@@ -16,18 +16,18 @@ from visual.page import Page, plotting
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions, Picture
 from visual.video import write_gif, write_video
-from visual.viewer import NO_PART, View, Viewer
+from visual.viewer import NO_SPLIT, View, Viewer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 VIDEO_SHARE = 2  # by which a video has fewer px a line than a printed sheet: 1028 are enough on a screen
-SHADES = {  # behind the parts of the split
+SHADES = {  # behind the splits
     "training frame": "#fff2cc",
     "validation frame": "#d0e0f0",
     "test frame": "#f4cccc",
-    NO_PART: "#e8e8e8",
+    NO_SPLIT: "#e8e8e8",
 }
 OF_SEVERAL = "#d9ead3"  # behind frames that train and validate
 
@@ -71,14 +71,14 @@ class Series:
     def add(self, seconds: float, view: View) -> None:
         target = view.targets[self.task_name]
         self.seconds.append(seconds)
-        self.parts.append(view.part)
+        self.parts.append(view.split)
         self.truth.append(math.nan if target is None else self.picture.scene_value(target=target))
         for name, values in self.predictions.items():
             prediction = view.predictions[name].get(self.task_name)
             values.append(math.nan if prediction is None else self.picture.scene_value(prediction))
 
     def figure(self, page: Page, title: str) -> "Figure":
-        """Values above, and where there are networks their errors below; behind them the parts of the split."""
+        """Values above, and where there are networks their errors below; behind them the splits."""
         shown = {name: values for name, values in self.predictions.items() if not all(map(math.isnan, values))}
         figure = page.figure(height_cm=8.5 if shown else 5)
         above, *below = figure.subplots(2 if shown else 1, sharex=True, squeeze=False)[:, 0]

@@ -19,7 +19,7 @@ from visual.page import Page, plotting
 from visual.pictures import picture_of
 from visual.pictures.base import DrawOptions
 from visual.scene import write_scene
-from visual.viewer import PART_NAMES, Parts, Viewer
+from visual.viewer import SPLIT_NAMES, Splits, Viewer
 
 if TYPE_CHECKING:  # these take seconds to import: only where there are networks
     import torch
@@ -38,7 +38,7 @@ def write_asked(args: argparse.Namespace, page: Page) -> list[Path]:
     width = max(page.column_width, page.width // (page.columns or 2))
     viewer = Viewer(raw, processed, networks, None if args.task == "all" else args.task, width)
     if args.split and not networks:
-        viewer.parts = Parts(usual_split(viewer, args.data_root))
+        viewer.splits = Splits(usual_split(viewer, args.data_root))
     if args.plots:
         return write_plots(viewer, args.split or "val", page, args.out, device)
     options = DrawOptions(args.threshold, args.errors, page.letters)
@@ -87,22 +87,22 @@ def chosen(viewer: Viewer, sample: str, split: str | None) -> Frame:
     """
 
     def numbered() -> Sequence[Frame]:
-        if viewer.parts.split is None:
+        if viewer.splits.split is None:
             return viewer.frames()
-        return viewer.parts.split.of(split or "val")
+        return viewer.splits.split.of(split or "val")
 
     frame = viewer.choose(sample, numbered)
     return only_of(viewer, split, [frame], f"--sample {sample}")[0]
 
 
 def only_of(viewer: Viewer, part: str | None, frames: list[Frame], asked: str) -> list[Frame]:
-    """The frames of the part of the split, if one was asked for. UserError: there is none."""
+    """The frames of the split, if one was asked for. UserError: there is none."""
     if part is None:
         return frames
-    found = [frame for frame in frames if frame in viewer.parts.frames[part]]
+    found = [frame for frame in frames if frame in viewer.splits.frames[part]]
     if not found:
-        single = f"it is a {viewer.parts.of(frames[0])}"
-        told = single if len(frames) == 1 else f"none of the {len(frames)} frames is a {PART_NAMES[part]} frame"
+        single = f"it is a {viewer.splits.of(frames[0])}"
+        told = single if len(frames) == 1 else f"none of the {len(frames)} frames is a {SPLIT_NAMES[part]} frame"
         raise UserError(f"{asked}: --split {part}, but {told}")
     return found
 
@@ -123,7 +123,7 @@ def write_plots(viewer: Viewer, part: str, page: Page, out: Path, device: "torch
     def draw(label: str, task: Task, metric: "Metric") -> None:
         for name, figure in picture_of(task).plots(metric).items() if viewer.task in (None, task.name) else ():
             (axes, *_) = figure.axes
-            axes.set_title(f"{axes.get_title()}\n{label}, {PART_NAMES[part]} frames of its run")
+            axes.set_title(f"{axes.get_title()}\n{label}, {SPLIT_NAMES[part]} frames of its run")
             results = ResultsDir(out, task.name, f"{label}-{part}", page.format)
             files.append(page.save_figure(figure, results.plot(name)))
 

@@ -35,8 +35,8 @@ CAMERA, TRUTH = "camera", "truth"
 RESERVED = (CAMERA, TRUTH, "sheet")  # names of files beside the networks' pictures
 PICTURE_WIDTH = 960  # px, where nothing else is asked for
 NARROWEST = 20  # times as long as wide may a picture be
-NO_PART = "frame of no part of the split"
-PART_NAMES = {"train": "training", "val": "validation", "test": "test"}
+NO_SPLIT = "frame of no split"
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class View:
     targets: dict[str, Target | None]  # task -> its label, B = 1
     predictions: dict[str, dict[str, Any]]  # network -> task -> prediction, B = 1
     name: str = ""  # of the frame
-    part: str = ""  # of the split, in words
+    split: str = ""  # that the frame is of, in words
 
     def cells(self, task: Task, options: DrawOptions, width: int) -> list[Cell]:
         """The camera, the truth (unless the picture has no labels at all) and each network's prediction."""
@@ -107,14 +107,14 @@ class View:
 
     @property
     def heading(self) -> str:
-        return f"{self.name}, {self.part}" if self.part else self.name
+        return f"{self.name}, {self.split}" if self.split else self.name
 
     def columns(self) -> list[str]:
         return [CAMERA, *([TRUTH] if self.targets else []), *self.predictions]
 
 
-class Parts:
-    """Which part of a split a frame is of."""
+class Splits:
+    """Which split a frame is of."""
 
     def __init__(self, split: Split | None):
         """None: there is no split, and nothing to say."""
@@ -125,8 +125,8 @@ class Parts:
         """In words: 'validation frame'."""
         if self.split is None:
             return ""
-        names = [PART_NAMES[name] for name, frames in self.frames.items() if frame in frames]
-        return f"{' and '.join(names)} frame" if names else NO_PART
+        names = [SPLIT_NAMES[name] for name, frames in self.frames.items() if frame in frames]
+        return f"{' and '.join(names)} frame" if names else NO_SPLIT
 
 
 class Viewer:
@@ -143,7 +143,7 @@ class Viewer:
         """task: only this one; None: all. width: px of the images. UserError where a network lacks the task or had
         labels of another size."""
         self.networks, self.task, self.width = networks, task, width
-        self.parts = Parts(next((network.split for network in networks.values()), None))
+        self.splits = Splits(next((network.split for network in networks.values()), None))
         source = raw if len(processed) == 1 else None
         self.roots = Roots([Root.open(source, root, _size_of(root)) for root in processed])
         self.where = ", ".join(map(str, [raw.root, *(root.root for root in processed)]))
@@ -229,7 +229,7 @@ class Viewer:
                 label: network.predict(network.roots[frame.dataset].read(frame), self.asked_of(network))
                 for label, network in self.networks.items()
             }
-            part = self.parts.of(frame)
+            part = self.splits.of(frame)
             return View(self._image(frame), tasks, targets, predictions, self.name_of(frame), part)
         except (ValueError, OSError) as error:
             raise UserError(f"{frame}: {reason_of(error)}") from None
@@ -251,7 +251,7 @@ class Viewer:
             )
             for label, network in self.networks.items()
         }
-        part = "a picture from elsewhere, of no part of the split"
+        part = "a picture from elsewhere, of no split"
         return View(_of_width(picture, self.width), self.tasks_of(None), {}, predictions, path.name, part)
 
     def _of_raw_file(self, name: str) -> Frame | None:

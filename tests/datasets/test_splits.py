@@ -75,7 +75,7 @@ def test_validation_and_test_get_their_share_and_training_pays_for_the_gaps() ->
     assert [len(split.of(name)) for name in SPLITS] == [56 + 26, 30 + 15, 10 + 5]
     assert len(split.unused) == 2 * 4
     assert max(split.train[:56]) < min(split.val[:30]) < max(split.val[:30]) < min(split.test[:10])
-    assert split.summary() == "82 train, 45 val, 15 test, 8 unused (gaps between parts)"
+    assert split.summary() == "82 train, 45 val, 15 test, 8 unused (gaps between splits)"
 
 
 def test_a_part_without_a_share_leaves_no_gap() -> None:

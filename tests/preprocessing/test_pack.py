@@ -325,7 +325,7 @@ def assert_named(processed: ProcessedData) -> None:
 
 @pytest.mark.parametrize("copied", [True, False])
 def test_a_pack_of_another_scene_is_refused(processed: ProcessedData, labels: dict[tuple, bytes], copied: bool) -> None:
-    """Its labels would stand beside the other scene's images, in another part of the split."""
+    """Its labels would stand beside the other scene's images, in another split."""
     pack(processed, remove=True)
     ours, other = processed.pack_path(SCENE), processed.pack_path(OTHER_SCENE)
     shutil.copy(ours, other) if copied else ours.rename(processed.pack_path("20190101_000000"))

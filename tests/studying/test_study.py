@@ -207,6 +207,6 @@ def test_dry_run(monkeypatch: pytest.MonkeyPatch, rooms: ProcessedData, tmp_path
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     (together,) = (line for line in lines if line[:1] == ["together"])
     assert together[1] == "3"  # one tuning run, two final ones
-    # 40 frames in two scenes, 24 of them to train, less the gaps between parts; final runs train on val as well
+    # 40 frames in two scenes, 24 of them to train, less the gaps between splits; final runs train on val as well
     assert 40 < int(together[2]) < 3 * 32
     assert not (tmp_path / "out").exists()

@@ -201,7 +201,7 @@ def test_dry_run_writes_nothing(workplace: Workplace, call: Call) -> None:
     assert (printed.code, printed.err) == (0, "")
     assert "training samples: 10, of 10 frames; with a label of depth 10;" in printed.out
     assert "validation samples: 4" in printed.out
-    gaps = "of 24 frames 8 are not used, 33 % (gaps between parts: data.split.gap_seconds and gap_frames)"
+    gaps = "of 24 frames 8 are not used, 33 % (gaps between splits: data.split.gap_seconds and gap_frames)"
     assert gaps in printed.out
     assert "the last step of the first epoch has fewer samples than a batch: depth 2 of 4" in printed.out
     assert "parameters: 0.20 M" in printed.out

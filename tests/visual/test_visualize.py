@@ -39,7 +39,7 @@ from visual.pictures import picture_of
 from visual.scene import Series
 from visual.sheet import Block, Layout, laid_out
 from visual.video import video_pictures, write_video
-from visual.viewer import NO_PART, Parts, View
+from visual.viewer import NO_SPLIT, Splits, View
 
 __all__ = ["call", "own_workplace", "small_data", "workplace"]
 
@@ -131,7 +131,7 @@ def test_a_sheet_has_the_camera_once_and_names_frames_and_parts(
     assert (workplace.dir / "out" / "depth" / second.replace("/", "_") / "multi.pdf").is_file()
     (blocks,) = sheets
     assert [block.heading.split(",")[0] for block in blocks] == [first, second]
-    parts = {"training frame", "validation frame", "test frame", "frame of no part of the split"}
+    parts = {"training frame", "validation frame", "test frame", "frame of no split"}
     assert {block.heading.split(", ")[1] for block in blocks} <= parts
     for block in blocks:
         assert [caption for row in captions(block) for caption in row].count("camera") == 1
@@ -151,7 +151,7 @@ def test_what_is_not_drawn_on_the_image_stands_beside_the_camera_without_it(
 
 def test_every_part_of_the_split_is_named(runs: Path, show: Callable[..., Printed], sheets: list[list[Block]]) -> None:
     split = json.loads((runs / "box" / "split.json").read_text())
-    for part, word in {"train": "training frame", "val": "validation frame", "unused": NO_PART}.items():
+    for part, word in {"train": "training frame", "val": "validation frame", "unused": NO_SPLIT}.items():
         if split[part]:
             flags = ["--task", "box", "--sample", split[part][0], "--checkpoint", "BOX", "--dpi", "50"]
             assert show(*flags).code == 0
@@ -163,8 +163,8 @@ def test_every_part_of_the_split_is_named(runs: Path, show: Callable[..., Printe
 
 def test_a_frame_that_trains_and_validates_is_both() -> None:
     frame = Frame("a2d2", SCENE, "1")
-    assert Parts(Split(train=(frame,), val=(frame,), test=())).of(frame) == "training and validation frame"
-    assert Parts(None).of(frame) == ""
+    assert Splits(Split(train=(frame,), val=(frame,), test=())).of(frame) == "training and validation frame"
+    assert Splits(None).of(frame) == ""
 
 
 def test_the_part_of_a_scene_that_validates(
@@ -353,7 +353,7 @@ def test_the_truth_of_a_scene_is_a_line_where_every_third_frame_has_a_label() ->
             {"steering": task},
             {"steering": target},
             {"net": {"steering": prediction}},
-            part="training frame" if second < 3 else "validation frame" if second < 5 else NO_PART,
+            split="training frame" if second < 3 else "validation frame" if second < 5 else NO_SPLIT,
         )
         series.add(float(second), view)
     with plotting():
@@ -366,7 +366,7 @@ def test_the_truth_of_a_scene_is_a_line_where_every_third_frame_has_a_label() ->
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "training frames",
         "validation frames",
-        "frames of no part of the split",
+        "frames of no split",
         "net",
         "true",
     ]
