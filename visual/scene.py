@@ -65,13 +65,13 @@ class Series:
         self.picture, self.task_name = picture, picture.task.name
         self.seconds: list[float] = []
         self.truth: list[float] = []  # NaN: no label
-        self.parts: list[str] = []  # of the split, in words
+        self.splits: list[str] = []  # of the frames, in words
         self.predictions: dict[str, list[float]] = {name: [] for name in networks}
 
     def add(self, seconds: float, view: View) -> None:
         target = view.targets[self.task_name]
         self.seconds.append(seconds)
-        self.parts.append(view.split)
+        self.splits.append(view.split)
         self.truth.append(math.nan if target is None else self.picture.scene_value(target=target))
         for name, values in self.predictions.items():
             prediction = view.predictions[name].get(self.task_name)
@@ -103,15 +103,15 @@ class Series:
         return figure
 
     def _shade(self, axes: "Axes") -> None:
-        """A band behind each run of frames of one part."""
+        """A band behind each run of frames of one split."""
         borders = [self.seconds[0], *((a + b) / 2 for a, b in zip(self.seconds, self.seconds[1:], strict=False))]
         borders.append(self.seconds[-1])
         start, labelled = 0, set()
-        for part, group in groupby(self.parts):
+        for split, group in groupby(self.splits):
             end = start + len(list(group))
-            if part:
-                label = None if part in labelled else part.replace("frame", "frames", 1)
-                labelled.add(part)
-                shade = SHADES.get(part, OF_SEVERAL)
+            if split:
+                label = None if split in labelled else split.replace("frame", "frames", 1)
+                labelled.add(split)
+                shade = SHADES.get(split, OF_SEVERAL)
                 axes.axvspan(borders[start], borders[end], color=shade, linewidth=0, zorder=0, label=label)
             start = end
