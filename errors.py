@@ -43,6 +43,7 @@ def run_as_script(main: Callable[[], int | None]) -> None:
 
     No loader process outlives it, and a signal that ends it is one line as well.
     """
+    sys.unraisablehook = _ignore_death_of_a_loader
     try:
         signals.raise_for_signals()
         try:
@@ -102,6 +103,12 @@ def one_line(text: str) -> str:
     """With control characters made visible, which a value from the command line may have, and cut where it is long."""
     shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_LONGEST])
     return shown if len(text) <= _LONGEST else f"{shown}..."
+
+
+def _ignore_death_of_a_loader(ignored: "sys.UnraisableHookArgs") -> None:
+    """torch's handler raises wherever the script is: in a finaliser, which can't raise, the loss is noticed later."""
+    if not _LOADER_DIED.match(str(ignored.exc_value)):
+        sys.__unraisablehook__(ignored)
 
 
 def _death_of_a_loader(error: BaseException) -> str | None:

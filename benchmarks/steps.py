@@ -89,7 +89,7 @@ class Step:
             self.model = config.make_model(self.tasks).train()
             if not fake:  # whose parameters can't be moved
                 lay_out(self.model.to(device), channels_last=config.training.channels_last)
-            self.average = MovingAverage(self.model, config.training.ema) if config.training.ema else None
+            self.average = self._make_average(config)
             self.balancing = config.make_balancing(self.model, self.tasks)
             self.groups = self._make_groups(config)
             for group in self.groups.values():
@@ -97,6 +97,15 @@ class Step:
 
     def _placed(self, value: Tensor) -> Tensor:
         return self.fake.from_tensor(value) if self.fake else value
+
+    def _make_average(self, config: RunConfig) -> MovingAverage | None:
+        """Of a network made anew, as fake tensors can't be copied deeply; the first update copies the weights."""
+        if not config.training.ema:
+            return None
+        model = config.make_model(self.tasks)
+        if not self.fake:
+            lay_out(model.to(self.device), channels_last=config.training.channels_last)
+        return MovingAverage(self.model, model, config.training.ema)
 
     def _make_groups(self, config: RunConfig) -> dict[str, Group]:
         """On the CPU with torch's AdamW of many tensors at once, which needs more memory than the fused one of CUDA."""

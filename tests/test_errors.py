@@ -178,6 +178,34 @@ def run(script: str, mark: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+FINALISED = """
+import sys
+from errors import run_as_script
+
+class Closed:
+    def __init__(self, message):
+        self.message = message
+
+    def __del__(self):
+        raise RuntimeError(self.message)
+
+def main():
+    Closed("DataLoader worker (pid 31010) is killed by signal: Killed. ")
+    Closed(sys.argv[1])
+
+run_as_script(main)
+"""
+
+
+def test_a_loader_that_dies_during_a_finaliser_is_no_traceback() -> None:
+    """torch's handler raises there too, and Python prints what it can't raise; other errors are still printed."""
+    command = [sys.executable, "-c", FINALISED, "something else"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert "DataLoader worker" not in done.stderr
+    assert done.stderr.count("Exception ignored in") == 1
+    assert "RuntimeError: something else" in done.stderr
+
+
 # ---- a terminal that goes away ----------------------------------------------------------------------------------
 
 SAVES = """

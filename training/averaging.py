@@ -6,7 +6,6 @@ those of the weights that train. (torch's AveragedModel copies each of them at e
 which a GPU waits.)
 """
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +22,9 @@ class MovingAverage:
     model: the network with the averaged weights.
     """
 
-    def __init__(self, trained: TaskNetwork, decay: float):
-        """Before `trained` is compiled, and before its norms are replaced: the average works by itself."""
-        self.trained, self.model = trained, copy.deepcopy(trained)
+    def __init__(self, trained: TaskNetwork, model: TaskNetwork, decay: float):
+        """model: a copy of `trained` from before it is compiled and its norms are replaced; it works by itself."""
+        self.trained, self.model = trained, model
         self.updates = 0
         self._average = get_ema_multi_avg_fn(decay)
 

@@ -1,5 +1,6 @@
 """The one training loop: micro-batches accumulate, groups step at the borders of blocks, tasks judge."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -81,7 +82,7 @@ class Trainer:
         self.augmentation, self.score, self.gain = augmentation, score, gain
         self.data, self.config, self.seed, self.precision, self.device = data, config, seed, precision, precision.device
         self.run, self.tracker, self.constants = run, tracker, constants
-        self.average = MovingAverage(model, config.ema) if config.ema else None
+        self.average = MovingAverage(model, copy.deepcopy(model), config.ema) if config.ema else None
         self.judged = self.average.model if self.average else model  # what is validated, and saved as the result
         if config.sync_bn:
             distributed.sync_batch_norm(model)

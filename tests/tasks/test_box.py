@@ -616,6 +616,7 @@ def test_processes_with_different_numbers_of_images_merge_exactly(tmp_path):
     finally:
         for process in processes:
             process.kill()
+    lines = [line for line in lines if not line.startswith("[Gloo]")]  # some versions of torch speak there
     assert [json.loads(line) for line in lines] == [pytest.approx(whole.compute(), abs=1e-12)] * 4
 
 

@@ -1,5 +1,6 @@
 """Moving average of weights, early stopping, frozen groups."""
 
+import copy
 import json
 import signal
 from collections.abc import Callable
@@ -78,7 +79,8 @@ def test_resumed_it_is_as_if_nothing_had_happened(lab: Lab, at: int) -> None:
 def test_statistics_are_those_of_the_trained_network() -> None:
     """Where weights are averaged, batch norm's counts and means are copied, also between steps."""
     norm = nn.BatchNorm2d(3)
-    average = MovingAverage(SingleTask("a", norm), 0.9)
+    network = SingleTask("a", norm)
+    average = MovingAverage(network, copy.deepcopy(network), 0.9)
     average.update()
     norm(torch.randn(4, 3, 2, 2) + 5)
     average.copy_buffers()

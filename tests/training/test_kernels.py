@@ -1,5 +1,6 @@
 """What a GPU gets, counted on a CPU: few kernels and few messages, and nothing from pageable memory."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -79,7 +80,7 @@ def test_gradients_are_clipped_together() -> None:
 
 def test_an_average_of_weights_takes_one_kernel_and_no_look_at_buffers() -> None:
     network = SingleTask("a", nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)) for _ in range(5))))
-    average = MovingAverage(network, 0.9)
+    average = MovingAverage(network, copy.deepcopy(network), 0.9)
     average.update()
     with Calls() as calls:
         average.update()
