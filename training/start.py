@@ -109,8 +109,8 @@ def check_processes(portions: Portions) -> None:
 
 def claim(run: RunDir, args: argparse.Namespace, held: ExitStack) -> None:
     """Lock the run's folder until `held` closes, but for a dry run. UserError where it must not be used."""
-    check_unused(run, args)
     run.check_files()
+    check_unused(run, args)
     if not args.dry_run:
         check_writable(run.lock)
         if not run.lock.parent.exists():
