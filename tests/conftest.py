@@ -1,6 +1,7 @@
 """What tests of several packages share."""
 
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,15 +19,6 @@ REAL_DATA = ROOT.parent / "shared" / "a2d2_real"
 # the same examples on every machine, and no deadline: a slow machine is not a failure
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
-
-
-@pytest.fixture(autouse=True)
-def _signal_handlers() -> Iterator[None]:
-    """A script that ran in this process leaves none behind, which the next test's processes would inherit."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +54,13 @@ def _signal_handlers() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     when_ended(None)
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """A study sets torch's threads: more than a test's share of the cores would wait for each other for minutes."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else None
+    yield
+    if torch:
+        torch.set_num_threads(before)
