@@ -86,10 +86,9 @@ class Step:
             images = torch.zeros(count, 3, *reversed(size), dtype=torch.uint8)  # B 3 H W
             samples = [Sample(Frame("made_up", "scene", str(i)), tuple(self.tasks)) for i in range(count)]
             self.batch = Batch(samples, images, targets, dict.fromkeys(targets)).to(device)
-            self.model = config.make_model(self.tasks).train()
-            if not fake:  # whose parameters can't be moved
-                lay_out(self.model.to(device), channels_last=config.training.channels_last)
-            self.average = self._make_average(config)
+            self.model = self._make_network()
+            ema = config.training.ema  # of a network made anew, as fake tensors can't be copied deeply
+            self.average = MovingAverage(self.model, self._make_network(), ema) if ema else None
             self.balancing = config.make_balancing(self.model, self.tasks)
             self.groups = self._make_groups(config)
             for group in self.groups.values():
@@ -98,14 +97,11 @@ class Step:
     def _placed(self, value: Tensor) -> Tensor:
         return self.fake.from_tensor(value) if self.fake else value
 
-    def _make_average(self, config: RunConfig) -> MovingAverage | None:
-        """Of a network made anew, as fake tensors can't be copied deeply; the first update copies the weights."""
-        if not config.training.ema:
-            return None
-        model = config.make_model(self.tasks)
-        if not self.fake:
-            lay_out(model.to(self.device), channels_last=config.training.channels_last)
-        return MovingAverage(self.model, model, config.training.ema)
+    def _make_network(self) -> Any:  # a TaskNetwork of the config's kind
+        model = self.config.make_model(self.tasks).train()
+        if not self.fake:  # whose parameters can't be moved
+            lay_out(model.to(self.device), channels_last=self.config.training.channels_last)
+        return model
 
     def _make_groups(self, config: RunConfig) -> dict[str, Group]:
         """On the CPU with torch's AdamW of many tensors at once, which needs more memory than the fused one of CUDA."""

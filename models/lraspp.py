@@ -5,6 +5,7 @@ image's size, and from the deepest map, whose channels a global mean weighs. Dep
 (the paper's, of a dilated last stage, at 1/16), and its mean is over the whole map, as torchvision has it.
 """
 
+from functools import partial
 from typing import Annotated
 
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torchvision.models.segmentation.lraspp import LRASPPHead
 
 from models.encoder import check_encoder, imagenet_weights, make_encoder
 from models.norms import Norm, set_norm
-from models.precision import without_autocast
+from models.precision import in_float32
 from models.settings import PretrainedSettings
 from models.timm_encoder import TimmWeights
 
@@ -53,6 +54,5 @@ class LRASPP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         _, low, _, high = self.maps(images)  # B 512 H/8 W/8, B 2048 H/32 W/32
         scores = self.head({"low": low, "high": high})  # B classes H/8 W/8
-        with without_autocast(images.device):
-            scores = scores.to(self.head.low_classifier.weight.dtype)
-            return F.interpolate(scores, images.shape[-2:], mode="bilinear", align_corners=False)
+        enlarge = partial(F.interpolate, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return in_float32(enlarge, scores)

@@ -39,8 +39,12 @@ class Row:
 class Trained(Protocol):
     """What decides whether a network is a baseline of another one."""
 
-    kind: str
-    mode: str
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def mode(self) -> str: ...
+
     networks: dict[str, tuple[StrictModel, ...]]
 
 

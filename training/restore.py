@@ -27,7 +27,7 @@ from training import checkpoint
 from training.binding import labelled_samples
 from training.compatibility import check_fits, load_checkpoint
 from training.data import kept_labels, of_tasks
-from training.data_config import DataConfig, LabelsConfig
+from training.data_config import LabelsConfig
 from training.evaluation import Precision, Results, evaluate, make_loader
 from training.fits import Fits, LabelReader, evaluate_constant
 from training.runs import RunConfig
@@ -64,17 +64,13 @@ class Restored:
 
     path: Path
     config: RunConfig  # bound to the mode
-    kind: str
-    mode: str
     model: TaskNetwork
     tasks: dict[str, Task]  # those that it was trained for: a head without any sample tells nothing
     split: Split
-    data: DataConfig
     roots: Roots
     bound: dict[str, list[str]]  # task -> the data sets that its labels are from
     training_samples: dict[str, int]  # samples of an epoch with a label, by task
     samples_seen: dict[str, int]  # those with a valid label that it has seen in all, by task
-    seed: int
     epoch: int  # finished ones
     networks: dict[str, tuple[StrictModel, ...]]  # task -> the settings of what computes it (RunConfig.network_of)
     readers: dict[str, LabelReader] = field(default_factory=dict)  # task -> what reads its labels in place of the task
@@ -95,20 +91,24 @@ class Restored:
         return cls(
             path=path,
             config=config,
-            kind=config.kind,
-            mode=content["mode"],
             model=model,
             tasks=tasks,
             split=split,
-            data=config.data,
             roots=roots,
             bound=bound,
             training_samples={name: content["samples"][name] for name in tasks},
             samples_seen=seen,
-            seed=config.seed,
             epoch=content["position"]["epoch"],
             networks={name: config.network_of(name) for name in tasks},
         )
+
+    @property
+    def kind(self) -> str:
+        return self.config.kind
+
+    @property
+    def mode(self) -> str:
+        return self.config.mode
 
     def check_same_split(self, other: "Restored") -> None:
         """UserError where the other network was validated on other frames."""
@@ -124,7 +124,7 @@ class Restored:
         """Of a forward pass through these heads for one image of the run's size; a multiply-add is 2."""
         from torch.utils.flop_counter import FlopCounterMode  # takes half a second to import
 
-        width, height = self.data.size
+        width, height = self.config.data.size
         model = copy.deepcopy(self.model).to("meta")  # shapes alone: nothing is computed
         with FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, height, width, dtype=torch.uint8, device="meta"), dict.fromkeys(self.tasks))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.files import whole_file
+from datasets.files import parse_json, whole_file
 from datasets.layout import RunDir
 from progress import warn
 from training import distributed
@@ -130,8 +130,8 @@ def is_of_class(key: str) -> bool:
 
 def _samples_of(line: bytes) -> float:
     try:
-        return float(json.loads(line)["samples"])
-    except (ValueError, LookupError, TypeError, RecursionError):
+        return float(parse_json(line)["samples"])
+    except (ValueError, LookupError, TypeError):
         return math.inf  # cut short by a crash, or not ours
 
 

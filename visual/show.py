@@ -83,7 +83,7 @@ def usual_split(viewer: Viewer, data_root: Path) -> Split:
 def chosen(viewer: Viewer, sample: str, split: str | None) -> Frame:
     """What N or a name in `--sample` means.
 
-    N counts a part of the networks' split; without networks all frames, or with --split a part of the usual split.
+    N counts a split of the networks' run; without networks all frames, or with --split one of the usual splits.
     """
 
     def numbered() -> Sequence[Frame]:
@@ -95,15 +95,15 @@ def chosen(viewer: Viewer, sample: str, split: str | None) -> Frame:
     return only_of(viewer, split, [frame], f"--sample {sample}")[0]
 
 
-def only_of(viewer: Viewer, part: str | None, frames: list[Frame], asked: str) -> list[Frame]:
+def only_of(viewer: Viewer, split: str | None, frames: list[Frame], asked: str) -> list[Frame]:
     """The frames of the split, if one was asked for. UserError: there is none."""
-    if part is None:
+    if split is None:
         return frames
-    found = [frame for frame in frames if frame in viewer.splits.frames[part]]
+    found = [frame for frame in frames if frame in viewer.splits.frames[split]]
     if not found:
         single = f"it is a {viewer.splits.of(frames[0])}"
-        told = single if len(frames) == 1 else f"none of the {len(frames)} frames is a {SPLIT_NAMES[part]} frame"
-        raise UserError(f"{asked}: --split {part}, but {told}")
+        told = single if len(frames) == 1 else f"none of the {len(frames)} frames is a {SPLIT_NAMES[split]} frame"
+        raise UserError(f"{asked}: --split {split}, but {told}")
     return found
 
 
@@ -114,8 +114,8 @@ def check_errors(viewer: Viewer, options: DrawOptions, frames: Sequence[Frame]) 
         raise UserError(f"--errors: there is no picture of the errors of {', '.join(tasks)}")
 
 
-def write_plots(viewer: Viewer, part: str, page: Page, out: Path, device: "torch.device") -> list[Path]:
-    """The plots of each network's metrics over a part of its split. UserError: its tasks have none."""
+def write_plots(viewer: Viewer, split: str, page: Page, out: Path, device: "torch.device") -> list[Path]:
+    """The plots of each network's metrics over a split of its run. UserError: its tasks have none."""
     from training.evaluation import Precision
 
     files: list[Path] = []
@@ -123,13 +123,13 @@ def write_plots(viewer: Viewer, part: str, page: Page, out: Path, device: "torch
     def draw(label: str, task: Task, metric: "Metric") -> None:
         for name, figure in picture_of(task).plots(metric).items() if viewer.task in (None, task.name) else ():
             (axes, *_) = figure.axes
-            axes.set_title(f"{axes.get_title()}\n{label}, {SPLIT_NAMES[part]} frames of its run")
-            results = ResultsDir(out, task.name, f"{label}-{part}", page.format)
+            axes.set_title(f"{axes.get_title()}\n{label}, {SPLIT_NAMES[split]} frames of its run")
+            results = ResultsDir(out, task.name, f"{label}-{split}", page.format)
             files.append(page.save_figure(figure, results.plot(name)))
 
     with plotting():
         for label, network in viewer.networks.items():
-            network.evaluate(part, Precision("auto", device), BATCH_SIZE, 0, partial(draw, label))
+            network.evaluate(split, Precision("auto", device), BATCH_SIZE, 0, partial(draw, label))
     if not files:
         tasks = {name for network in viewer.networks.values() for name in viewer.asked_of(network)}
         raise UserError(f"--plots: there is none of {', '.join(sorted(tasks))}")

@@ -229,8 +229,8 @@ class Viewer:
                 label: network.predict(network.roots[frame.dataset].read(frame), self.asked_of(network))
                 for label, network in self.networks.items()
             }
-            part = self.splits.of(frame)
-            return View(self._image(frame), tasks, targets, predictions, self.name_of(frame), part)
+            split = self.splits.of(frame)
+            return View(self._image(frame), tasks, targets, predictions, self.name_of(frame), split)
         except (ValueError, OSError) as error:
             raise UserError(f"{frame}: {reason_of(error)}") from None
 
@@ -247,12 +247,13 @@ class Viewer:
             )
         predictions = {
             label: network.predict(
-                cv2.resize(picture, network.data.image_size, interpolation=cv2.INTER_AREA), self.asked_of(network)
+                cv2.resize(picture, network.config.data.image_size, interpolation=cv2.INTER_AREA),
+                self.asked_of(network),
             )
             for label, network in self.networks.items()
         }
-        part = "a picture from elsewhere, of no split"
-        return View(_of_width(picture, self.width), self.tasks_of(None), {}, predictions, path.name, part)
+        split = "a picture from elsewhere, of no split"
+        return View(_of_width(picture, self.width), self.tasks_of(None), {}, predictions, path.name, split)
 
     def _of_raw_file(self, name: str) -> Frame | None:
         """The frame that the name of a raw file means."""

@@ -36,7 +36,7 @@ class Rows(Fixed):
         self.similarity_every = 0  # steps from one time that the rows' similarities are told to the next
         # of the last step, for logging
         self.similarities: dict[str, float] = {}
-        self._row_weights = torch.ones(len(self.tasks), dtype=torch.float64)
+        self._weighed: tuple[list[str], Tensor | None] = self.tasks, None  # as of `to_gradient`, on the device
 
     @abstractmethod
     def to_gradient(self, jacobians: Sequence[Tensor], present: Sequence[int]) -> Tensor | None:
@@ -75,7 +75,7 @@ class Rows(Fixed):
         jacobians = [torch.stack([jacobian[i] for i in present]) / frames for jacobian in self.jacobians]
         self.similarities = cosines({task: products[task] for task in tasks})
         weights = self.to_gradient(jacobians, present)
-        self._row_weights = self._spread(weights, present)
+        self._weighed = tasks, weights
         for parameter in self.shared:
             assert parameter.grad is not None  # from `to_gradient`
             # laid out as the parameter: fused optimisers on CUDA want that
@@ -88,20 +88,17 @@ class Rows(Fixed):
         due = self.similarity_every > 0 and (self.steps - 1) % self.similarity_every == 0
         return self.similarities if due else {}
 
-    def _spread(self, weights: Tensor | None, present: Sequence[int]) -> Tensor:
-        """The present rows' weights, 1 where they have none, as those of all tasks. On the device: few ask for them."""
-        ones = self.counts.new_ones(len(present), dtype=torch.float64)
-        given = iter(ones if weights is None else weights.double())
-        return torch.stack([next(given) if i in present else ones.new_zeros(()) for i in range(len(self.tasks))])
-
     @property
     def row_weights(self) -> dict[str, float]:
-        """Of the last step, for logging."""
-        return dict(zip(self.tasks, self._row_weights.tolist(), strict=True))
+        """Of the last step, for logging; 1 if the method weighs no rows, 0 for empty ones. Waits for the device."""
+        tasks, weights = self._weighed
+        values = [1.0] * len(tasks) if weights is None else weights.tolist()
+        return dict.fromkeys(self.tasks, 0.0) | dict(zip(tasks, values, strict=True))
 
     def weights(self) -> dict[str, float]:
         """Each task's weight in the last gradient of the shared parameters (the fixed one where there is none)."""
-        return {task: weight * self.row_weights[task] for task, weight in super().weights().items()}
+        of_rows = self.row_weights
+        return {task: weight * of_rows[task] for task, weight in super().weights().items()}
 
     def pending(self) -> list[Tensor]:
         """What adds up over micro-batches and processes."""
@@ -124,7 +121,8 @@ class Rows(Fixed):
             for tensor, value in zip(self.pending(), state["pending"], strict=True):
                 tensor.copy_(value)
         self.steps = state["steps"]
-        self._row_weights = torch.tensor([state["row_weights"][task] for task in self.tasks], dtype=torch.float64)
+        saved = [state["row_weights"][task] for task in self.tasks]
+        self._weighed = self.tasks, torch.tensor(saved, dtype=torch.float64)
 
     def _products_and_counts(self) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
         """Inner products of the pending rows, and how many samples each has; one transfer from the device."""
