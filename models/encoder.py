@@ -5,12 +5,16 @@ table's conv2_x to conv5_x, as Lin et al. 2017 (FPN) call them. Networks and nam
 ImageNet files fit `Encoder.resnet`.
 """
 
+from typing import Annotated
+
+from pydantic import AfterValidator
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights, WeightsEnum
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from models.normalise import Normalise
 from models.norms import Norm, set_norm
+from models.settings import EncoderSettings
 from models.timm_encoder import PREFIX, TimmEncoder, TimmWeights, check_maps, weights_of
 
 BLOCKS = {  # kind of block, blocks in each stage
@@ -90,6 +94,18 @@ def check_encoder(name: str) -> str:
     elif name not in ENCODERS:
         raise ValueError(f"must be one of {', '.join(ENCODERS)}, or timm/NAME")
     return name
+
+
+class AnyEncoderSettings(EncoderSettings):
+    """Of what may have any of them."""
+
+    encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
+    """resnet18, resnet34, resnet50, resnet101, small, or timm/NAME: one of timm's that gives maps at strides 4 to 32
+    (models/timm_encoder.py)."""
+
+    @staticmethod
+    def published(encoder: str) -> WeightsEnum | TimmWeights | None:
+        return imagenet_weights(encoder)
 
 
 def make_encoder(name: str, norm: Norm) -> Encoder | TimmEncoder:

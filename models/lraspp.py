@@ -6,30 +6,21 @@ image's size, and from the deepest map, whose channels a global mean weighs. Dep
 """
 
 from functools import partial
-from typing import Annotated
 
 import torch.nn.functional as F
-from pydantic import AfterValidator
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 from torchvision.models.segmentation.lraspp import LRASPPHead
 
-from models.encoder import check_encoder, imagenet_weights, make_encoder
+from models.encoder import AnyEncoderSettings, make_encoder
 from models.norms import Norm, set_norm
 from models.precision import in_float32
 from models.settings import PretrainedSettings
-from models.timm_encoder import TimmWeights
 
 INNER_CHANNELS = 128  # as in torchvision's lraspp_mobilenet_v3_large
 
 
-class LRASPPSettings(PretrainedSettings):
-    encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
-    """As the multi-task network's."""
-
-    @staticmethod
-    def published(encoder: str) -> WeightsEnum | TimmWeights | None:
-        return imagenet_weights(encoder)
+class LRASPPSettings(AnyEncoderSettings, PretrainedSettings):
+    """One of any encoder."""
 
 
 class LRASPP(nn.Module):

@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
-    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -20,14 +19,12 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from errors import UserError
-from models.encoder import check_encoder, imagenet_weights
+from models.encoder import AnyEncoderSettings
 from models.multitask import BACKBONE
 from models.registry import HEADS, NETWORKS
-from models.settings import Channels, EncoderSettings, Layers, PartSettings
-from models.timm_encoder import TimmWeights
+from models.settings import Channels, Layers, PartSettings
 from strict import StrictModel
 from strict_yaml import Config, parse_yaml, read_yaml, validated
 from tasks import TASKS
@@ -119,22 +116,15 @@ class TaskSettings(StrictModel):
     """The task's own keys (class Settings in tasks/NAME.py)."""
 
 
-class NetworkConfig(EncoderSettings):
+class NetworkConfig(AnyEncoderSettings):
     """The multi-task network (models/multitask.py). Its BiFPN and its heads have group norms, whatever `norm` says."""
 
-    encoder: Annotated[str, AfterValidator(check_encoder)] = "resnet50"
-    """resnet18, resnet34, resnet50, resnet101, small, or timm/NAME: one of timm's that gives maps at strides 4 to 32
-    (models/timm_encoder.py)."""
     encoder_rate: Rate = 1.0
     """The encoder's learning rate as a factor of the backbone's."""
     channels: Channels = 256
     """Channels of the BiFPN and of what the heads read."""
     layers: Layers = 2
     """BiFPN layers."""
-
-    @staticmethod
-    def published(encoder: str) -> WeightsEnum | TimmWeights | None:
-        return imagenet_weights(encoder)
 
 
 def with_task_settings(tasks: Any, part: str) -> Any:
