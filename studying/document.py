@@ -1,5 +1,7 @@
 """What results say in plain words: RESULTS.md of a study, and docs/results.md of all. From results.json alone.
 
+docs/results.md has published figures beside them (studying/published.py).
+
 python -m studying.document      writes docs/results.md anew
 """
 
@@ -7,21 +9,28 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from studying.published import Published, load_published, published_section
 from studying.statistics import LEAST_SEEDS, Compared, Results, comparisons_of
 from studying.tables import comparisons_table, metrics_table, note, per_cent, with_interval
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES, DOCUMENT = ROOT / "studies", ROOT / "docs" / "results.md"
+PUBLISHED = STUDIES / "published.yaml"
 HEAD = """\
 # Results
 
-Made by `python -m studying.document` from `studies/*/results.json` alone; a test holds the two together. How the runs
-are made and judged: [protocol.md](protocol.md)."""
+Made by `python -m studying.document` from `studies/*/results.json` alone, and figures of others from
+`studies/published.yaml`; a test holds them together. How the runs are made and judged: [protocol.md](protocol.md)."""
 
 
-def document(studies: Iterable[Results]) -> str:
+def document(studies: Iterable[Results], published: Published) -> str:
     """docs/results.md."""
-    sections = [section(results, "##", f"../studies/{results['study']}/") for results in studies]
+    sections = []
+    for results in studies:
+        name = results["study"]
+        sections.append(section(results, "##", f"../studies/{name}/"))
+        sections.append(published_section(published.studies.get(name, [])))
+    sections = [text for text in sections if text]
     return "\n\n".join([HEAD, *(sections or ["No study has been run yet."])]) + "\n"
 
 
@@ -160,7 +169,7 @@ def read_all(folder: Path) -> list[Results]:
 
 
 def main() -> None:
-    DOCUMENT.write_text(document(read_all(STUDIES)))
+    DOCUMENT.write_text(document(read_all(STUDIES), load_published(PUBLISHED)))
 
 
 if __name__ == "__main__":

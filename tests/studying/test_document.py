@@ -4,8 +4,9 @@ import json
 import re
 from pathlib import Path
 
-from studying.document import DOCUMENT, STUDIES, document, read_all, report
+from studying.document import DOCUMENT, PUBLISHED, STUDIES, document, read_all, report
 from studying.plots import draw_all
+from studying.published import Published, load_published
 from studying.results import StudyDir
 from studying.tables import comparisons_csv, latex_table, seeds_csv
 from tests.studying.made_up import made_up_results
@@ -14,7 +15,25 @@ NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 def test_the_document_is_what_the_results_give() -> None:
-    assert DOCUMENT.read_text() == document(read_all(STUDIES)), "python -m studying.document writes it anew"
+    found = document(read_all(STUDIES), load_published(PUBLISHED))
+    assert DOCUMENT.read_text() == found, "python -m studying.document writes it anew"
+
+
+def test_published_figures_stand_beside_their_study_alone() -> None:
+    """Each says what differs; a study of another name has none."""
+    results = made_up_results(seeds=5, gain=0.03, spread=0.05)
+    figure = {"work": "Somebody, 2020", "network": "a", "labels": "b", "figures": {"mIoU": "12.34 %"},
+              "differs": "other classes", "source": "their table 1"}  # fmt: skip
+    beside = Published.model_validate({"studies": {results["study"]: [figure]}})
+    assert "| Somebody, 2020 | a | b | mIoU 12.34 % | other classes | their table 1 |" in document([results], beside)
+    elsewhere = Published.model_validate({"studies": {"other": [figure]}})
+    assert "12.34" not in document([results], elsewhere)
+
+
+def test_published_figures_are_for_studies_that_exist() -> None:
+    published = load_published(PUBLISHED).studies
+    assert published
+    assert all((PUBLISHED.parents[1] / "configs" / "study" / f"{name}.yaml").is_file() for name in published)
 
 
 def test_no_number_of_a_measurement_is_in_the_code() -> None:
