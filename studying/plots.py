@@ -1,5 +1,6 @@
 """A study's plots, PNG and PDF, readable in black and white, with their numbers as CSV beside them."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -45,12 +46,18 @@ def panels(count: int, height: float) -> tuple[Figure, list[Any]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
+def wrapped(name: str) -> str:
+    """A name in lines short enough to leave the axes their room."""
+    return textwrap.fill(name, 40)
+
+
 def metrics_plot(results: Results) -> Figure | None:
     """Every row's seeds as points and their mean as a bar, a panel a task."""
     tasks, rows = results["tasks"], [row for row, runs in rows_of(results).items() if runs]
     if not rows:
         return None
     figure, axes = panels(len(tasks), 1.5 + 0.35 * len(rows))
+    labels = [wrapped(row) for row in rows]
     for index, (axis, (name, written)) in enumerate(zip(axes, written_of(results).items(), strict=True)):
         for place, row in enumerate(rows):
             estimate = metric_of(results, row, name)
@@ -58,7 +65,7 @@ def metrics_plot(results: Results) -> Figure | None:
                 values = [written.scale * value for value in estimate.values]
                 axis.plot(values, [place] * len(values), "o", color="0.6", markersize=4)
                 axis.plot([written.scale * estimate.mean], [place], "k|", markersize=14)
-        axis.set(yticks=range(len(rows)), yticklabels=[] if index else rows, title=f"{name}: {written.heading}")
+        axis.set(yticks=range(len(rows)), yticklabels=[] if index else labels, title=f"{name}: {written.heading}")
         axis.set_ylim(len(rows) - 0.5, -0.5)
         axis.grid(axis="x", color="0.9")
         axis.set_xlabel(f"{written.better} is better")
@@ -84,7 +91,7 @@ def delta_m_plot(results: Results) -> Figure | None:
         error = [[estimate.mean - low], [high - estimate.mean]]
         axis.errorbar(estimate.mean, place, xerr=error, fmt=marker, color="black", markerfacecolor=face, capsize=3)
     axis.axvline(0, color="0.5", linewidth=1)
-    labels = [f"{name} (primary)" if name == results["config"]["primary"] else name for name in found]
+    labels = [wrapped(f"{name} (primary)" if name == results["config"]["primary"] else name) for name in found]
     axis.set(yticks=range(len(found)), yticklabels=labels, xlabel="Delta-m, %; 95 % interval; hollow: zero is inside")
     axis.set_ylim(len(found) - 0.5, -0.5)
     return figure
