@@ -29,8 +29,8 @@ def document(studies: Iterable[Results], published: Published) -> str:
     for results in studies:
         name = results["study"]
         sections.append(section(results, "##", f"../studies/{name}/"))
-        sections.append(published_section(published.studies.get(name, [])))
-    sections = [text for text in sections if text]
+        if name in published.studies:
+            sections.append(published_section(published.studies[name]))
     return "\n\n".join([HEAD, *(sections or ["No study has been run yet."])]) + "\n"
 
 

@@ -4,6 +4,7 @@ They stand beside a study in docs/results.md and are compared with nothing.
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from strict_yaml import read_yaml, validated
 from studying.tables import table
 
 
-class Figure(StrictModel):
+class Work(StrictModel):
     """What one work reports for one kind of labels."""
 
     work: str
@@ -31,7 +32,7 @@ class Figure(StrictModel):
 class Published(StrictModel):
     """studies/published.yaml."""
 
-    studies: dict[str, list[Figure]]
+    studies: dict[str, Annotated[list[Work], Field(min_length=1)]]
 
 
 def load_published(path: Path) -> Published:
@@ -39,20 +40,12 @@ def load_published(path: Path) -> Published:
     return validated(Published, read_yaml(path), str(path))
 
 
-def published_section(figures: list[Figure]) -> str:
-    """The figures as a table; empty: there are none."""
-    if not figures:
-        return ""
+def published_section(works: list[Work]) -> str:
+    """A study's published figures as a table."""
     header = ["work", "network", "labels", "figures", "what differs", "source"]
-    rows = [
-        [
-            figure.work,
-            figure.network,
-            figure.labels,
-            ", ".join(f"{metric} {value}" for metric, value in figure.figures.items()),
-            figure.differs,
-            figure.source,
-        ]
-        for figure in figures
-    ]
+    rows = [[one.work, one.network, one.labels, _listed(one.figures), one.differs, one.source] for one in works]
     return f"### Published figures\n\n{table(header, rows)}"
+
+
+def _listed(figures: dict[str, str]) -> str:
+    return ", ".join(f"{metric} {value}" for metric, value in figures.items())
