@@ -236,6 +236,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "nyuv2": ("nyuv2.json", nyuv2_table),
     "study nyuv2_partial": ("../../studies/nyuv2_partial/results.json", comparisons_table),
     "study thesis": ("../../studies/thesis/results.json", comparisons_table),
+    "study labels": ("../../studies/labels/results.json", comparisons_table),
     "study updates": ("../../studies/updates/results.json", comparisons_table),
 }
 DOCUMENTS = [

@@ -118,7 +118,10 @@ def shares_plot(results: Results) -> tuple[Figure | None, str]:
             axis.fill_between(shares, *drawn[1:], color=grey, alpha=0.15)
             written += [[name, line, share, mean, low, high] for share, mean, low, high in zip(
                 shares, means, lows, highs, strict=True)]  # fmt: skip
-        axis.set(xscale="log", xlabel="share of the labels", title=f"{name}: {of.heading}")
+        axis.set(xscale="log", xlabel="share of the labels, %", title=f"{name}: {of.heading}")
+        ticks = sorted({share for points in lines.values() for share, _ in points})
+        axis.set_xticks(ticks, [f"{100 * share:g}" for share in ticks])
+        axis.minorticks_off()
         if any(line == name for line, *_ in written):
             axis.legend(fontsize=8)
     return figure, as_csv(["task", "line", "share", "mean", "low", "high"], written)
