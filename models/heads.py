@@ -58,7 +58,8 @@ class BoxHead(nn.Module):
     a few pixels that the mean would drown (at 1024 x 1024 and S = 8 an object of 24 pixels is 14 % of its cell of 64).
     Then come YOLOv1's last stages, narrower (Redmon et al. 2016, figure 3).
 
-    Its cost at 1024 x 1024 with 256 channels, nearly all of it on P2: 5 GFLOP more than PooledBoxHead.
+    Its cost at 1024 x 1024 with 256 channels, nearly all of it on P2: 5 GFLOP more than if the levels were averaged to
+    twice the grid first. That it finds more than such a head is not shown (studies/box_head).
     """
 
     def __init__(self, *, channels: int, classes: int, grid: int = 8, predictors: int = 10) -> None:
@@ -72,23 +73,6 @@ class BoxHead(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         found = [conv(level) for conv, level in zip(self.levels, levels, strict=True)]  # B 128 H/4 W/4 ... H/32 W/32
         x = torch.cat([max_pool(level, 2 * self.grid, 2 * self.grid) for level in found], 1)  # B 512 2S 2S
-        return self.output(self.convs(x))  # B S S 10 19
-
-
-class PooledBoxHead(nn.Module):
-    """As BoxHead, but every level is averaged to twice the grid before the first convolution.
-
-    Cheaper, and what lies within half a cell is lost on it. Kept until the two have been compared (setting `head`).
-    """
-
-    def __init__(self, *, channels: int, classes: int, grid: int = 8, predictors: int = 10) -> None:
-        super().__init__()
-        self.grid = grid
-        self.convs = grid_convs(4 * channels, 2 * channels)
-        self.output = Predictions(2 * channels, classes=classes, predictors=predictors)
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        x = torch.cat([average_pool(level, 2 * self.grid, 2 * self.grid) for level in levels], 1)  # B 1024 2S 2S
         return self.output(self.convs(x))  # B S S 10 19
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from models.densedepth import DenseDepth, DenseDepthSettings
-from models.heads import BoxHead, DenseHead, DepthHead, PooledBoxHead, SteeringHead
+from models.heads import BoxHead, DenseHead, DepthHead, SteeringHead
 from models.lraspp import LRASPP, LRASPPSettings
 from models.pilotnet import PilotNet
 from models.settings import FromScratch, PartSettings
@@ -51,7 +51,6 @@ HEADS = {
     "depth": Part(DepthHead, {"median_depth": "median_depth"}),
     "steering": Part(SteeringHead, {"numbers": "outputs"}),
     "levels": Part(BoxHead, BOXES),
-    "pooled": Part(PooledBoxHead, BOXES),
 }
 
 

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from tests.studying.made_up import STUDY, write_study
 
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
+CLOSED = {"box_head"}  # what they compared is no longer in the code; results.json names the commit that has it
 
 
 def finals(path: Path) -> list[Run]:
@@ -99,8 +100,8 @@ def test_comparisons_at_equal_labels_keep_the_same_labels() -> None:
 
 def test_what_is_committed_is_known() -> None:
     """A key of the config that comes new must not make the runs of committed studies anew."""
-    for path in (ROOT / "studies").glob("*/results.json"):
-        results = read_json(path)
-        study = load_study(ROOT / "configs" / "study" / f"{path.parent.name}.yaml")
+    committed = {path.parent.name: read_json(path) for path in (ROOT / "studies").glob("*/results.json")}
+    for name in committed.keys() - CLOSED:
+        results, study = committed[name], load_study(ROOT / "configs" / "study" / f"{name}.yaml")
         known = {run.key for run in [*tuning_runs(study), *final_runs(study, results["chosen"])]}
         assert {result["key"] for result in [*results["tuning"], *results["runs"]]} <= known

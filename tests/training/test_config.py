@@ -370,10 +370,10 @@ def test_a_task_may_have_no_network_of_its_own(path: Path, monkeypatch: pytest.M
         ("backbone.learning_rate=1e38", "backbone.learning_rate: Input should be less than or equal to 1"),
         ("seed=99999999999999999999", "seed: Input should be less than"),
         ("tasks.box.network={name: yolov1}", "tasks.box.network: there is no such key; there are"),
-        ("tasks.box.settings.head=pooled", "tasks.box.settings.head: there is no such key; there are"),
+        ("tasks.box.settings.head=levels", "tasks.box.settings.head: there is no such key; there are"),
         ("tasks.depth.settings={encoder: small}", "tasks.depth.settings.encoder: there is no such key; there are"),
         ("tasks.box.head={name: levels, cells: 2}", "tasks.box.head.cells: there is no such key; there are"),
-        ("tasks.box.head=dense", "tasks: box.head must name one of levels, pooled"),
+        ("tasks.box.head=dense", "tasks: box.head must name one of levels"),
         (
             "network.encoder=resnet19",
             "network.encoder: must be one of resnet18, resnet34, resnet50, resnet101, small, o",
