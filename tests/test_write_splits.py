@@ -10,7 +10,7 @@ import write_splits
 from datasets.a2d2.raw import RawData
 from datasets.files import read_json
 from datasets.splits import Split
-from datasets.synthetic.generate import plan_scene
+from datasets.synthetic.planning import plan_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ["single_task_conf", "symmetric_conf", "asymmetric_conf"]

@@ -19,6 +19,8 @@ from datasets.a2d2.geometry import FRONT_CENTER, Calibration, ImageMap
 from datasets.a2d2.raw import RawData, parse_bus_frame_name, seconds_of
 from datasets.files import read_json
 from datasets.splits import split_by_time
+from datasets.synthetic import __main__ as command
+from datasets.synthetic import contents, planning
 from datasets.synthetic import generate as synthetic
 from datasets.synthetic.render import Camera, Moment, View
 from datasets.synthetic.solids import LABELS, MASK_OF_BOX, VEHICLES, cyclist, pedestrian
@@ -80,8 +82,8 @@ def samples(camera) -> list[Sample]:
             moment = Moment(world, seconds)
             view = moment.view(camera, 0)
             label = synthetic.LABEL_RGB[view.label]
-            points = synthetic.sweep(moment, camera.calibration, np.random.default_rng(scene), 0)
-            boxes = synthetic.boxes(moment, camera, view)
+            points = contents.sweep(moment, camera.calibration, np.random.default_rng(scene), 0)
+            boxes = contents.boxes(moment, camera, view)
             found.append(Sample(moment, view, points, boxes, classes_in(image_map.labels(label)), classes_in(label)))
     return found
 
@@ -92,11 +94,11 @@ def raw(tmp_path_factory) -> RawData:
 
 
 @pytest.fixture(scope="module")
-def plans() -> list[list[synthetic.FramePlan]]:
-    return [synthetic.plan_scene(index, FRAMES, 0) for index in range(SCENES)]
+def plans() -> list[list[planning.FramePlan]]:
+    return [planning.plan_scene(index, FRAMES, 0) for index in range(SCENES)]
 
 
-def plans_with(plans, quirk: str) -> list[synthetic.FramePlan]:
+def plans_with(plans, quirk: str) -> list[planning.FramePlan]:
     return [plan for scene in plans for plan in scene if quirk in plan.quirks]
 
 
@@ -252,8 +254,8 @@ def demo_settings() -> tuple[list[str], SplitConfig]:
 def test_the_demos_validation_split_has_10_objects_of_every_class_and_most_scenes_have_it():
     """Seen at a quarter of the demo's size, where fewer things are large enough for a label; hidden by traffic only."""
     arguments, split = demo_settings()
-    demo = synthetic.parse_arguments(["--out", "x", *arguments])
-    scenes_planned = [synthetic.plan_scene(i, demo.frames, demo.seed, demo.semantic) for i in range(demo.scenes)]
+    demo = command.parse_arguments(["--out", "x", *arguments])
+    scenes_planned = [planning.plan_scene(i, demo.frames, demo.seed, demo.semantic) for i in range(demo.scenes)]
     plans = {plan.frame: plan for scene in scenes_planned for plan in scene}
     width, height = demo.image_size
     camera = Camera(FRONT_CENTER.scaled(width // 4, height // 4))
@@ -263,9 +265,9 @@ def test_the_demos_validation_split_has_10_objects_of_every_class_and_most_scene
     ).val:
         if not plans[frame].has_boxes:
             continue
-        moment = synthetic.moment_of(plans[frame])
+        moment = planning.moment_of(plans[frame])
         moment.parts = [part for part in moment.parts if part.placed.solid.box_class]
-        for box in synthetic.boxes(moment, camera, moment.view(camera, 0)):
+        for box in contents.boxes(moment, camera, moment.view(camera, 0)):
             counts[box["class"]] += 1
             scenes[box["class"]].add(frame.scene)
     assert counts.keys() == MASK_OF_BOX.keys()
@@ -287,7 +289,7 @@ def test_the_wheel_turns_to_where_the_road_goes():
         for seconds in np.arange(2.0, 34.0, 4.0):
             on_road = np.isin(Moment(world, seconds, traffic=False).view(camera, 0).label, road)
             near, far = (np.nonzero(on_road[rows])[1].mean() for rows in (near_rows, far_rows))
-            angles.append(float(synthetic.steering_deg(world, np.array([seconds]))[0]))
+            angles.append(float(contents.steering_deg(world, np.array([seconds]))[0]))
             shifts.append(near - far)
         shifts[-8:] -= np.median(shifts[-8:])  # the car is not in the road's middle
     sharp = np.abs(angles) > 40
@@ -298,7 +300,7 @@ def test_the_wheel_turns_to_where_the_road_goes():
 
 def test_angles_vary_within_a_scene_and_stay_in_range():
     for scene in range(10):
-        angles = synthetic.steering_deg(World((3, scene)), np.arange(0, 120, 0.5))
+        angles = contents.steering_deg(World((3, scene)), np.arange(0, 120, 0.5))
         assert np.abs(angles).max() < 200
         assert angles.max() > 40
         assert angles.min() < -40
@@ -318,7 +320,7 @@ def test_bus_angle_and_sign_say_the_signed_angle(raw, plans):
             assert set(np.diff(size["timestamps"])) == {10_000}
             assert min(size["values"]) >= 0
             world = World((plan.seed, plan.scene_index))
-            truth = synthetic.steering_deg(world, np.array([seconds_of(plan.frame)]))[0]
+            truth = contents.steering_deg(world, np.array([seconds_of(plan.frame)]))[0]
             assert size["values"][10] * (1 - 2 * sign["values"][10]) == pytest.approx(truth, abs=0.01)
 
 
@@ -378,8 +380,8 @@ def test_boxes_have_the_real_keys(raw):
 
 def test_every_quirk_falls_on_one_frame_of_each_scene(plans):
     for scene in plans:
-        assert sorted(quirk for plan in scene for quirk in plan.quirks) == sorted(synthetic.QUIRKS)
-    assert not any(plan.quirks for plan in synthetic.plan_scene(0, 5, 0))
+        assert sorted(quirk for plan in scene for quirk in plan.quirks) == sorted(planning.QUIRKS)
+    assert not any(plan.quirks for plan in planning.plan_scene(0, 5, 0))
 
 
 def test_quirks_of_boxes(raw, plans):
@@ -433,7 +435,7 @@ def test_quirks_of_the_bus(raw, plans):
 
 
 def test_gaps_between_frames_are_those_of_the_real_scenes():
-    gaps = np.diff(synthetic.frame_numbers(5000, np.random.default_rng(0))) / 30
+    gaps = np.diff(planning.frame_numbers(5000, np.random.default_rng(0))) / 30
     assert np.median(gaps) == pytest.approx(2.9, abs=0.2)
     assert (gaps < 1).mean() == pytest.approx(0.23, abs=0.03)
     assert gaps.min() > 0
@@ -477,7 +479,7 @@ def test_a_second_folder_of_frames_without_boxes(tmp_path):
     raw = synthetic.write_dataset(tmp_path / "two", 2, 6, SMALL, seed=0, semantic=12)
     assert len(raw.frames("label3D")) == 12
     assert raw.frames("label") == raw.frames("lidar") == raw.frames("camera")
-    assert raw.frames("label") == sorted(plan.frame for i in range(2) for plan in synthetic.plan_scene(i, 18, 0))
+    assert raw.frames("label") == sorted(plan.frame for i in range(2) for plan in planning.plan_scene(i, 18, 0))
     for kind in ("camera", "label", "lidar"):
         for frame in raw.frames("label3D"):
             first, second = raw.copies(kind, frame)
@@ -506,13 +508,13 @@ def test_refuses_to_mix_data_sets(raw, tmp_path):
 )
 def test_impossible_values_are_refused(wrong, capsys):
     with pytest.raises(SystemExit) as stopped:
-        synthetic.parse_arguments(["--out", "x", *wrong.split()])
+        command.parse_arguments(["--out", "x", *wrong.split()])
     assert stopped.value.code == 2
     assert wrong.split()[0] in capsys.readouterr().err
 
 
 def test_command_line_and_no_torch(tmp_path):
-    code = "import sys; from datasets.synthetic.generate import main; main(); assert 'torch' not in sys.modules"
+    code = "import sys; from datasets.synthetic.__main__ import main; main(); assert 'torch' not in sys.modules"
     arguments = ["--out", str(tmp_path), "--scenes", "1", "--frames", "1", "--image-size", "64", "40"]
     root = Path(synthetic.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True)
