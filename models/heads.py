@@ -55,8 +55,8 @@ class BoxHead(nn.Module):
 
     A separable convolution looks at every level at its own resolution, so that what is smaller than a cell is found
     where it can be seen; only then a level is brought to twice the grid, by the maximum, which keeps a strong answer of
-    a few pixels that the mean would drown (at 1024 x 1024 and S = 8 an object of 24 pixels is 14 % of its cell of 64).
-    Then come YOLOv1's last stages, narrower (Redmon et al. 2016, figure 3).
+    a few pixels that the mean would drown (at 1024 x 1024 and S = 8 an object of 24 pixels is 14 % of the 64 x 64 that
+    become one). Then come YOLOv1's last stages, narrower (Redmon et al. 2016, figure 3).
 
     Its cost at 1024 x 1024 with 256 channels, nearly all of it on P2: 5 GFLOP more than if the levels were averaged to
     twice the grid first. That it finds more than such a head is not shown (studies/box_head).
@@ -67,8 +67,9 @@ class BoxHead(nn.Module):
         self.grid = grid
         half = math.ceil(channels / 2 / CHANNELS_PER_GROUP) * CHANNELS_PER_GROUP
         self.levels = nn.ModuleList(separable_conv(channels, half) for _ in range(4))
-        self.convs = grid_convs(4 * half, 2 * channels)
-        self.output = Predictions(2 * channels, classes=classes, predictors=predictors)
+        width = 2 * channels
+        self.convs = nn.Sequential(conv(4 * half, width), conv(width, width, stride=2), conv(width, width))
+        self.output = Predictions(width, classes=classes, predictors=predictors)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         found = [conv(level) for conv, level in zip(self.levels, levels, strict=True)]  # B 128 H/4 W/4 ... H/32 W/32
@@ -105,11 +106,6 @@ class SteeringHead(nn.Module):
         x = self.reduce(levels[1])  # B 32 H/8 W/8
         x = average_pool(x, self.ROWS, self.COLUMNS)  # B 32 8 16
         return in_float32(self.dense[-1], self.dense[:-1](x.flatten(1)))
-
-
-def grid_convs(in_channels: int, width: int) -> nn.Sequential:
-    """B in_channels 2S 2S -> B width S S."""
-    return nn.Sequential(conv(in_channels, width), conv(width, width, stride=2), conv(width, width))
 
 
 def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:

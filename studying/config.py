@@ -69,7 +69,7 @@ class DataSets(StrictModel):
     """Commands that make the processed roots."""
     labels: dict[str, NonNegativeInt] = {}
     """Kind -> frames with such a label that final runs train on: for --dry-run where the data are not here. Frames with
-    the rarer labels count among those with the commoner ones."""
+    the rarer labels count among those with the commoner ones; of several data sets, no frame has two kinds."""
 
 
 class Scale(StrictModel):
@@ -85,6 +85,8 @@ class Scale(StrictModel):
     rows: dict[str, dict[str, Any]] = {}
     """Row -> keys over its own."""
     rates: list[PositiveFloat] | None = None
+    row_rates: dict[str, list[PositiveFloat]] = {}
+    """Row with a grid of its own -> the grid at this size."""
 
 
 class StudyConfig(StrictModel):
@@ -128,9 +130,12 @@ class StudyConfig(StrictModel):
             for named in (comparison.row, *comparison.against.values()):
                 if named not in self.rows:
                     raise ValueError(f"comparisons.{name}: there is no row {named!r}; there are {', '.join(self.rows)}")
-        for scale in self.scales.values():
-            if unknown := sorted(set(scale.rows) - set(self.rows)):
-                raise ValueError(f"scales: there is no row {unknown[0]!r}")
+        for name, scale in self.scales.items():
+            if unknown := sorted((scale.rows.keys() | scale.row_rates.keys()) - self.rows.keys()):
+                raise ValueError(f"scales.{name}: there is no row {unknown[0]!r}")
+            own = [row for row, section in self.rows.items() if section.rates]
+            if scale.rates and (left := [row for row in own if row not in scale.row_rates]):
+                raise ValueError(f"scales.{name}: rows.{left[0]} has a grid of its own; row_rates must say which")
         if self.primary not in self.comparisons:
             raise ValueError(f"primary: there is no comparison {self.primary!r}")
         if self.tuning.seed in self.seeds:
@@ -158,7 +163,9 @@ class StudyConfig(StrictModel):
         changed["scripts"] = self.scripts | scale.scripts
         changed |= {"data": scale.data or self.data, "seeds": scale.seeds or self.seeds, "tflops": scale.tflops}
         changed["rows"] = {
-            row: section.model_copy(update={"set": section.set | scale.rows.get(row, {})})
+            row: section.model_copy(
+                update={"set": section.set | scale.rows.get(row, {}), "rates": scale.row_rates.get(row, section.rates)}
+            )
             for row, section in self.rows.items()
         }
         if scale.rates:

@@ -44,9 +44,12 @@ class StatedLabels:
     """As many made-up frames as a study's config states, in place of data sets that are not here."""
 
     def __init__(self, data: DataSets):
-        frames = [Frame(data.roots[0], "scene", f"{number:06d}") for number in range(max(data.labels.values()))]
-        self.by_kind = {kind: frames[:count] for kind, count in data.labels.items()}
-        self.split = Split(tuple(frames), (), ())
+        one_set = len(data.roots) == 1  # else each set has its own labels, on frames of its own
+        self.by_kind = {
+            kind: [Frame(data.roots[0], "scene" if one_set else kind, f"{number:06d}") for number in range(count)]
+            for kind, count in data.labels.items()
+        }
+        self.split = Split(tuple(sorted(set().union(*self.by_kind.values()))), (), ())
 
     def labelled(self, kind: str) -> list[Frame]:
         return self.by_kind.get(kind, [])

@@ -5,7 +5,7 @@
 Camera picture, semantic label, lidar sweep, 3-D boxes and bus signals of a frame all describe one moment of a small
 world (world.py) seen through the real camera's model (render.py), distortion included. At another image size the
 calibration is scaled with it; the lidar sends the same rays (about 8,000 come back) at every size.
-A scene depends on the seed, its index and `frames` alone, so more scenes leave the first ones as they are.
+A scene depends on the seed, its index, `frames` and `semantic` alone, so more scenes leave the first ones as they are.
 
 Steering: the angle of the steering wheel that keeps the car in its lane, from the lane's curvature at the car.
 

@@ -6,12 +6,15 @@ import pytest
 
 from datasets.files import read_json
 from errors import UserError
-from studying.config import load_study
+from studying.config import DataSets, load_study
+from studying.estimate import StatedLabels, samples_of
 from studying.grid import Run, choices, final_runs, tuning_runs
+from studying.work import Place
 from tests.conftest import ROOT
 from tests.studying.made_up import STUDY, write_study
 
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
+NOWHERE = Place(Path("runs"), (), Path("data"), Path("frames"), "cpu", 1, ())  # no data are here
 CLOSED = {"box_head"}  # what they compared is no longer in the code; results.json names the commit that has it
 
 
@@ -83,6 +86,27 @@ def test_shipped_studies_are_valid_at_every_scale(path: Path) -> None:
     for one in [study, *map(study.at_scale, study.scales)]:
         runs = tuning_runs(one) + final_runs(one, {row: choices(one, row)[0] for row in one.rows})
         assert len({run.key for run in runs}) == len(runs)
+        # with the labels that the config states, no run is without samples
+        assert all(samples_of(run.config, one.data, NOWHERE) for run in runs if run.seed == one.seeds[0])
+
+
+def test_the_grid_of_a_row_of_its_own_kind_is_said_anew_at_another_scale(tmp_path: Path) -> None:
+    own = STUDY.replace("script: asymmetric", "script: asymmetric, rates: [0.1]")
+    scales = "scales: {full: {about: large, tflops: 1, rates: [0.5]%s}}\n"
+    with pytest.raises(UserError, match=r"rows.together has a grid of its own; row_rates must say which"):
+        load_study(write_study(tmp_path, own + scales % ""))
+    study = load_study(write_study(tmp_path, own + scales % ", row_rates: {together: [0.7]}"))
+    assert study.rates_of("together") == [0.1]
+    assert study.at_scale("full").rates_of("together") == [0.7]
+    assert study.at_scale("full").rates_of("depth alone") == [0.5]
+
+
+def test_stated_frames_of_several_data_sets_are_none_of_the_same() -> None:
+    labels = {"segmentation": 5, "steering": 3}
+    counts = [
+        len(StatedLabels(DataSets(roots=roots, about="", labels=labels)).split.train) for roots in (["a"], ["a", "b"])
+    ]
+    assert counts == [5, 8]
 
 
 def test_comparisons_at_equal_labels_keep_the_same_labels() -> None:

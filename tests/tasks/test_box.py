@@ -514,7 +514,7 @@ def test_a_box_of_the_wrong_class_counts_when_all_classes_are_one():
     assert (scores["objects"], scores["objects/Bus"], scores["objects/Pedestrian"]) == (2, 1, 1)
 
 
-def test_settings_choose_the_head():
+def test_the_box_head_is_the_default_and_an_unknown_one_is_refused():
     pyramid = [torch.randn(1, 16, 64 >> i, 64 >> i) for i in range(4)]
     head = head_of(task(grid=16, predictors=3), 16, name="levels")
     assert type(head) is type(head_of(task(), 16)) is BoxHead
