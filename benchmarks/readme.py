@@ -145,6 +145,22 @@ def balancing_flops_table(results: dict[str, Any]) -> str:
     return table(["network", "balancing", "GFLOP a frame, forward and backward", "ratio to fixed"], rows)
 
 
+def full_scales_table(results: dict[str, Any]) -> str:
+    """What the studies would take at their other scales; estimated."""
+    rows = [
+        [
+            row["study"],
+            row["about"],
+            f"{row['runs']}",
+            f"{row['samples']:,}",
+            f"{row['tflops']:g}",
+            f"{row['hours']:.1f}",
+        ]
+        for row in results["rows"]
+    ]
+    return table(["study", "full scale", "runs", "samples", "TFLOP/s, assumed", "hours of one GPU"], rows)
+
+
 def mixture_table(results: dict[str, Any]) -> str:
     """What a step of the backbone sees of the epoch, by how samples are put into blocks."""
     rows = [
@@ -234,6 +250,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "loading": ("dataset.json", loading_table),
     "cuda": ("cuda", cuda_table),
     "nyuv2": ("nyuv2.json", nyuv2_table),
+    "full scales": ("full_scales.json", full_scales_table),
     "study nyuv2_partial": ("../../studies/nyuv2_partial/results.json", comparisons_table),
     "study thesis": ("../../studies/thesis/results.json", comparisons_table),
     "study labels": ("../../studies/labels/results.json", comparisons_table),
@@ -241,6 +258,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 }
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "docs" / "protocol.md",
     ROOT / "docs" / "scaling.md",
     ROOT / "docs" / "performance.md",
     ROOT / "docs" / "data.md",

@@ -86,6 +86,8 @@ def test_shipped_studies_are_valid_at_every_scale(path: Path) -> None:
     for one in [study, *map(study.at_scale, study.scales)]:
         runs = tuning_runs(one) + final_runs(one, {row: choices(one, row)[0] for row in one.rows})
         assert len({run.key for run in runs}) == len(runs)
+        sizes = {run.config.data.image_size for run in runs}
+        assert [f"{width} x {height} pixels" in one.data.about for width, height in sizes] == [True]
         # with the labels that the config states, no run is without samples
         assert all(samples_of(run.config, one.data, NOWHERE) for run in runs if run.seed == one.seeds[0])
 
