@@ -1,6 +1,6 @@
 """What each study would take at its other scales: runs, samples, and hours of a GPU at a speed that the config assumes.
 
-    python -m benchmarks.full_scales [--json FILE]
+    python -m studying.full_scales [--json FILE]
 
 Nothing is run: samples follow from the labels that the configs state, hours from counted FLOPs (studying/estimate.py).
 """
