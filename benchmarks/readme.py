@@ -254,6 +254,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "study nyuv2_partial": ("../../studies/nyuv2_partial/results.json", comparisons_table),
     "study thesis": ("../../studies/thesis/results.json", comparisons_table),
     "study labels": ("../../studies/labels/results.json", comparisons_table),
+    "study disjoint": ("../../studies/disjoint/results.json", comparisons_table),
     "study updates": ("../../studies/updates/results.json", comparisons_table),
 }
 DOCUMENTS = [
