@@ -11,7 +11,7 @@ from studying.carry_out import carry_out_all, write_report
 from studying.config import StudyConfig, load_study
 from studying.dashboard import show_tables
 from studying.estimate import plan, plan_table
-from studying.grid import Run, choices, final_runs, tuning_runs
+from studying.grid import Run, all_runs, final_runs, tuning_runs
 from studying.results import Finished, StudyDir, read_results
 from studying.slurm import submit
 from studying.work import Place
@@ -88,9 +88,8 @@ def share(runs: list[Run], shard: tuple[int, int] | None) -> list[Run]:
 
 
 def planned(args: argparse.Namespace, study: StudyConfig, finished: Finished) -> str:
-    """The runs to come. A final run whose rate is not chosen yet is counted with the first of its grid."""
-    chosen = {row: choices(study, row)[0] for row in study.rows} | finished.chosen()
-    runs = [*tuning_runs(study), *final_runs(study, chosen)]
+    """The runs to come."""
+    runs = all_runs(study, finished.chosen())
     missing = [run for run in runs if not finished.has(run)]
     here = names_of(args.processed_root) == study.data.roots
     place = finished.place if here else replace(finished.place, processed=())

@@ -176,9 +176,11 @@ class StudyConfig(StrictModel):
 def load_study(path: Path) -> StudyConfig:
     """UserError (one line with file and key) for a missing or broken file and for every key that is wrong."""
     content = read_yaml(path)
-    for section in ("rows", "comparisons"):
-        if isinstance(content.get(section), dict):
-            content[section] = expanded(content[section])
+    scales = content["scales"].values() if isinstance(content.get("scales"), dict) else ()
+    for part in (content, *scales):
+        for section in ("rows", "comparisons"):
+            if isinstance(part, dict) and isinstance(part.get(section), dict):
+                part[section] = expanded(part[section])
     return validated(StudyConfig, content, str(path))
 
 

@@ -14,7 +14,7 @@ from datasets.files import write_json
 from errors import run_as_script
 from studying.config import StudyConfig, load_study
 from studying.estimate import plan
-from studying.grid import choices, final_runs, tuning_runs
+from studying.grid import all_runs
 from studying.work import Place
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "study"
@@ -38,8 +38,7 @@ def main() -> None:
 def estimate(study: StudyConfig, name: str) -> dict[str, Any]:
     """Of a study at one of its scales, tuning runs among the others."""
     scale, at = study.scales[name], study.at_scale(name)
-    runs = [*tuning_runs(at), *final_runs(at, {row: choices(at, row)[0] for row in at.rows})]
-    planned = plan(runs, at.data, NOWHERE, scale.tflops)
+    planned = plan(all_runs(at, {}), at.data, NOWHERE, scale.tflops)
     return {
         "study": study.name,
         "scale": name,

@@ -80,6 +80,11 @@ def final_runs(study: StudyConfig, chosen: dict[str, Choice]) -> list[Run]:
     ]
 
 
+def all_runs(study: StudyConfig, chosen: dict[str, Choice]) -> list[Run]:
+    """Tuning and final ones; a final run whose rate is not chosen yet is there with the first of its grid."""
+    return [*tuning_runs(study), *final_runs(study, {row: choices(study, row)[0] for row in study.rows} | chosen)]
+
+
 def choices(study: StudyConfig, row: str) -> list[Choice]:
     pairs = product(study.rates_of(row), study.tuning.decays)
     return [{"learning_rate": rate, "weight_decay": decay} for rate, decay in pairs]

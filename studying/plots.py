@@ -103,6 +103,7 @@ def shares_plot(results: Results) -> tuple[Figure | None, str]:
     if not lines:
         return None, ""
     figure, axes = panels(len(tasks), 4)
+    ticks = sorted({share for points in lines.values() for share, _ in points})
     written = []
     for axis, (name, of) in zip(axes, tasks.items(), strict=True):
         styles = zip(cycle(STYLES), cycle(GREYS), strict=False)
@@ -119,7 +120,6 @@ def shares_plot(results: Results) -> tuple[Figure | None, str]:
             written += [[name, line, share, mean, low, high] for share, mean, low, high in zip(
                 shares, means, lows, highs, strict=True)]  # fmt: skip
         axis.set(xscale="log", xlabel="share of the labels, %", title=f"{name}: {of.heading}")
-        ticks = sorted({share for points in lines.values() for share, _ in points})
         axis.set_xticks(ticks, [f"{100 * share:g}" for share in ticks])
         axis.minorticks_off()
         if any(line == name for line, *_ in written):

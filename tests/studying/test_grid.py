@@ -8,13 +8,12 @@ from datasets.files import read_json
 from errors import UserError
 from studying.config import DataSets, load_study
 from studying.estimate import StatedLabels, samples_of
-from studying.grid import Run, choices, final_runs, tuning_runs
-from studying.work import Place
+from studying.full_scales import NOWHERE
+from studying.grid import Run, all_runs, choices, final_runs, tuning_runs
 from tests.conftest import ROOT
 from tests.studying.made_up import STUDY, write_study
 
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
-NOWHERE = Place(Path("runs"), (), Path("data"), Path("frames"), "cpu", 1, ())  # no data are here
 CLOSED = {"box_head"}  # what they compared is no longer in the code; results.json names the commit that has it
 
 
@@ -84,7 +83,7 @@ def test_shipped_studies_are_valid_at_every_scale(path: Path) -> None:
     assert len(study.seeds) >= 5 or "points, no claim" in study.notes
     assert study.scales or study.name == "nyuv2_pretrained"  # whose large edition is nyuv2_partial's
     for one in [study, *map(study.at_scale, study.scales)]:
-        runs = tuning_runs(one) + final_runs(one, {row: choices(one, row)[0] for row in one.rows})
+        runs = all_runs(one, {})
         assert len({run.key for run in runs}) == len(runs)
         sizes = {run.config.data.image_size for run in runs}
         assert [f"{width} x {height} pixels" in one.data.about for width, height in sizes] == [True]
